@@ -1,0 +1,130 @@
+import type { Artifact, ArtifactStore } from '../../interactions/kit/stores.ts'
+import type { Connection, Row } from './driver.ts'
+
+/** The library accepts rows this long after their end (`clockTolerance`). */
+const TOLERANCE = 15
+/** Longer than any request takes. */
+const DESTROYED_KEPT = 60 * 60
+
+type Payload = Record<string, unknown>
+
+/** The rows of oidc-provider. The three duties are methods of their own, so that a test can take one away. */
+export class SqliteArtifacts implements ArtifactStore {
+  protected readonly connection: Connection
+
+  constructor(connection: Connection) {
+    this.connection = connection
+  }
+
+  async save(artifact: Artifact): Promise<void> {
+    if (artifact.model !== 'Session') return this.write(artifact)
+    this.connection.transaction(() => {
+      if (this.isDestroyed(artifact.key)) return this.handOver(artifact)
+      const stored = this.read('WHERE model = ? AND key = ?', artifact.model, artifact.key)
+      const payload = stored ? this.merged(stored.payload, artifact.payload) : artifact.payload
+      this.write({ ...artifact, payload })
+    })
+  }
+
+  async find(model: string, key: string, now: number): Promise<Artifact | undefined> {
+    return alive(this.read('WHERE model = ? AND key = ?', model, key), now)
+  }
+
+  async findByUid(model: string, uid: string, now: number): Promise<Artifact | undefined> {
+    return alive(this.read('WHERE model = ? AND uid = ?', model, uid), now)
+  }
+
+  async findByUserCode(model: string, userCode: string, now: number): Promise<Artifact | undefined> {
+    return alive(this.read('WHERE model = ? AND user_code = ?', model, userCode), now)
+  }
+
+  async consume(model: string, key: string, at: number): Promise<boolean> {
+    const sql = 'UPDATE artifacts SET consumed_at = ? WHERE model = ? AND key = ? AND consumed_at IS NULL'
+    return this.connection.run(sql, at, model, key) === 1
+  }
+
+  async destroy(model: string, key: string, now: number): Promise<void> {
+    this.connection.transaction(() => {
+      this.connection.run('DELETE FROM artifacts WHERE model = ? AND key = ?', model, key)
+      if (model === 'Session') this.bury(key, now)
+    })
+  }
+
+  async revokeByGrantId(model: string, grantId: string): Promise<void> {
+    this.connection.run('DELETE FROM artifacts WHERE grant_id = ? AND model = ?', grantId, model)
+  }
+
+  /** A slower request must not bring a destroyed session back. */
+  protected bury(key: string, now: number): void {
+    this.connection.run(
+      'INSERT OR REPLACE INTO destroyed_sessions (key, kept_until) VALUES (?, ?)',
+      key,
+      now + DESTROYED_KEPT,
+    )
+  }
+
+  protected isDestroyed(key: string): boolean {
+    return this.connection.get('SELECT 1 FROM destroyed_sessions WHERE key = ?', key) !== undefined
+  }
+
+  /** Two apps authorized in parallel on one session: the second writer read the row before the first wrote it. */
+  protected merged(stored: Payload, next: Payload): Payload {
+    return sameSignIn(stored, next) ? { ...next, authorizations: union(stored, next) } : next
+  }
+
+  /** What a late writer authorized on a renamed session goes to the row that has its uid now. */
+  protected handOver(late: Artifact): void {
+    const live = late.uid === undefined ? undefined : this.read('WHERE model = ? AND uid = ?', 'Session', late.uid)
+    if (!live || !sameSignIn(live.payload, late.payload)) return
+    this.write({ ...live, payload: { ...live.payload, authorizations: union(late.payload, live.payload) } })
+  }
+
+  protected write({ model, key, payload, expiresAt, uid, grantId, accountId, userCode }: Artifact): void {
+    this.connection.run(
+      `INSERT INTO artifacts (model, key, payload, expires_at, uid, grant_id, account_id, user_code) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (model, key) DO UPDATE SET payload = excluded.payload, expires_at = excluded.expires_at, uid = excluded.uid,
+          grant_id = excluded.grant_id, account_id = excluded.account_id, user_code = coalesce(excluded.user_code, user_code)`,
+      model,
+      key,
+      JSON.stringify(payload),
+      expiresAt ?? null,
+      uid ?? null,
+      grantId ?? null,
+      accountId ?? null,
+      userCode ?? null,
+    )
+  }
+
+  protected read(where: string, ...values: string[]): Artifact | undefined {
+    const row = this.connection.get(`SELECT * FROM artifacts ${where}`, ...values)
+    return row && artifactOf(row)
+  }
+}
+
+/** A session that was signed in on again (new `created`, other epoch) took nothing over, on purpose. */
+const sameSignIn = (a: Payload, b: Payload): boolean =>
+  ['accountId', 'epoch', 'created'].every((name) => a[name] === b[name])
+
+const union = (weak: Payload, strong: Payload) => ({
+  ...(weak['authorizations'] as object | undefined),
+  ...(strong['authorizations'] as object | undefined),
+})
+
+const alive = (artifact: Artifact | undefined, now: number): Artifact | undefined =>
+  artifact && (artifact.expiresAt === undefined || artifact.expiresAt + TOLERANCE > now) ? artifact : undefined
+
+function artifactOf(row: Row): Artifact {
+  const text = (name: string) => (row[name] as string | null) ?? undefined
+  const number = (name: string) => (row[name] as number | null) ?? undefined
+  return {
+    model: String(row['model']),
+    key: String(row['key']),
+    payload: JSON.parse(String(row['payload'])) as Payload,
+    expiresAt: number('expires_at'),
+    uid: text('uid'),
+    grantId: text('grant_id'),
+    accountId: text('account_id'),
+    userCode: text('user_code'),
+    consumedAt: number('consumed_at'),
+  }
+}

@@ -1,0 +1,231 @@
+import type { Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import {
+  type Change,
+  type Client,
+  type Company,
+  type DirectoryStore,
+  type Resource,
+  StoreConflict,
+  type User,
+} from '../../server/stores.ts'
+import { type Connection, isDuplicate, type Row } from './driver.ts'
+
+const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
+
+const USERS = `
+  SELECT a.*, t.added_at AS otp_at, r.acknowledged,
+    (SELECT json_group_array(json_object('company', m.company_id, 'roles', json(m.roles), 'disabled', m.disabled))
+      FROM memberships m WHERE m.account_id = a.id) AS memberships
+  FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN recovery_codes r ON r.account_id = a.id`
+
+/** People, companies, clients and APIs. */
+export class SqliteDirectory implements DirectoryStore {
+  readonly #connection: Connection
+  readonly #sealer: Sealer
+
+  constructor(connection: Connection, sealer: Sealer) {
+    this.#connection = connection
+    this.#sealer = sealer
+  }
+
+  async companies(): Promise<Company[]> {
+    return this.#connection.all('SELECT * FROM companies ORDER BY id').map(companyOf)
+  }
+
+  async company(id: string): Promise<Company | undefined> {
+    const row = this.#connection.get('SELECT * FROM companies WHERE id = ?', id)
+    return row && companyOf(row)
+  }
+
+  async users(): Promise<User[]> {
+    return this.#connection.all(`${USERS} ORDER BY a.email`).map(userOf)
+  }
+
+  async user(idOrEmail: string): Promise<User | undefined> {
+    const row = this.#connection.get(`${USERS} WHERE a.id = ?1 OR a.email = ?1`, idOrEmail)
+    return row && userOf(row)
+  }
+
+  async clients(): Promise<Client[]> {
+    return this.#connection.all('SELECT * FROM clients ORDER BY client_id').map((row) => this.#clientOf(row))
+  }
+
+  async client(clientId: string): Promise<Client | undefined> {
+    const row = this.#connection.get('SELECT * FROM clients WHERE client_id = ?', clientId)
+    return row && this.#clientOf(row)
+  }
+
+  async resources(): Promise<Resource[]> {
+    return this.#connection.all('SELECT * FROM resources ORDER BY id').map((row) => ({
+      id: String(row['id']),
+      name: String(row['name']),
+      scopes: JSON.parse(String(row['scopes'])) as string[],
+    }))
+  }
+
+  async commit(changes: Change[]): Promise<void> {
+    this.#connection.transaction(() => {
+      // People last: their memberships name companies of the same commit; removals of companies after that.
+      for (const change of changes) if (change.op === 'put' && change.kind !== 'user') this.#apply(change)
+      for (const change of changes) if (change.kind === 'user') this.#apply(change)
+      for (const change of changes) if (change.op === 'remove' && change.kind !== 'user') this.#apply(change)
+    })
+  }
+
+  async resetMfa(accountId: string): Promise<boolean> {
+    return this.#connection.transaction(() => {
+      this.#connection.run('DELETE FROM totp WHERE account_id = ?', accountId)
+      this.#connection.run('DELETE FROM recovery_codes WHERE account_id = ?', accountId)
+      return (
+        this.#connection.run(
+          'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1 WHERE id = ?',
+          accountId,
+        ) === 1
+      )
+    })
+  }
+
+  #apply(change: Change): void {
+    if (change.op === 'remove') {
+      if (change.kind === 'company') this.#removeCompany(change.id)
+      if (change.kind === 'user') this.#removeUser(change.id)
+      if (change.kind === 'client') this.#remove('clients', 'client_id', change.id)
+      if (change.kind === 'resource') this.#remove('resources', 'id', change.id)
+      return
+    }
+    if (change.kind === 'company') this.#putCompany(change.value)
+    if (change.kind === 'user') this.#putUser(change)
+    if (change.kind === 'client') this.#putClient(change.value)
+    if (change.kind === 'resource') this.#putResource(change.value)
+  }
+
+  #putCompany({ id, name, side, domains, disabled, mfa }: Company): void {
+    this.#connection.run(
+      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone) VALUES (?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET name = excluded.name, side = excluded.side, domains = excluded.domains,
+          disabled = excluded.disabled, enforced_from = excluded.enforced_from, enforced_zone = excluded.enforced_zone`,
+      id,
+      name,
+      side,
+      JSON.stringify(domains),
+      disabled ? 1 : 0,
+      mfa?.enforced_from ?? null,
+      mfa?.zone ?? null,
+    )
+  }
+
+  #removeCompany(id: string): void {
+    const member = this.#connection.get(
+      'SELECT a.email FROM memberships m JOIN accounts a ON a.id = m.account_id WHERE m.company_id = ?',
+      id,
+    )
+    if (member)
+      throw new StoreConflict(
+        `company "${id}" still has members, ${member['email']} among them: remove their memberships first`,
+      )
+    this.#remove('companies', 'id', id)
+  }
+
+  #putUser({ value, passwordHash }: Change & { kind: 'user'; op: 'put' }): void {
+    const { id, email, name, disabled, memberships, serverRoles } = value
+    const connection = this.#connection
+    try {
+      connection.run(
+        `INSERT INTO accounts (id, email, name, disabled, server_roles, password_hash, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+          ON CONFLICT (id) DO UPDATE SET email = ?2, name = ?3, disabled = ?4, server_roles = ?5,
+            password_hash = coalesce(?6, password_hash),
+            security_epoch = security_epoch + (CASE WHEN ?6 IS NOT NULL OR ?4 > disabled THEN 1 ELSE 0 END)`,
+        id,
+        email,
+        name ?? null,
+        disabled ? 1 : 0,
+        JSON.stringify(serverRoles),
+        passwordHash ?? null,
+        Math.floor(Date.now() / 1000),
+      )
+    } catch (error) {
+      if (isDuplicate(error)) throw new StoreConflict(`another user has the e-mail address ${email}`, { cause: error })
+      throw error
+    }
+    connection.run('DELETE FROM memberships WHERE account_id = ?', id)
+    for (const { company, roles, disabled: off } of memberships) {
+      if (!connection.get('SELECT 1 FROM companies WHERE id = ?', company))
+        throw new StoreConflict(`${email} is a member of company "${company}", which does not exist`)
+      connection.run(
+        'INSERT INTO memberships (account_id, company_id, roles, disabled) VALUES (?, ?, ?, ?)',
+        id,
+        company,
+        JSON.stringify(roles),
+        off ? 1 : 0,
+      )
+    }
+  }
+
+  /** Everything that names the account goes with it; the audit stays. */
+  #removeUser(id: string): void {
+    this.#connection.run('DELETE FROM artifacts WHERE account_id = ?', id)
+    this.#remove('accounts', 'id', id)
+  }
+
+  #putClient({ client_id: id, client_secret: secret, ...metadata }: Client): void {
+    this.#connection.run(
+      'INSERT OR REPLACE INTO clients (client_id, metadata, secret) VALUES (?, ?, ?)',
+      id,
+      JSON.stringify(metadata),
+      secret === undefined ? null : this.#sealer.seal(placeOf(id), secret),
+    )
+  }
+
+  #putResource({ id, name, scopes }: Resource): void {
+    this.#connection.run(
+      'INSERT OR REPLACE INTO resources (id, name, scopes) VALUES (?, ?, ?)',
+      id,
+      name,
+      JSON.stringify(scopes),
+    )
+  }
+
+  #remove(table: 'accounts' | 'clients' | 'companies' | 'resources', column: string, id: string): void {
+    this.#connection.run(`DELETE FROM ${table} WHERE ${column} = ?`, id)
+  }
+
+  #clientOf(row: Row): Client {
+    const id = String(row['client_id'])
+    const secret =
+      row['secret'] === null ? {} : { client_secret: this.#sealer.open(placeOf(id), String(row['secret'])) }
+    return { client_id: id, ...(JSON.parse(String(row['metadata'])) as object), ...secret }
+  }
+}
+
+function companyOf(row: Row): Company {
+  const mfa =
+    row['enforced_from'] === null
+      ? undefined
+      : { enforced_from: String(row['enforced_from']), zone: String(row['enforced_zone']) }
+  return {
+    id: String(row['id']),
+    name: String(row['name']),
+    side: row['side'] as Side,
+    domains: JSON.parse(String(row['domains'])) as string[],
+    disabled: row['disabled'] === 1,
+    ...(mfa && { mfa }),
+  }
+}
+
+function userOf(row: Row): User {
+  const memberships = JSON.parse(String(row['memberships'])) as { company: string; roles: []; disabled: number }[]
+  return {
+    id: String(row['id']),
+    email: String(row['email']),
+    ...(row['name'] !== null && { name: String(row['name']) }),
+    disabled: row['disabled'] === 1,
+    memberships: memberships.map((membership) => ({ ...membership, disabled: membership.disabled === 1 })),
+    serverRoles: JSON.parse(String(row['server_roles'])) as ServerRole[],
+    alwaysRequire2fa: row['always_require_2fa'] === 1,
+    hasPassword: row['password_hash'] !== null,
+    securityEpoch: Number(row['security_epoch']),
+    factors: row['otp_at'] === null ? [] : [{ method: 'otp', addedAt: Number(row['otp_at']) }],
+    recoveryCode: row['acknowledged'] === null ? 'none' : row['acknowledged'] === 1 ? 'acknowledged' : 'unacknowledged',
+    createdAt: Number(row['created_at']),
+  }
+}

@@ -1,0 +1,131 @@
+/** The one file that knows which SQLite this is: `node:sqlite` where the running Node has it, its twin on Node 20. */
+import { chmodSync, closeSync, openSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { StoreUnavailable } from '../../interactions/kit/stores.ts'
+
+/** What can be bound to a parameter. */
+export type Value = string | number | null | Uint8Array
+
+/** A row as it is read. */
+export type Row = Record<string, Value>
+
+interface Statement {
+  run(...values: Value[]): { changes: number | bigint }
+  get(...values: Value[]): Row | undefined
+  all(...values: Value[]): Row[]
+}
+
+interface DatabaseSync {
+  exec(sql: string): void
+  prepare(sql: string): Statement
+  close(): void
+}
+
+type Driver = { DatabaseSync: new (file: string) => DatabaseSync }
+
+const require = createRequire(import.meta.url)
+
+/** Node 22.13 and later have it without a flag; the twin's API is the same (docs/decisions/node-sqlite-and-its-twin.md). */
+function driver(): Driver {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  return require(major > 22 || (major === 22 && minor >= 13) ? 'node:sqlite' : '@photostructure/sqlite') as Driver
+}
+
+/** How long a writer waits for another process. */
+const BUSY_MS = 5000
+
+/** BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB: the database cannot answer (sqlite.org/rescode.html). */
+const OUTAGE = new Set([5, 6, 8, 10, 11, 13, 14, 26])
+
+/** A connection to one file: statements prepared once, errors that mean an outage named so. */
+export class Connection {
+  readonly #database: DatabaseSync
+  readonly #statements = new Map<string, Statement>()
+  #inTransaction = false
+
+  /** @throws {StoreUnavailable} when the file cannot be opened or is no database */
+  constructor(
+    file: string,
+    { synchronous, maxPages }: { synchronous: 'FULL' | 'NORMAL'; maxPages?: number | undefined },
+  ) {
+    const { DatabaseSync } = driver()
+    this.#database = guarded(() => {
+      if (file !== ':memory:') {
+        closeSync(openSync(file, 'a', 0o600))
+        chmodSync(file, 0o600) // -wal and -shm take the mode of the file
+      }
+      return new DatabaseSync(file)
+    })
+    this.exec(`PRAGMA busy_timeout = ${BUSY_MS}`)
+    this.exec('PRAGMA journal_mode = WAL')
+    this.exec(`PRAGMA synchronous = ${synchronous}`)
+    this.exec('PRAGMA foreign_keys = ON')
+    if (maxPages !== undefined) this.exec(`PRAGMA max_page_count = ${maxPages}`)
+  }
+
+  exec(sql: string): void {
+    guarded(() => this.#database.exec(sql))
+  }
+
+  /** @returns the number of rows that were changed */
+  run(sql: string, ...values: Value[]): number {
+    return guarded(() => Number(this.#statement(sql).run(...values).changes))
+  }
+
+  get(sql: string, ...values: Value[]): Row | undefined {
+    return guarded(() => this.#statement(sql).get(...values)) ?? undefined
+  }
+
+  all(sql: string, ...values: Value[]): Row[] {
+    return guarded(() => this.#statement(sql).all(...values))
+  }
+
+  /** Runs `work`, all or nothing, with the write lock held from the start. Inside another one it is part of it. */
+  transaction<T>(work: () => T): T {
+    if (this.#inTransaction) return work()
+    this.exec('BEGIN IMMEDIATE')
+    this.#inTransaction = true
+    try {
+      const result = work()
+      this.exec('COMMIT')
+      return result
+    } catch (error) {
+      try {
+        this.exec('ROLLBACK')
+      } catch {
+        // SQLite has rolled back by itself (a full disk); the first error says why.
+      }
+      throw error
+    } finally {
+      this.#inTransaction = false
+    }
+  }
+
+  close(): void {
+    this.#statements.clear()
+    this.#database.close()
+  }
+
+  #statement(sql: string): Statement {
+    const known = this.#statements.get(sql)
+    if (known) return known
+    const fresh = this.#database.prepare(sql)
+    this.#statements.set(sql, fresh)
+    return fresh
+  }
+}
+
+function guarded<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    const { errcode, code, message } = error as { errcode?: number; code?: string; message: string }
+    const outage = typeof errcode === 'number' ? OUTAGE.has(errcode & 0xff) : /^E[A-Z]+$/.test(code ?? '')
+    if (outage) throw new StoreUnavailable(`the database does not answer: ${message}`, { cause: error })
+    throw error
+  }
+}
+
+/** True for a violated UNIQUE or PRIMARY KEY constraint. */
+export const isDuplicate = (error: unknown): boolean =>
+  ((error as { errcode?: number }).errcode ?? 0) % 256 === 19 && /UNIQUE|PRIMARY KEY/.test((error as Error).message)

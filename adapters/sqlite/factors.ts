@@ -1,0 +1,115 @@
+import type { FactorStore, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
+import type { Connection } from './driver.ts'
+
+const placeOf = (owner: string) => ({ purpose: 'totp_secret', owner })
+
+/** Authenticator apps and recovery codes. What happens once is one UPDATE whose WHERE is the lock. */
+export class SqliteFactors implements FactorStore {
+  readonly #connection: Connection
+  readonly #sealer: Sealer
+
+  constructor(connection: Connection, sealer: Sealer) {
+    this.#connection = connection
+    this.#sealer = sealer
+  }
+
+  async totpSecret(accountId: string): Promise<string | undefined> {
+    const row = this.#connection.get('SELECT secret FROM totp WHERE account_id = ?', accountId)
+    return row && this.#sealer.open(placeOf(accountId), String(row['secret']))
+  }
+
+  async claimTimeStep(accountId: string, step: number): Promise<boolean> {
+    return (
+      this.#connection.run(
+        'UPDATE totp SET last_step = ? WHERE account_id = ? AND last_step < ?',
+        step,
+        accountId,
+        step,
+      ) === 1
+    )
+  }
+
+  async activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined> {
+    const { secret, step, now, factorVersion, recoveryCodeId, byRecovery } = activation
+    const sealed = this.#sealer.seal(placeOf(accountId), secret)
+    const connection = this.#connection
+    return connection.transaction(() => {
+      if (byRecovery) {
+        const held = connection.get(
+          'SELECT 1 FROM recovery_codes WHERE account_id = ? AND reserved_by = ? AND reserved_until > ?',
+          accountId,
+          byRecovery.cid,
+          now,
+        )
+        if (!held) return undefined
+      }
+      const won = connection.run(
+        'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + ? WHERE id = ? AND factor_version = ?',
+        byRecovery ? 1 : 0,
+        accountId,
+        factorVersion,
+      )
+      if (won !== 1) return undefined
+      connection.run(
+        'INSERT OR REPLACE INTO totp (account_id, secret, last_step, added_at) VALUES (?, ?, ?, ?)',
+        accountId,
+        sealed,
+        step,
+        now,
+      )
+      connection.run('INSERT OR REPLACE INTO recovery_codes (account_id, id) VALUES (?, ?)', accountId, recoveryCodeId)
+      const account = connection.get('SELECT security_epoch FROM accounts WHERE id = ?', accountId)!
+      return { securityEpoch: Number(account['security_epoch']) }
+    })
+  }
+
+  async setRecoveryCode(
+    accountId: string,
+    { replaces, id, hash }: { replaces: string; id: string; hash: string },
+  ): Promise<boolean> {
+    const changed = this.#connection.run(
+      `UPDATE recovery_codes SET id = ?, replaces = ?, hash = ?, acknowledged = 0, reserved_by = NULL, reserved_until = NULL
+        WHERE account_id = ? AND id = ?`,
+      id,
+      replaces,
+      hash,
+      accountId,
+      replaces,
+    )
+    return changed === 1
+  }
+
+  async recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined> {
+    const row = this.#connection.get(
+      'SELECT id, hash FROM recovery_codes WHERE account_id = ? AND hash IS NOT NULL',
+      accountId,
+    )
+    return row && { id: String(row['id']), hash: String(row['hash']) }
+  }
+
+  async reserveRecoveryCode(
+    accountId: string,
+    { id, reservations, cid, until }: { id: string; reservations: number; cid: string; until: number },
+  ): Promise<boolean> {
+    const changed = this.#connection.run(
+      `UPDATE recovery_codes SET reserved_by = ?, reserved_until = ?, reservations = reservations + 1
+        WHERE account_id = ? AND id = ? AND hash IS NOT NULL AND reservations = ?`,
+      cid,
+      until,
+      accountId,
+      id,
+      reservations,
+    )
+    return changed === 1
+  }
+
+  async acknowledgeRecoveryCode(accountId: string, id: string): Promise<boolean> {
+    return (
+      this.#connection.run(
+        'UPDATE recovery_codes SET acknowledged = 1 WHERE account_id = ? AND id = ? AND hash IS NOT NULL AND acknowledged = 0',
+        accountId,
+        id,
+      ) === 1
+    )
+  }
+}

@@ -1,0 +1,170 @@
+/** The embedded database: one file, or several processes on one machine sharing it. */
+import type { SealedPlace, Sealer } from '../../interactions/kit/stores.ts'
+import type { Database } from '../../server/stores.ts'
+import { SqliteAccounts } from './accounts.ts'
+import { SqliteArtifacts } from './artifacts.ts'
+import { SqliteAudit } from './audit.ts'
+import { SqliteDirectory } from './directory.ts'
+import { Connection, type Value } from './driver.ts'
+import { SqliteFactors } from './factors.ts'
+import { migrate } from './migrations.ts'
+import { SqliteDevices, SqlitePending } from './pending.ts'
+import { SqliteSigningKeys } from './signing-keys.ts'
+import { SqliteThrottle } from './throttle.ts'
+
+/** How to open a file. */
+export interface SqliteOptions {
+  /** Path; made with mode 0600 when it is not there. Its folder must exist. */
+  file: string
+  sealer: Sealer
+  /** `FULL` (default): what was acknowledged survives a power loss. `NORMAL`: a process crash only. */
+  synchronous?: 'FULL' | 'NORMAL'
+  /** The file may grow to so many pages. */
+  maxPages?: number
+}
+
+/** Sealed columns: where they are, and whose they are. */
+const SEALED: { table: string; column: string; keys: string[]; place(row: Record<string, Value>): SealedPlace }[] = [
+  {
+    table: 'totp',
+    column: 'secret',
+    keys: ['account_id'],
+    place: (row) => ({ purpose: 'totp_secret', owner: String(row['account_id']) }),
+  },
+  {
+    table: 'clients',
+    column: 'secret',
+    keys: ['client_id'],
+    place: (row) => ({ purpose: 'client_secret', owner: String(row['client_id']) }),
+  },
+  {
+    table: 'signing_keys',
+    column: 'private_jwk',
+    keys: ['kid'],
+    place: (row) => ({ purpose: 'signing_key', owner: String(row['kid']) }),
+  },
+  {
+    table: 'pending',
+    column: 'value',
+    keys: ['owner', 'purpose'],
+    place: (row) => ({ purpose: 'pending', owner: String(row['owner']), record: String(row['purpose']) }),
+  },
+]
+
+/**
+ * Opens the file and brings its schema up to date.
+ * @throws {StoreUnavailable} when the folder is missing, the file is no database, or of a newer version
+ */
+export async function openSqlite(options: SqliteOptions): Promise<SqliteDatabase> {
+  return new SqliteDatabase(options)
+}
+
+/** All stores over one connection. */
+export class SqliteDatabase implements Database {
+  readonly accounts: SqliteAccounts
+  readonly factors: SqliteFactors
+  readonly throttle: SqliteThrottle
+  readonly devices: SqliteDevices
+  readonly pending: SqlitePending
+  readonly audit: SqliteAudit
+  readonly artifacts: SqliteArtifacts
+  readonly directory: SqliteDirectory
+  readonly signingKeys: SqliteSigningKeys
+  readonly auditReader: SqliteAudit
+  /** For tests that take a guard away. */
+  readonly connection: Connection
+  readonly #sealer: Sealer
+
+  constructor({ file, sealer, synchronous = 'FULL', maxPages }: SqliteOptions) {
+    const connection = new Connection(file, { synchronous, maxPages })
+    try {
+      migrate(connection)
+    } catch (error) {
+      connection.close()
+      throw error
+    }
+    this.connection = connection
+    this.#sealer = sealer
+    this.accounts = new SqliteAccounts(connection)
+    this.factors = new SqliteFactors(connection, sealer)
+    this.throttle = new SqliteThrottle(connection)
+    this.devices = new SqliteDevices(connection)
+    this.pending = new SqlitePending(connection, sealer)
+    this.audit = new SqliteAudit(connection)
+    this.artifacts = new SqliteArtifacts(connection)
+    this.directory = new SqliteDirectory(connection, sealer)
+    this.signingKeys = new SqliteSigningKeys(connection, sealer)
+    this.auditReader = this.audit
+  }
+
+  async ping(): Promise<void> {
+    this.connection.get('SELECT count(*) FROM signing_keys')
+  }
+
+  async sweep(now: number): Promise<number> {
+    const { connection } = this
+    return [
+      connection.run('DELETE FROM artifacts WHERE expires_at < ?', now - 60),
+      connection.run('DELETE FROM destroyed_sessions WHERE kept_until < ?', now),
+      connection.run('DELETE FROM pending WHERE expires_at <= ?', now),
+      connection.run('DELETE FROM throttles WHERE kept_until < ?', now),
+      connection.run('DELETE FROM devices WHERE last_used < ?', now - 400 * 24 * 60 * 60),
+    ].reduce((sum, rows) => sum + rows, 0)
+  }
+
+  /** One transaction per row, each an update of what was read: service goes on meanwhile. */
+  async rewrap(): Promise<number> {
+    let count = 0
+    for (const { table, column, keys, place } of SEALED)
+      for (const row of this.connection.all(
+        `SELECT ${[...keys, column].join(', ')} FROM ${table} WHERE ${column} IS NOT NULL`,
+      ))
+        count += this.#reseal(table, column, keys, row, String(row[column]), place(row))
+
+    for (const row of this.connection.all(
+      "SELECT model, key, payload FROM artifacts WHERE model IN ('Interaction', 'DeviceCode')",
+    )) {
+      const payload = JSON.parse(String(row['payload'])) as { sealed?: string; sealedId?: string }
+      const [name, purpose] =
+        payload.sealed !== undefined ? (['sealed', 'interaction'] as const) : (['sealedId', 'device_code'] as const)
+      const sealed = payload[name]
+      if (sealed === undefined || !this.#sealer.isStale(sealed)) continue
+      const place = { purpose, owner: String(row['key']) }
+      const fresh = JSON.stringify({ ...payload, [name]: this.#sealer.seal(place, this.#sealer.open(place, sealed)) })
+      const sql = 'UPDATE artifacts SET payload = ? WHERE model = ? AND key = ? AND payload = ?'
+      count += this.connection.run(sql, fresh, row['model']!, row['key']!, row['payload']!)
+    }
+    return count
+  }
+
+  #reseal(
+    table: string,
+    column: string,
+    keys: string[],
+    row: Record<string, Value>,
+    sealed: string,
+    place: SealedPlace,
+  ): number {
+    if (!this.#sealer.isStale(sealed)) return 0
+    const fresh = this.#sealer.seal(place, this.#sealer.open(place, sealed))
+    const where = [...keys, column].map((name) => `${name} = ?`).join(' AND ')
+    return this.connection.run(
+      `UPDATE ${table} SET ${column} = ? WHERE ${where}`,
+      fresh,
+      ...keys.map((key) => row[key]!),
+      sealed,
+    )
+  }
+
+  async check(): Promise<string[]> {
+    const integrity = this.connection.all('PRAGMA integrity_check').map((row) => String(row['integrity_check']))
+    const orphans = this.connection
+      .all('PRAGMA foreign_key_check')
+      .map((row) => `row ${row['rowid']} of ${row['table']} names a missing ${row['parent']}`)
+    return [...integrity.filter((line) => line !== 'ok'), ...orphans]
+  }
+
+  async close(): Promise<void> {
+    this.connection.close()
+  }
+}

@@ -1,0 +1,147 @@
+/** The schema, as a numbered list: `PRAGMA user_version` says how many of them a file has. Never change one that was released. */
+import { StoreUnavailable } from '../../interactions/kit/stores.ts'
+import type { Connection } from './driver.ts'
+
+const MIGRATIONS: string[] = [
+  `
+  CREATE TABLE accounts (
+    id TEXT PRIMARY KEY,
+    email TEXT NOT NULL UNIQUE,
+    name TEXT,
+    password_hash TEXT,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    server_roles TEXT NOT NULL DEFAULT '[]',
+    always_require_2fa INTEGER NOT NULL DEFAULT 0,
+    security_epoch INTEGER NOT NULL DEFAULT 0,
+    factor_version INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE companies (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    side TEXT NOT NULL,
+    domains TEXT NOT NULL,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    enforced_from TEXT,
+    enforced_zone TEXT
+  ) STRICT;
+  CREATE TABLE memberships (
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    company_id TEXT NOT NULL REFERENCES companies (id) DEFERRABLE INITIALLY DEFERRED,
+    roles TEXT NOT NULL,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (account_id, company_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX memberships_company ON memberships (company_id);
+
+  CREATE TABLE totp (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+    secret TEXT NOT NULL,
+    last_step INTEGER NOT NULL,
+    added_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE recovery_codes (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+    id TEXT NOT NULL,
+    replaces TEXT,
+    hash TEXT,
+    acknowledged INTEGER NOT NULL DEFAULT 0,
+    reserved_by TEXT,
+    reserved_until INTEGER,
+    reservations INTEGER NOT NULL DEFAULT 0
+  ) STRICT;
+
+  CREATE TABLE throttles (
+    key TEXT PRIMARY KEY,
+    count INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    blocked_until INTEGER NOT NULL,
+    disabled INTEGER NOT NULL,
+    kept_until INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX throttles_kept ON throttles (kept_until);
+  CREATE TABLE devices (
+    device TEXT NOT NULL,
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    last_used INTEGER NOT NULL,
+    PRIMARY KEY (device, account_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE pending (
+    owner TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    value TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (owner, purpose)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX pending_expires ON pending (expires_at);
+
+  CREATE TABLE artifacts (
+    model TEXT NOT NULL,
+    key TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    expires_at INTEGER,
+    uid TEXT,
+    grant_id TEXT,
+    account_id TEXT,
+    user_code TEXT,
+    consumed_at INTEGER,
+    PRIMARY KEY (model, key)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX artifacts_uid ON artifacts (model, uid) WHERE uid IS NOT NULL;
+  CREATE INDEX artifacts_grant ON artifacts (grant_id) WHERE grant_id IS NOT NULL;
+  CREATE INDEX artifacts_user_code ON artifacts (user_code) WHERE user_code IS NOT NULL;
+  CREATE INDEX artifacts_expires ON artifacts (expires_at) WHERE expires_at IS NOT NULL;
+  CREATE TABLE destroyed_sessions (
+    key TEXT PRIMARY KEY,
+    kept_until INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE clients (client_id TEXT PRIMARY KEY, metadata TEXT NOT NULL, secret TEXT) STRICT;
+  CREATE TABLE resources (id TEXT PRIMARY KEY, name TEXT NOT NULL, scopes TEXT NOT NULL) STRICT;
+  CREATE TABLE signing_keys (
+    kid TEXT PRIMARY KEY,
+    private_jwk TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    state TEXT NOT NULL
+  ) STRICT;
+
+  CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    writer TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    account_id TEXT,
+    at INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    UNIQUE (writer, number)
+  ) STRICT;
+  CREATE INDEX audit_account ON audit (account_id, id);
+  CREATE INDEX audit_event ON audit (event, id);
+  CREATE TRIGGER audit_keeps BEFORE UPDATE ON audit BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
+  CREATE TRIGGER audit_stays BEFORE DELETE ON audit BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
+  `,
+]
+
+/**
+ * Brings the file to this version's schema. Two processes that start at once both come up.
+ * @throws {StoreUnavailable} when the file is of a newer version
+ */
+export function migrate(connection: Connection): void {
+  const version = () => Number(connection.get('PRAGMA user_version')!['user_version'])
+  const newer = (found: number) => {
+    if (found > MIGRATIONS.length)
+      throw new StoreUnavailable(
+        `the database has schema ${found}, this version knows ${MIGRATIONS.length}: run the newer version`,
+      )
+  }
+  newer(version())
+  if (version() === MIGRATIONS.length) return
+  connection.transaction(() => {
+    const found = version() // read again under the lock: another process may have been first
+    newer(found)
+    for (const migration of MIGRATIONS.slice(found)) connection.exec(migration)
+    connection.exec(`PRAGMA user_version = ${MIGRATIONS.length}`)
+  })
+}

@@ -1,0 +1,122 @@
+/** Asks an enrolled person for a code, or for the recovery code instead. Answers `mfa`. */
+import { z } from 'zod'
+import type { PasswordHasher } from '../factors/password.ts'
+import { readRecoveryCode } from '../factors/recovery-code.ts'
+import { matchingStep, readCode } from '../factors/totp.ts'
+import { InteractionError, wrongCode, wrongRecoveryCode } from '../kit/errors.ts'
+import { type Attempt, definePage, type Room, type Visit } from '../kit/room.ts'
+import type { Account, FactorStore, ThrottleRule } from '../kit/stores.ts'
+
+/** Every tenth wrong code since the last right one waits half an hour; a hundred close the app until recovery or reset. */
+const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 30 * 60, disableAt: 100 }
+const RECOVERY_CODES: ThrottleRule = { kind: 'streak', every: 5, wait: 30 * 60 }
+const NETWORK: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 }
+
+/** What this room stands on. */
+export interface ChallengeParts {
+  factors: FactorStore
+  passwords: PasswordHasher
+  /** Time steps accepted to either side: 1, or 0. */
+  totpWindow: number
+  /** Seconds that the right to enrol by a recovery code is held. */
+  reservationSeconds: number
+}
+
+/** Asks an enrolled person to prove a second factor. */
+export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }: ChallengeParts): Room => ({
+  name: 'challenge',
+  pages: {
+    '': definePage({
+      // Whatever is no code uses up no try (R51).
+      form: z.strictObject({
+        code: z.string('code_missing').min(1, 'code_missing').transform(readCode).pipe(z.string('code_format')),
+      }),
+      wrong: 'wrong_code',
+
+      async show({ account, url }) {
+        const addedAt = account?.enrolled.otp
+        return {
+          view: 'challenge',
+          title: 'challenge.title',
+          locals: { recoveryUrl: url('recovery'), ...(addedAt !== undefined && { addedOn: dateOf(addedAt) }) },
+        }
+      },
+
+      async attempt(visit): Promise<Attempt> {
+        const { id, factorVersion } = person(visit)
+        return {
+          counters: [
+            { key: `code|network|${visit.network}`, rule: NETWORK },
+            // The version is part of the key: a new app starts with a new count.
+            { key: `code|otp|${id}|${factorVersion}`, rule: CODES },
+          ],
+          event: 'mfa.otp',
+          refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'code_blocked'),
+          endsInteraction: true,
+        }
+      },
+
+      async submit(visit, { code }) {
+        const { id, securityEpoch } = person(visit)
+        const secret = await factors.totpSecret(id)
+        if (secret === undefined) throw wrongCode('no authenticator app')
+        const step = await matchingStep(secret, code, visit.now, totpWindow)
+        if (step === undefined) throw wrongCode()
+        if (!(await factors.claimTimeStep(id, step))) throw wrongCode('otp_replayed')
+        return { is: 'proved', factor: 'otp', accountId: id, securityEpoch, audit: { event: 'mfa.otp' } }
+      },
+    }),
+
+    recovery: definePage({
+      form: z.strictObject({
+        recovery_code: z
+          .string('recovery_code_missing')
+          .min(1, 'recovery_code_missing')
+          .transform(readRecoveryCode)
+          .pipe(z.string('wrong_recovery_code')),
+      }),
+
+      async show({ url }) {
+        return {
+          view: 'challenge-recovery-code',
+          title: 'challenge-recovery-code.title',
+          locals: { codeUrl: url() },
+        }
+      },
+
+      async attempt(visit): Promise<Attempt> {
+        return {
+          counters: [
+            { key: `code|network|${visit.network}`, rule: NETWORK },
+            { key: `recovery_code|${person(visit).id}`, rule: RECOVERY_CODES },
+          ],
+          event: 'recovery_code.reserved',
+          refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'recovery_code_blocked'),
+        }
+      },
+
+      async submit(visit, { recovery_code: code }) {
+        const { id, recoveryCode } = person(visit)
+        const stored = await factors.recoveryCodeHash(id)
+        if (!(await passwords.verify(stored?.hash, code)) || !stored || !recoveryCode) throw wrongRecoveryCode()
+        const reserved = await factors.reserveRecoveryCode(id, {
+          id: stored.id,
+          reservations: recoveryCode.reservations,
+          cid: visit.cid,
+          until: visit.now + reservationSeconds,
+        })
+        if (!reserved) throw wrongRecoveryCode()
+        return { is: 'settled', audit: { event: 'recovery_code.reserved' } }
+      },
+    }),
+  },
+})
+
+/** The policy opens this room only for a known person. */
+function person({ account }: Visit): Account {
+  if (!account) throw new InteractionError('form_expired')
+  return account
+}
+
+const dateOf = (seconds: number) =>
+  new Intl.DateTimeFormat('en', { dateStyle: 'long', timeZone: 'UTC' }).format(seconds * 1000)

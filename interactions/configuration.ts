@@ -1,0 +1,267 @@
+/** Composes oidc-provider's configuration with ours: the policy's Checks, the claims, the grants, the lifetimes. Pure. */
+import {
+  type AdapterFactory,
+  type Configuration,
+  errors,
+  interactionPolicy,
+  type KoaContextWithOIDC,
+} from 'oidc-provider'
+import type { Decision, Situation } from './decision.ts'
+import { createAdapter } from './kit/oidc-adapter.ts'
+import type { Outcome } from './kit/room.ts'
+import { interactionPath } from './kit/router.ts'
+import type { Account } from './kit/stores.ts'
+import { leaveTrail } from './kit/trail.ts'
+import { type Completed, METHODS } from './options.ts'
+import {
+  ACR_VALUES,
+  type ClientRules,
+  PROMPTS,
+  type PromptName,
+  REASONS,
+  type Reason,
+  requirement,
+  type SessionFacts,
+  stillSatisfies,
+} from './policy.ts'
+
+const { Check, Prompt, base } = interactionPolicy
+
+/** What tokens carry beside the library's own fields. */
+export interface TokenFacts {
+  kind?: string
+  epoch?: number
+  secondFactorTime?: number
+  amr?: string[]
+  acr?: string
+  authTime?: number
+}
+
+/** The decision of each request, made once (Checks of a prompt run in parallel). */
+export interface Decided {
+  /** Decides, or returns what was decided in this request. */
+  of(ctx: KoaContextWithOIDC): Promise<Decision>
+  /** What was decided, for synchronous places. */
+  settled(ctx: object): Decision | undefined
+}
+
+export const clientRules = (client: unknown): ClientRules =>
+  (client as { sallyport?: ClientRules } | undefined)?.sallyport ?? {}
+
+export function decideOnce(decide: (situation: Situation) => Promise<Decision>, now: () => number): Decided {
+  const running = new WeakMap<object, Promise<Decision>>()
+  const settled = new WeakMap<object, Decision>()
+
+  const start = async (ctx: KoaContextWithOIDC) => {
+    const { oidc } = ctx
+    const interaction = oidc.entities.Interaction
+    const outcome = oidc.result as Outcome | undefined
+    const decision = await decide({
+      params: { ...oidc.params },
+      client: clientRules(oidc.client),
+      outcome,
+      session: oidc.session as unknown as SessionFacts,
+      cid: interaction?.cid,
+      started: outcome?.started ?? interaction?.iat ?? now(),
+      loaded: (oidc.entities.Account as { record?: Account } | undefined)?.record,
+    })
+    settled.set(ctx, decision)
+    return decision
+  }
+
+  return {
+    of(ctx) {
+      const decision = running.get(ctx) ?? start(ctx)
+      running.set(ctx, decision)
+      return decision
+    },
+    settled: (ctx) => settled.get(ctx),
+  }
+}
+
+/** The interaction policy: oidc-provider's, with every authentication Check replaced by the one decision. */
+export function createPolicy(decided: Decided) {
+  const checks = (prompt: PromptName) =>
+    (Object.keys(REASONS) as Reason[])
+      .filter((reason) => REASONS[reason][0] === prompt)
+      .map(
+        (reason) =>
+          new Check(
+            reason,
+            REASONS[reason][1],
+            prompt === 'login' ? 'login_required' : 'interaction_required',
+            async (ctx) => {
+              const { open } = await decided.of(ctx)
+              return open?.prompt === prompt && open.reasons.includes(reason)
+            },
+          ),
+      )
+
+  const policy = base()
+  const login = policy.get('login')!
+  // The library's own look at the session only: with a deferred login they would ask for ever.
+  login.checks.clear()
+  for (const check of checks('login')) login.checks.add(check)
+  // `prompt=login` stays requestable; whether it is resolved, the policy says.
+  const consent = policy.get('consent')!
+  consent.checks.remove('native_client_prompt')
+  consent.checks.add(
+    new Check('redirect_not_bound', 'public client without an https redirect URI', 'consent_required', (ctx) => {
+      // Nobody can tell who listens there, so being a first party does not make it silent (RFC 8252 §8.6).
+      const { client, params, result } = ctx.oidc
+      const bound = client?.clientAuthMethod !== 'none' || String(params?.['redirect_uri'] ?? '').startsWith('https://')
+      return !bound && !result?.consent
+    }),
+  )
+  for (const [position, name] of PROMPTS.entries())
+    if (name !== 'login') policy.add(new Prompt({ name }, ...checks(name)), position)
+  return policy
+}
+
+/**
+ * The configuration an app gave, extended. What the app set for other purposes stays; what proves who signs in is ours.
+ *
+ * @throws nothing; oidc-provider checks the result
+ */
+export function extendConfiguration(configuration: Configuration, options: Completed, decided: Decided): Configuration {
+  const { stores, keyRing, limits, now } = options
+  const cookie = { signed: true, httpOnly: true, sameSite: 'lax' } as const
+
+  return {
+    ...configuration,
+    adapter: createAdapter({
+      artifacts: stores.artifacts,
+      sealer: keyRing,
+      now,
+      client: options.client,
+    }) satisfies AdapterFactory,
+    acrValues: ACR_VALUES,
+    claims: {
+      ...configuration.claims,
+      openid: ['sub', 'acr', 'amr', 'auth_time', 'second_factor_time'],
+      email: ['email'],
+      profile: ['name'],
+    },
+    clientDefaults: { id_token_signed_response_alg: 'ES256', ...configuration.clientDefaults },
+    conformIdTokenClaims: true,
+    cookies: { keys: keyRing.cookieKeys(), ...configuration.cookies, long: { ...cookie, path: '/' }, short: cookie },
+    extraClientMetadata: { ...configuration.extraClientMetadata, properties: ['sallyport'] },
+    extraParams: {
+      second_factor_max_age(_ctx, value) {
+        if (value !== undefined && !/^\d{1,9}$/.test(String(value)))
+          throw new errors.InvalidRequest('second_factor_max_age must be a whole number of seconds')
+      },
+    },
+    extraTokenClaims(ctx, token) {
+      const { AuthorizationCode, RefreshToken } = ctx.oidc.entities
+      const source = (AuthorizationCode ?? RefreshToken) as unknown as TokenFacts | undefined
+      if (token.kind !== 'AccessToken' || !source) return undefined
+      const { acr, amr, authTime: auth_time, secondFactorTime: second_factor_time } = source
+      return { acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
+    },
+    features: {
+      ...configuration.features,
+      devInteractions: { enabled: false },
+      dPoP: { enabled: false },
+      pushedAuthorizationRequests: { enabled: false },
+      revocation: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        async getResourceServerInfo(_ctx, id) {
+          const resource = await options.resource?.(id)
+          if (!resource) throw new errors.InvalidTarget(undefined, `no resource "${id}"`)
+          return {
+            ...resource,
+            audience: id,
+            accessTokenTTL: limits.accessToken,
+            accessTokenFormat: 'jwt',
+            jwt: { sign: { alg: 'ES256' } },
+          }
+        },
+        useGrantedResource: () => true,
+      },
+    },
+    interactions: {
+      policy: createPolicy(decided),
+      url(ctx, interaction) {
+        const former = ctx.oidc.entities.Interaction
+        const clientId = ctx.oidc.client!.clientId
+        // A stale page of the former step leads on to this one.
+        if (former && former.uid !== interaction.uid)
+          leaveTrail(ctx, interactionPath(ctx.oidc.provider, former.uid), { client: clientId, next: interaction.uid })
+        return interactionPath(ctx.oidc.provider, interaction.uid)
+      },
+    },
+    pkce: { required: () => true },
+    responseTypes: ['code'],
+    rotateRefreshToken: true,
+    scopes: ['openid', 'offline_access', 'email', 'profile'],
+    ttl: {
+      ...configuration.ttl,
+      AccessToken: limits.accessToken,
+      AuthorizationCode: 60,
+      Grant: limits.refreshToken,
+      IdToken: limits.idToken,
+      Interaction: limits.interaction,
+      RefreshToken: limits.refreshToken,
+      // Slides with use, never past the absolute end. `prompt=none` is no use. The library wants at least 1: the policy
+      // checks the end itself.
+      Session(ctx, session) {
+        const { created, exp } = session as unknown as SessionFacts
+        const end = (created ?? now()) + limits.absolute - now()
+        const idle = ctx.oidc?.prompts?.has('none') && exp !== undefined ? exp - now() : limits.idle
+        return Math.max(1, Math.min(idle, end))
+      },
+    },
+
+    // The library drops offline_access without prompt=consent before our code runs: a first party's registration says it.
+    issueRefreshToken: async (_ctx, client, code) =>
+      client.grantTypeAllowed('refresh_token') &&
+      (code.scopes.has('offline_access') || clientRules(client).first_party === true),
+    expiresWithSession: async (ctx, code) =>
+      !code.scopes.has('offline_access') && clientRules(ctx.oidc.client).offline !== true,
+
+    /** One grant per session and client, topped up with what was asked: first parties are agreed to by registration. */
+    async loadExistingGrant(ctx) {
+      const { client, provider, session } = ctx.oidc
+      const { clientId } = client!
+      const { accountId } = session!
+      const id = session!.grantIdFor(clientId)
+      const found = id === undefined ? undefined : await provider.Grant.find(id)
+      const grant = found ?? new provider.Grant({ accountId: accountId!, clientId })
+      if (grant.accountId !== accountId) return undefined
+      if (clientRules(client).first_party !== true) return found
+      const before = JSON.stringify(grant)
+      grant.addOIDCScope([...ctx.oidc.requestParamOIDCScopes].join(' '))
+      for (const [resource, server] of Object.entries(ctx.oidc.resourceServers ?? {})) {
+        const scopes = [...ctx.oidc.requestParamScopes].filter((scope) => server.scopes.has(scope))
+        if (scopes.length > 0) grant.addResourceScope(resource, scopes.join(' '))
+      }
+      if (!found || JSON.stringify(grant) !== before) await grant.save()
+      return grant
+    },
+
+    /** Account state, epoch and, for a refresh, rank are checked wherever a token is used. */
+    async findAccount(ctx, id, token) {
+      const record = await stores.accounts.find(id)
+      if (!record || record.disabled) return undefined
+      const facts = token as TokenFacts | undefined
+      if (facts?.epoch !== undefined && facts.epoch !== record.securityEpoch) return undefined
+      if (facts?.kind === 'RefreshToken') {
+        const needed = requirement({}, clientRules(ctx.oidc.client), record, METHODS, now())
+        if (!stillSatisfies(needed, facts.amr ?? [])) return undefined
+      }
+      return {
+        accountId: id,
+        record,
+        claims: (use: string) => ({
+          sub: id,
+          email: record.email,
+          name: record.name,
+          ...(use === 'id_token' &&
+            facts?.secondFactorTime !== undefined && { second_factor_time: facts.secondFactorTime }),
+        }),
+      }
+    },
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * THE door of the plugin: an oidc-provider that proves who signs in.
+ *
+ * `createProvider` is all an app needs; the two steps behind it, `extendConfiguration` before the constructor and `attach`
+ * after it, are there for apps that make their Provider themselves.
+ */
+import { randomBytes } from 'node:crypto'
+import { type Configuration, Provider } from 'oidc-provider'
+import { attach as attachParts } from './attach.ts'
+import { challenge } from './challenge/index.ts'
+import { decideOnce, extendConfiguration as extend } from './configuration.ts'
+import { consent } from './consent/index.ts'
+import { credentials } from './credentials/index.ts'
+import { createDecision } from './decision.ts'
+import { enrollment } from './enrollment/index.ts'
+import { type Assets, loadAssets } from './kit/assets.ts'
+import { loadMessages } from './kit/messages.ts'
+import { createPages } from './kit/pages.ts'
+import { createScreen, type Screen } from './kit/screen.ts'
+import { complete, METHODS, type SallyportOptions } from './options.ts'
+import { libraryPages } from './pages.ts'
+import { recovery } from './recovery/index.ts'
+
+export { describeError } from './attach.ts'
+export {
+  checkPassword,
+  createPasswordHasher,
+  type HashingOptions,
+  HashingOverloaded,
+  type PasswordHasher,
+} from './factors/password.ts'
+export { securityHeaders } from './kit/headers.ts'
+export { KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
+export { networkOf, normaliseEmail } from './kit/network.ts'
+export type { Brand } from './kit/pages.ts'
+export type { Screen } from './kit/screen.ts'
+export * from './kit/stores.ts'
+export type { Limits, SallyportOptions } from './options.ts'
+export { type ClientRules, openReasons, type Requirement, requirement } from './policy.ts'
+
+/** The plugin, put together once per provider. */
+export interface Sallyport {
+  /** The given configuration with ours composed into it: for `new Provider(issuer, …)`. */
+  extendConfiguration(configuration: Configuration): Configuration
+  /** Adds models' fields, listeners and routes. Once, before the first request. */
+  attach(provider: Provider): void
+  /** Draws pages in the house's look, for routes of your own. */
+  screen: Screen
+  /** Serves the style sheet and the script. `attach` mounts it already. */
+  assets: Assets
+}
+
+/** @param options stores, keys, brand */
+export function createSallyport(options: SallyportOptions): Sallyport {
+  const completed = complete(options)
+  const { stores, passwords, brand, limits, now } = completed
+  const messages = loadMessages(options.messages)
+  const assets = loadAssets()
+  const views = options.views && { views: options.views }
+  const screen = createScreen(createPages({ messages, brand, assets, ...views }), messages)
+  const decide = createDecision(stores.accounts, limits, METHODS, now)
+  const decided = decideOnce(decide, now)
+  const { factors, pending } = stores
+  const { totpWindow } = limits
+  const newId = () => randomBytes(12).toString('base64url')
+
+  const rooms = {
+    credentials: credentials({ accounts: stores.accounts, devices: stores.devices, passwords }),
+    challenge: challenge({ factors, passwords, totpWindow, reservationSeconds: limits.interaction }),
+    // A colon separates issuer and account in the label of an authenticator app.
+    enrollment: enrollment({ factors, pending, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId }),
+    recovery: recovery({ factors, pending, passwords, brand: brand.name, newId }),
+    consent,
+  }
+
+  return {
+    screen,
+    assets,
+    extendConfiguration: (configuration) =>
+      extend(libraryPages(configuration, screen, stores.accounts), completed, decided),
+    attach(provider) {
+      provider.use(assets.serve)
+      attachParts(provider, { options: completed, decided, decide, rooms, screen })
+    },
+  }
+}
+
+/**
+ * An oidc-provider with everything in place.
+ *
+ * @param issuer public URL without a trailing slash; becomes `iss`
+ * @param configuration oidc-provider's own: `jwks` at least
+ */
+export function createProvider(issuer: string, configuration: Configuration, options: SallyportOptions): Provider {
+  const sallyport = createSallyport(options)
+  const provider = new Provider(issuer, sallyport.extendConfiguration(configuration))
+  sallyport.attach(provider)
+  return provider
+}

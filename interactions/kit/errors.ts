@@ -1,0 +1,79 @@
+/** Failures a person can act on. */
+import type { Vars } from './messages.ts'
+
+/** Stable names, for logs and tests. Each has a sentence `error.<code>` in locales/. */
+export type ErrorCode =
+  | 'email_missing'
+  | 'email_invalid'
+  | 'password_missing'
+  | 'wrong_credentials'
+  | 'too_many_attempts'
+  | 'too_many_from_network'
+  | 'code_missing'
+  | 'code_format'
+  | 'wrong_code'
+  | 'wrong_code_tries'
+  | 'code_blocked'
+  | 'code_disabled'
+  | 'clock_slow'
+  | 'clock_fast'
+  | 'wrong_enrollment_code'
+  | 'setup_expired'
+  | 'already_set_up'
+  | 'recovery_code_missing'
+  | 'wrong_recovery_code'
+  | 'recovery_code_blocked'
+  | 'no_recovery_code'
+  | 'acknowledge_missing'
+  | 'recovery_code_replaced'
+  | 'form_invalid'
+  | 'form_expired'
+  | 'cross_site'
+  | 'too_large'
+  | 'busy'
+
+/** A failure the person can act on: the page is shown again with its sentence. Anything else thrown is a bug or an outage. */
+export class InteractionError extends Error {
+  override readonly name = 'InteractionError'
+  readonly code: ErrorCode
+  /** HTTP status: 4xx, so that password managers do not save (R17); 429 when throttled. */
+  readonly status: number
+  /** The form field it belongs to. */
+  readonly field: string | undefined
+  readonly vars: Vars
+  /** Seconds, for Retry-After. */
+  readonly retryAfter: number | undefined
+
+  constructor(
+    code: ErrorCode,
+    {
+      status = 400,
+      field,
+      vars = {},
+      retryAfter,
+      cause,
+    }: {
+      status?: number
+      field?: string | undefined
+      vars?: Vars
+      retryAfter?: number
+      cause?: unknown
+    } = {},
+  ) {
+    super(code, { cause })
+    this.code = code
+    this.status = status
+    this.field = field
+    this.vars = vars
+    this.retryAfter = retryAfter
+  }
+}
+
+/** One message for an unknown, disabled, locked or mistyped account, so that none can be told from another. */
+export const wrongCredentials = () => new InteractionError('wrong_credentials', { field: 'password' })
+
+/** One message for a mistyped, expired and replayed code. `cause` is for the audit only. */
+export const wrongCode = (cause?: string) => new InteractionError('wrong_code', { field: 'code', cause })
+
+/** The right code twice, an old one, a mistyped one: one message. */
+export const wrongRecoveryCode = () => new InteractionError('wrong_recovery_code', { field: 'recovery_code' })

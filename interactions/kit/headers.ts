@@ -1,0 +1,51 @@
+import { randomBytes } from 'node:crypto'
+import type { Middleware } from 'koa'
+import helmet from 'koa-helmet'
+
+/** A new nonce for the scripts of one response: 128 random bits. */
+export const newNonce = (): string => randomBytes(16).toString('base64url')
+
+/**
+ * The Content-Security-Policy of a page.
+ *
+ * @param formActions origins (`https://app.example`, `com.example.app:`) that a form of this page may end at:
+ * Chromium applies `form-action` to the redirects after a POST too, so the app's own is needed.
+ */
+export function contentSecurityPolicy(nonce: string, formActions: string[]): string {
+  return [
+    "default-src 'none'",
+    `script-src 'nonce-${nonce}' 'strict-dynamic'`,
+    "style-src 'self'",
+    "img-src 'self'",
+    "font-src 'self'",
+    "connect-src 'self'",
+    ["form-action 'self'", ...formActions].join(' '),
+    "frame-ancestors 'none'",
+    "base-uri 'none'",
+    "object-src 'none'",
+  ].join('; ')
+}
+
+/**
+ * All security headers but the Content-Security-Policy, which differs from page to page.
+ * Koa drops them when an error leaves the app: catch errors in a middleware after this one.
+ *
+ * @param https whether the issuer is https; only then is Strict-Transport-Security sent
+ */
+export function securityHeaders(https: boolean): Middleware {
+  const standard = helmet({
+    contentSecurityPolicy: false,
+    strictTransportSecurity: https && { maxAge: 2 * 365 * 24 * 60 * 60, includeSubDomains: true },
+    // `no-referrer` would make our own forms send `Origin: null`.
+    referrerPolicy: { policy: 'same-origin' },
+    xFrameOptions: { action: 'deny' },
+  })
+  return (ctx, next) => {
+    ctx.set('Cache-Control', 'no-store')
+    ctx.set(
+      'Permissions-Policy',
+      'camera=(), geolocation=(), microphone=(), clipboard-write=(self), publickey-credentials-get=(self), otp-credentials=(self)',
+    )
+    return standard(ctx, next)
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * oidc-provider's Adapter over an ArtifactStore: what is stored under which name, and what is sealed.
+ * A copied database opens nothing: bearer values are stored under SHA-256 and without `jti`, interactions encrypted whole.
+ */
+import { type Adapter, type AdapterFactory, type AdapterPayload, type ClientMetadata, errors } from 'oidc-provider'
+import { digest } from './keyring.ts'
+import type { Artifact, ArtifactStore, Sealer } from './stores.ts'
+
+/** Ids that are no secret: a grant is found by tokens, never shown to anybody. */
+const PLAIN = new Set(['Grant'])
+
+/** Where the adapter gets its parts. */
+export interface AdapterParts {
+  artifacts: ArtifactStore
+  sealer: Sealer
+  now: () => number
+  /** Registered clients; `undefined` when the app configures its own. */
+  client?: ((clientId: string) => Promise<ClientMetadata | undefined>) | undefined
+}
+
+/** An adapter factory for `configuration.adapter`. */
+export const createAdapter =
+  (parts: AdapterParts): AdapterFactory =>
+  (model) =>
+    model === 'Client' && parts.client ? new ClientAdapter(parts.client) : new ArtifactAdapter(model, parts)
+
+class ArtifactAdapter implements Adapter {
+  readonly #model: string
+  readonly #artifacts: ArtifactStore
+  readonly #sealer: Sealer
+  readonly #now: () => number
+
+  constructor(model: string, { artifacts, sealer, now }: AdapterParts) {
+    this.#model = model
+    this.#artifacts = artifacts
+    this.#sealer = sealer
+    this.#now = now
+  }
+
+  async upsert(id: string, payload: AdapterPayload, expiresIn?: number): Promise<void> {
+    const key = this.#key(id)
+    const { jti, uid, grantId, accountId, userCode } = payload
+    await this.#artifacts.save({
+      model: this.#model,
+      key,
+      payload: this.#close(key, id, payload),
+      expiresAt: expiresIn === undefined ? undefined : this.#now() + expiresIn,
+      // An interaction's uid is its id, which is in a cookie; a session's is neither shown nor enough to find it.
+      uid: this.#model === 'Session' && jti !== uid ? uid : undefined,
+      // Interactions carry a grant id too, but do not die with the grant.
+      grantId: this.#model === 'Interaction' ? undefined : grantId,
+      accountId,
+      userCode: userCode === undefined ? undefined : digest(userCode),
+    })
+  }
+
+  async find(id: string): Promise<AdapterPayload | undefined> {
+    return this.#open(await this.#artifacts.find(this.#model, this.#key(id), this.#now()), { jti: id })
+  }
+
+  /** Without the true `jti`: nobody knows it. So a session found here can be read, not saved or destroyed. */
+  async findByUid(uid: string): Promise<AdapterPayload | undefined> {
+    return this.#open(await this.#artifacts.findByUid(this.#model, uid, this.#now()), {})
+  }
+
+  async findByUserCode(userCode: string): Promise<AdapterPayload | undefined> {
+    return this.#open(await this.#artifacts.findByUserCode(this.#model, digest(userCode), this.#now()), { userCode })
+  }
+
+  /** Of two exchanges of one code, one gets the tokens (RFC 6749 §4.1.2): the library itself reads first and writes later. */
+  async consume(id: string): Promise<void> {
+    if (await this.#artifacts.consume(this.#model, this.#key(id), this.#now())) return
+    const artifact = await this.#artifacts.find(this.#model, this.#key(id), this.#now())
+    if (artifact?.grantId !== undefined) await this.#revoke(artifact.grantId)
+    throw this.#model === 'PushedAuthorizationRequest'
+      ? new errors.InvalidRequestUri('request_uri was used already')
+      : new errors.InvalidGrant(`${this.#model} was used already`)
+  }
+
+  async destroy(id: string): Promise<void> {
+    await this.#artifacts.destroy(this.#model, this.#key(id), this.#now())
+  }
+
+  async revokeByGrantId(grantId: string): Promise<void> {
+    await this.#artifacts.revokeByGrantId(this.#model, grantId)
+  }
+
+  /** The library revokes the tokens of a replayed code only when it sees the replay; the loser of a race does it here. */
+  async #revoke(grantId: string) {
+    for (const model of ['AccessToken', 'RefreshToken', 'AuthorizationCode'])
+      await this.#artifacts.revokeByGrantId(model, grantId)
+  }
+
+  #key(id: string) {
+    return PLAIN.has(this.#model) ? id : digest(id)
+  }
+
+  #close(key: string, id: string, payload: AdapterPayload): Record<string, unknown> {
+    if (PLAIN.has(this.#model)) return payload
+    const { jti: _jti, ...rest } = payload
+    if (this.#model === 'Interaction') {
+      // The session's cookie value is copied in by the library and never read again.
+      const session = rest.session && { ...rest.session, cookie: undefined }
+      return { sealed: this.#sealer.seal({ purpose: 'interaction', owner: key }, JSON.stringify({ ...rest, session })) }
+    }
+    if (this.#model === 'DeviceCode') {
+      // Found by user code, it is saved under its true id, which therefore must be in it.
+      const { userCode: _userCode, ...device } = rest
+      return { ...device, sealedId: this.#sealer.seal({ purpose: 'device_code', owner: key }, id) }
+    }
+    return rest
+  }
+
+  #open(artifact: Artifact | undefined, shown: Partial<AdapterPayload>): AdapterPayload | undefined {
+    if (!artifact) return undefined
+    const { key, payload, consumedAt } = artifact
+    const used = consumedAt === undefined ? {} : { consumed: consumedAt }
+    if (typeof payload['sealed'] === 'string')
+      return {
+        ...(JSON.parse(this.#sealer.open({ purpose: 'interaction', owner: key }, payload['sealed'])) as AdapterPayload),
+        ...shown,
+      }
+    if (typeof payload['sealedId'] === 'string') {
+      const { sealedId, ...device } = payload
+      return {
+        ...device,
+        jti: this.#sealer.open({ purpose: 'device_code', owner: key }, sealedId as string),
+        ...used,
+        ...shown,
+      }
+    }
+    return { ...payload, ...used, ...shown } as AdapterPayload
+  }
+}
+
+/** Reads registered clients; the library keeps the parsed form, keyed by content. */
+class ClientAdapter implements Adapter {
+  readonly #client: (clientId: string) => Promise<ClientMetadata | undefined>
+
+  constructor(client: (clientId: string) => Promise<ClientMetadata | undefined>) {
+    this.#client = client
+  }
+
+  async find(id: string): Promise<AdapterPayload | undefined> {
+    return (await this.#client(id)) as AdapterPayload | undefined
+  }
+
+  upsert = refuse
+  findByUid = refuse
+  findByUserCode = refuse
+  consume = refuse
+  destroy = refuse
+  revokeByGrantId = refuse
+}
+
+async function refuse(): Promise<never> {
+  throw new Error('clients are registered by the server, not through oidc-provider')
+}

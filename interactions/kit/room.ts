@@ -1,0 +1,142 @@
+/** The contract of a room: what it is given, what it may answer. Everything a person is asked is one of these. */
+import type { z } from 'zod'
+import type { ErrorCode } from './errors.ts'
+import type { Account, Counter, Method } from './stores.ts'
+
+/** What can be proven, by its name in our bookkeeping. `pwd` is the primary proof, the others are second factors. */
+export type Factor = 'pwd' | Method
+
+/** When each factor was proven, seconds since 1970. */
+export type FactorTimes = Partial<Record<Factor, number>>
+
+/** What was proven in one chain of interactions, and under which security epoch of the account. */
+export interface ChainProofs {
+  accountId: string
+  securityEpoch: number
+  times: FactorTimes
+}
+
+/** What the rooms leave in the stored Interaction (`result`, carried on by `lastSubmission`). */
+export interface Outcome {
+  /** Start of the request: the first /auth of the chain. Ages are measured from here. */
+  started?: number | undefined
+  proofs?: ChainProofs | undefined
+  /** The e-mail address typed on the identifier page. */
+  identifier?: string | undefined
+  /** "Not you?": the session in this browser does not count for this request. */
+  differentAccount?: boolean | undefined
+  /** Submitted to oidc-provider only when nothing is open: the deferred login. */
+  login?: { accountId: string; ts: number; remember: false; amr: string[]; acr: string } | undefined
+  consent?: { given: true } | undefined
+  error?: string | undefined
+  error_description?: string | undefined
+}
+
+/** The visit of one browser to one page of one interaction. */
+export interface Visit {
+  uid: string
+  /** Stable over the whole chain of interactions of one request. */
+  cid: string
+  /** oidc-provider's prompt. */
+  prompt: string
+  now: number
+  /** When the interaction ends by itself. */
+  expiresAt: number
+  client: { id: string; name: string }
+  /** Who this is so far: by the proofs of the chain, or by the session. */
+  account: Account | undefined
+  /** Why the question is open. */
+  reasons: readonly string[]
+  /** The methods that may answer it. */
+  offer: Method[]
+  /** The e-mail address typed, or hinted at by the app. */
+  identifier: { typed?: string | undefined; hinted?: string | undefined }
+  scopes: string[]
+  /** The person's network (IPv4 address, IPv6 /64) as a key for counters. */
+  network: string
+  /** SHA-256 of this browser's device cookie, if it has one. */
+  device?: string | undefined
+  /** Where a page of this interaction lives. */
+  url(page?: string): string
+}
+
+/** What a page shows: the view and its own locals. The kit adds the rest. */
+export interface Shown {
+  view: string
+  /** Message key of the title. */
+  title: string
+  titleVars?: Record<string, string>
+  locals?: Record<string, unknown>
+}
+
+/** What an answer leads to. A room never says "logged in": it says what was proven, the policy decides. */
+export type Answer =
+  /** A factor was proven now. `securityEpoch`: the account's, as read before the proof, or as the proof's own write left it. */
+  | { is: 'proved'; factor: Factor; accountId: string; securityEpoch: number; audit?: AuditNote }
+  /** Nothing was proven; the policy looks again (a reservation, an acknowledgement, a consent). */
+  | { is: 'settled'; outcome?: Outcome; audit?: AuditNote }
+  /** Another page of the same room. */
+  | { is: 'turned'; page: string; outcome?: Outcome }
+  /** A text file. */
+  | { is: 'download'; name: string; text: string }
+
+/** What the audit says of it. */
+export interface AuditNote {
+  event: string
+  details?: Record<string, string | number | boolean>
+}
+
+/** What limits the attempts at a page, counted before the answer is looked at. */
+export interface Attempt {
+  counters: Counter[]
+  /** The message when the limit is reached, given the counter's key. */
+  refusal: (key: string) => ErrorCode
+  /** The audit event of a refused or wrong answer. */
+  event: string
+  /** True: the attempt after which a streak waits ends the interaction, and at a step-up the session. */
+  endsInteraction?: boolean
+}
+
+/** One page of a room: the form it takes, what it shows, what an answer does. */
+export interface RoomPage<Form = unknown> {
+  /** The form's fields; an issue's message is the code of the error to show. */
+  form: z.ZodType<Form>
+  show(visit: Visit): Promise<Shown>
+  attempt?(visit: Visit, form: Form): Promise<Attempt>
+  /** @throws {InteractionError} the page is shown again with the message */
+  submit(visit: Visit, form: Form): Promise<Answer>
+  /** The fresh wrong answers that are told to the person as "tries left". */
+  wrong?: ErrorCode
+}
+
+/** A room: answers one prompt (policy.ts says which), with one or several pages. `''` is the page at the interaction's own URL. */
+export interface Room {
+  name: string
+  pages: Record<string, RoomPage>
+}
+
+/** Checks a page's types where it is written, and forgets its form's type for the router. */
+export const definePage = <Form>(page: RoomPage<Form>): RoomPage => page as RoomPage
+
+/** What the policy says of a situation, as far as the kit needs it. */
+export interface Judgement {
+  account: Account | undefined
+  open: { prompt: string; reasons: readonly string[]; offer: Method[] } | undefined
+  /** Who raised the requirement, for the audit. */
+  because: readonly string[]
+}
+
+/** The policy, as the kit is given it: the kit holds no rule. */
+export interface Rule {
+  judge(visit: {
+    params: Record<string, unknown>
+    client: Record<string, unknown>
+    outcome: Outcome
+    session: Record<string, unknown> | undefined
+    cid: string
+    started: number
+  }): Promise<Judgement>
+  addProof(chain: FactorTimes, factor: Factor, at: number): FactorTimes
+  /** The room that answers oidc-provider's prompt. */
+  room(prompt: string): Room | undefined
+}

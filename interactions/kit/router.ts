@@ -1,0 +1,434 @@
+/**
+ * The pages of all rooms: /interaction/:uid and /interaction/:uid/:page. Thin: which room, from the stored interaction,
+ * never from the URL; whether its question is still the open one, from the policy; attempts counted before the answer.
+ */
+import { randomBytes } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
+import { bodyParser } from '@koa/bodyparser'
+import type { Context, Middleware } from 'koa'
+import type { Provider } from 'oidc-provider'
+import type { Recorder } from './audit.ts'
+import { checkForm, formToken } from './csrf.ts'
+import { type ErrorCode, InteractionError } from './errors.ts'
+import { digest, type KeyRing } from './keyring.ts'
+import { networkOf } from './network.ts'
+import type { Answer, Attempt, ChainProofs, Outcome, RoomPage, Rule, Visit } from './room.ts'
+import type { Around, Screen } from './screen.ts'
+import type { Stores, ThrottleVerdict } from './stores.ts'
+import { leaveTrail, readTrail } from './trail.ts'
+
+/** What the router stands on. */
+export interface RouterParts {
+  provider: Provider
+  rule: Rule
+  stores: Stores
+  keyRing: KeyRing
+  screen: Screen
+  record: Recorder
+  now: () => number
+}
+
+const FORM_LIMIT = '16kb'
+const DEVICE_COOKIE = 'device'
+const DEVICE_KEPT_MS = 400 * 24 * 60 * 60 * 1000
+/** A twin of a failed request (double click) may be about to finish; it also slows a guesser down. */
+const TWIN_MS = 50
+
+type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
+
+/** Everything about one request to one interaction. */
+interface Open {
+  interaction: Interaction
+  outcome: Outcome
+  session: Record<string, unknown> | undefined
+  client: { clientId: string; clientName?: string; sallyport?: Record<string, unknown>; [key: string]: unknown }
+  started: number
+}
+
+/** Where the pages of an interaction live; used for oidc-provider's `interactions.url` too. */
+export const interactionPath = (provider: Pick<Provider, 'issuer'>, uid: string, page = ''): string =>
+  `${new URL(provider.issuer).pathname.replace(/\/$/, '')}/interaction/${uid}${page && `/${page}`}`
+
+/** The middleware that answers all interaction pages. */
+export function interactionRoutes(parts: RouterParts): Middleware {
+  const { provider, rule, stores, keyRing, screen, record, now } = parts
+  const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
+  const origin = new URL(provider.issuer).origin
+  const secretOf = (uid: string) => keyRing.mac('form', uid)
+
+  const judge = ({ interaction, session, client, started }: Open, outcome: Outcome) =>
+    rule.judge({
+      params: interaction.params,
+      client: client.sallyport ?? {},
+      outcome,
+      session,
+      cid: interaction.cid,
+      started,
+    })
+
+  return async (ctx, next) => {
+    const match = /^\/interaction\/([\w-]{20,64})(?:\/([\w-]+))?$/.exec(ctx.path)
+    if (!match) return next()
+    const [, uid = '', segment = ''] = match
+    if (ctx.method !== 'GET' && ctx.method !== 'POST') {
+      ctx.set('Allow', 'GET, POST')
+      return screen.message(ctx, 'bad_request', { status: 405 })
+    }
+
+    const open = await find(ctx, uid)
+    if (!open) return
+    const { interaction, client } = open
+    const room = rule.room(interaction.prompt.name)
+    const page = room?.pages[segment]
+    leaveTrail(ctx, interactionPath(provider, uid), { client: client.clientId })
+
+    try {
+      if (ctx.method === 'POST') {
+        await parse(ctx, async () => {}).catch((error: { status?: number }) => {
+          if (error.status === 413) throw new InteractionError('too_large', { status: 413 })
+          throw new InteractionError('form_invalid', { cause: error })
+        })
+        const { csrf, ...fields } = (ctx.request.body ?? {}) as Record<string, unknown>
+        checkForm(ctx, origin, secretOf(uid), csrf)
+        if (segment === 'cancel') return await cancel(ctx, open)
+        if (segment === 'different') return await different(ctx, open)
+        if (page) return await submit(ctx, open, page, fields)
+      } else if (page) return await visit(ctx, open, segment, page)
+    } catch (error) {
+      const shown = asInteractionError(error)
+      if (shown.code === 'cross_site' || !page)
+        return screen.message(ctx, 'bad_request', { status: shown.status, link: back(open) })
+      return show(ctx, open, segment, page, shown)
+    }
+    screen.message(ctx, 'not_found', {
+      status: 404,
+      link: { href: interactionPath(provider, uid), label: screen.messages.t('page.not_found.link') },
+    })
+  }
+
+  /** GET: shows the page, unless its question is not the open one any more. */
+  async function visit(ctx: Context, open: Open, segment: string, page: RoomPage) {
+    const here = await judge(open, { ...open.outcome, login: undefined })
+    if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+    await show(ctx, open, segment, page)
+  }
+
+  /** POST: counts the attempt, takes the answer, lets the policy say what comes next. */
+  async function submit(ctx: Context, open: Open, page: RoomPage, fields: Record<string, unknown>) {
+    const here = await judge(open, { ...open.outcome, login: undefined })
+    // Answered in another tab, changed rules, a dead epoch: go on to the question that is open.
+    if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+
+    const visit = await visitOf(ctx, open)
+    const parsed = page.form.safeParse(fields)
+    if (!parsed.success) throw formError(parsed.error.issues[0])
+    const attempt = await page.attempt?.(visit, parsed.data)
+    const verdict = attempt && (await stores.throttle.take(attempt.counters, visit.now))
+    const about = {
+      accountId: visit.account?.id,
+      clientId: visit.client.id,
+      cid: visit.cid,
+      reasons: [...interactionReasons(open), ...here.because],
+    }
+    if (attempt && verdict && !verdict.allowed) {
+      await record(ctx, { ...about, event: attempt.event, outcome: 'failure', details: { code: 'throttled' } })
+      throw refused(attempt, verdict)
+    }
+
+    let answer: Answer
+    try {
+      answer = await page.submit(visit, parsed.data)
+    } catch (error) {
+      if (!(error instanceof InteractionError)) throw error
+      await setTimeout(TWIN_MS)
+      if (await answeredMeanwhile(open)) return seeOther(ctx, open.interaction.returnTo)
+      const details = { code: error.code, ...(typeof error.cause === 'string' && { cause: error.cause }) }
+      if (attempt) await record(ctx, { ...about, event: attempt.event, outcome: 'failure', details })
+      if (attempt?.endsInteraction && verdict?.left === 0 && error.code === page.wrong) return end(ctx, open)
+      throw withTries(error, page, verdict)
+    }
+
+    if (attempt && answer.is !== 'download')
+      await stores.throttle.clear(attempt.counters.filter(({ rule }) => rule.kind === 'streak').map(({ key }) => key))
+    const note = 'audit' in answer ? answer.audit : undefined
+    if (note)
+      await record(ctx, {
+        ...about,
+        accountId: answer.is === 'proved' ? answer.accountId : about.accountId,
+        event: note.event,
+        outcome: 'success',
+        details: note.details,
+      })
+
+    switch (answer.is) {
+      case 'download':
+        ctx.attachment(answer.name)
+        ctx.type = 'text/plain; charset=utf-8'
+        ctx.set('Cache-Control', 'no-store')
+        ctx.body = answer.text
+        return
+      case 'turned':
+        await keep(open, { ...open.outcome, ...answer.outcome })
+        return seeOther(ctx, interactionPath(provider, open.interaction.uid, answer.page))
+      case 'settled':
+        return proceed(ctx, open, { ...open.outcome, ...answer.outcome })
+      case 'proved':
+        return proceed(ctx, open, { ...open.outcome, proofs: withProof(open, answer, visit.now) })
+    }
+  }
+
+  /** The chain's proofs and this one. Proofs of another person, or of an older epoch than the chain itself knows, are dropped. */
+  function withProof(open: Open, answer: Answer & { is: 'proved' }, at: number): ChainProofs {
+    const former = open.outcome.proofs
+    const mine = former?.accountId === answer.accountId ? former.times : {}
+    const { accountId, securityEpoch } = answer
+    return { accountId, securityEpoch, times: rule.addProof(mine, answer.factor, at) }
+  }
+
+  /** Keeps the outcome and lets oidc-provider ask the policy. `login` is submitted only when nothing else is open. */
+  async function proceed(ctx: Context, open: Open, outcome: Outcome) {
+    const pending: Outcome = { ...outcome, login: undefined }
+    const { proofs } = outcome
+    const after = await judge(open, pending)
+    const finished = !after.open || after.open.reasons[0] === 'login_not_submitted'
+    const login = proofs && after.account?.id === proofs.accountId && finished
+    if (login) {
+      // amr and acr of the session are computed when it is written; these are for the library's own record.
+      const ts = proofs.times.pwd ?? open.started
+      pending.login = { accountId: proofs.accountId, ts, remember: false, amr: [], acr: '' }
+      await rememberDevice(ctx, proofs.accountId)
+      leaveTrail(ctx, interactionPath(provider, open.interaction.uid), { client: open.client.clientId, done: true })
+    }
+    await keep(open, pending)
+    seeOther(ctx, open.interaction.returnTo)
+  }
+
+  async function keep({ interaction, started }: Open, outcome: Outcome) {
+    interaction.result = { ...outcome, started } as NonNullable<Interaction['result']>
+    await interaction.persist()
+  }
+
+  /** "Back to the app": it gets `access_denied`. */
+  async function cancel(ctx: Context, open: Open) {
+    await record(ctx, {
+      event: 'login.cancelled',
+      outcome: 'success',
+      clientId: open.client.clientId,
+      cid: open.interaction.cid,
+    })
+    await keep(open, { error: 'access_denied', error_description: 'the person went back to the app' })
+    leaveTrail(ctx, interactionPath(provider, open.interaction.uid), { client: open.client.clientId, done: true })
+    seeOther(ctx, open.interaction.returnTo)
+  }
+
+  /** "Not you?": nothing proven so far counts, neither in this chain nor in this browser's session. */
+  async function different(ctx: Context, open: Open) {
+    await keep(open, { differentAccount: true })
+    seeOther(ctx, open.interaction.returnTo)
+  }
+
+  /** Too many wrong codes: the interaction is over, and at a step-up the session; the page leads back to the app. */
+  async function end(ctx: Context, open: Open) {
+    const { interaction, client } = open
+    const uid = interaction.session?.uid
+    const session = uid === undefined ? undefined : await stores.artifacts.findByUid('Session', uid, now())
+    if (session) await stores.artifacts.destroy('Session', session.key, now())
+    await interaction.destroy()
+    await record(ctx, {
+      event: 'interaction.ended_by_wrong_codes',
+      outcome: 'failure',
+      clientId: client.clientId,
+      cid: interaction.cid,
+      details: { session_ended: session !== undefined },
+    })
+    leaveTrail(ctx, interactionPath(provider, interaction.uid), { client: client.clientId, done: true })
+    const href = errorResponse(open, 'access_denied', 'too many wrong codes')
+    screen.message(ctx, 'too_many_codes', { status: 429, link: { href, label: backLabel(open) } })
+  }
+
+  async function answeredMeanwhile(open: Open) {
+    const row = await provider.Interaction.find(open.interaction.uid)
+    if (!row) return true
+    const outcome = {
+      ...(row.lastSubmission as Outcome | undefined),
+      ...(row.result as Outcome | undefined),
+      login: undefined,
+    }
+    return !asksThis(open, (await judge(open, outcome)).open)
+  }
+
+  /** A browser that signed in here before is throttled less (R32). The cookie stands for no factor. */
+  async function rememberDevice(ctx: Context, accountId: string) {
+    const known = ctx.cookies.get(deviceCookie(ctx), { signed: true })
+    const device = known ?? randomBytes(32).toString('base64url')
+    await stores.devices.remember(digest(device), accountId, now())
+    ctx.cookies.set(deviceCookie(ctx), device, {
+      signed: true,
+      httpOnly: true,
+      sameSite: 'lax',
+      path: '/',
+      maxAge: DEVICE_KEPT_MS,
+    })
+  }
+
+  async function show(ctx: Context, open: Open, segment: string, page: RoomPage, error?: InteractionError) {
+    const { interaction } = open
+    const { uid } = interaction
+    const visit = await visitOf(ctx, open)
+    const around: Around = {
+      clientName: visit.client.name,
+      csrf: formToken(secretOf(uid)),
+      action: visit.url(segment),
+      cancel: { action: visit.url('cancel') },
+      formActions: [originOf(String(interaction.params['redirect_uri']))],
+      error,
+    }
+    if (visit.account) around.different = { action: visit.url('different') }
+    screen.show(ctx, await page.show(visit), around)
+  }
+
+  async function visitOf(ctx: Context, open: Open): Promise<Visit> {
+    const { interaction, outcome, client } = open
+    const here = await judge(open, { ...outcome, login: undefined })
+    const device = ctx.cookies.get(deviceCookie(ctx), { signed: true })
+    const { uid, params } = interaction
+    return {
+      uid,
+      cid: interaction.cid,
+      prompt: interaction.prompt.name,
+      now: now(),
+      expiresAt: interaction.exp,
+      client: { id: client.clientId, name: client.clientName ?? client.clientId },
+      account: here.account,
+      reasons: here.open?.reasons ?? [],
+      offer: here.open?.offer ?? [],
+      identifier: { typed: outcome.identifier, hinted: stringOf(params['login_hint']) },
+      scopes: (stringOf(params['scope']) ?? '').split(' ').filter((scope) => scope !== ''),
+      network: networkOf(ctx.ip),
+      device: device && digest(device),
+      url: (page = '') => interactionPath(provider, uid, page),
+    }
+  }
+
+  /** The interaction of this browser, or an answer that says what became of it and leads on. */
+  async function find(ctx: Context, uid: string): Promise<Open | undefined> {
+    if (ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) !== uid) return lost(ctx)
+    const interaction = await provider.Interaction.find(uid)
+    if (!interaction) return lost(ctx)
+    const client = await provider.Client.find(String(interaction.params['client_id']))
+    if (!client) {
+      screen.message(ctx, 'unknown_client', { status: 400 })
+      return undefined
+    }
+    const sessionUid = interaction.session?.uid
+    const session = sessionUid === undefined ? undefined : await provider.Session.findByUid(sessionUid)
+    if (sessionUid !== undefined && session?.accountId !== interaction.session?.accountId) {
+      // The session behind this page ended (idle, signed out in another tab). The row knows the request: begin it again.
+      await interaction.destroy()
+      const params = Object.entries(interaction.params).filter(([, value]) => typeof value === 'string') as [
+        string,
+        string,
+      ][]
+      seeOther(ctx, `${provider.urlFor('authorization')}?${new URLSearchParams(params)}`)
+      return undefined
+    }
+    const last = interaction.lastSubmission as Outcome | undefined
+    return {
+      interaction: interaction as Interaction,
+      outcome: { ...last, ...(interaction.result as Outcome | undefined) },
+      session: session as unknown as Record<string, unknown> | undefined,
+      client: client as unknown as Open['client'],
+      started: last?.started ?? interaction.iat,
+    }
+  }
+
+  /** A page whose interaction is over or unknown: the trail says where to go on. */
+  async function lost(ctx: Context): Promise<undefined> {
+    const trail = readTrail(ctx)
+    if (trail?.next) {
+      seeOther(ctx, interactionPath(provider, trail.next))
+      return
+    }
+    const client = trail && ((await provider.Client.find(trail.client)) as unknown as Open['client'] | undefined)
+    const link = client && appLink(client)
+    if (trail?.done) screen.message(ctx, 'already_done', { status: 400, link })
+    else screen.message(ctx, trail ? 'expired' : 'other_browser', { status: 400, link })
+  }
+
+  function back(open: Open) {
+    return appLink(open.client)
+  }
+
+  /** The way to the app: where a sign-in starts, else its home, else the origin it is called back at. */
+  function appLink(client: Open['client']): { href: string; label: string } {
+    const redirectUri = (client['redirectUris'] as string[] | undefined)?.[0]
+    const href = client['initiateLoginUri'] ?? client['clientUri'] ?? (redirectUri && originOf(redirectUri))
+    const name = client.clientName ?? client.clientId
+    return { href: String(href ?? '/'), label: screen.messages.t('common.back_to', { app: name }) }
+  }
+
+  function backLabel({ client }: Open) {
+    return screen.messages.t('common.back_to', { app: client.clientName ?? client.clientId })
+  }
+
+  /** The app's redirect URI with an error, for an interaction that oidc-provider knows nothing of any more (OIDC Core §3.1.2.6). */
+  function errorResponse({ interaction: { params }, client }: Open, error: string, description: string) {
+    if (params['response_mode'] !== undefined && params['response_mode'] !== 'query') return appLink(client).href
+    const url = new URL(String(params['redirect_uri']))
+    url.searchParams.set('error', error)
+    url.searchParams.set('error_description', description)
+    if (typeof params['state'] === 'string') url.searchParams.set('state', params['state'])
+    url.searchParams.set('iss', provider.issuer)
+    return url.href
+  }
+}
+
+/** The page's question is the one the policy has open. Consent is not the policy's: oidc-provider asks it. */
+function asksThis(
+  { interaction: { prompt } }: Open,
+  open: { prompt: string; reasons: readonly string[] } | undefined,
+): boolean {
+  if (prompt.name === 'consent') return open === undefined || open.reasons[0] === 'login_not_submitted'
+  return open?.prompt === prompt.name && open.reasons[0] !== 'login_not_submitted'
+}
+
+const interactionReasons = ({ interaction }: Open): string[] => interaction.prompt.reasons
+
+function formError(issue: { message: string; path: PropertyKey[]; code?: string } | undefined): InteractionError {
+  const field = issue?.path[0] === undefined ? undefined : String(issue.path[0])
+  const known = issue && /^[a-z_]+$/.test(issue.message)
+  return new InteractionError(known ? (issue.message as ErrorCode) : 'form_invalid', { field })
+}
+
+function refused(attempt: Attempt, { key = '', retryAfter }: ThrottleVerdict): InteractionError {
+  return new InteractionError(attempt.refusal(key), { status: 429, retryAfter })
+}
+
+/** Tells a person who is about to be made to wait. */
+function withTries(error: InteractionError, page: RoomPage, verdict: ThrottleVerdict | undefined): InteractionError {
+  const left = verdict?.left
+  if (error.code !== 'wrong_code' || page.wrong !== 'wrong_code' || left === undefined || left > 3 || left < 1)
+    return error
+  return new InteractionError('wrong_code_tries', { field: error.field, vars: { left } })
+}
+
+function asInteractionError(error: unknown): InteractionError {
+  if (error instanceof InteractionError) return error
+  throw error
+}
+
+/** An origin for `form-action`; a custom scheme stands as `scheme:`. */
+export function originOf(uri: string): string {
+  const url = new URL(uri)
+  return url.origin === 'null' ? url.protocol : url.origin
+}
+
+function seeOther(ctx: Context, to: string) {
+  ctx.redirect(to)
+  ctx.status = 303
+}
+
+const stringOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
+
+/** `__Host-` keeps other hosts of the domain from setting it; it needs https. */
+const deviceCookie = (ctx: Context) => (ctx.secure ? `__Host-${DEVICE_COOKIE}` : DEVICE_COOKIE)

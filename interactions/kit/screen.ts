@@ -1,0 +1,92 @@
+/** Answers with pages: view, title, messages and the content security policy together. */
+import { randomUUID } from 'node:crypto'
+import type { Context } from 'koa'
+import type { InteractionError } from './errors.ts'
+import { contentSecurityPolicy, newNonce } from './headers.ts'
+import { duration, type Messages, type Vars } from './messages.ts'
+import type { createPages, Page } from './pages.ts'
+import type { Shown } from './room.ts'
+
+/** What a page of a flow needs around its own content. */
+export interface Around extends Omit<Page, 'title' | 'error'> {
+  error?: InteractionError | undefined
+  /** Where the app's redirect URI points: the browser follows it after a form post (CSP `form-action`). */
+  formActions?: string[]
+}
+
+/** The pages that say something and lead on. Each has `page.<name>.title` and `.text`. */
+export type MessageName =
+  | 'expired'
+  | 'already_done'
+  | 'other_browser'
+  | 'cookies'
+  | 'too_many_codes'
+  | 'unavailable'
+  | 'busy'
+  | 'not_found'
+  | 'server_error'
+  | 'bad_request'
+  | 'unknown_client'
+  | 'posted_expired'
+  | 'signed_out_elsewhere'
+
+/** Draws pages. */
+export interface Screen {
+  show(ctx: Context, shown: Shown, around?: Around): void
+  message(
+    ctx: Context,
+    name: MessageName,
+    options: { status: number; link?: { href: string; label: string } | undefined; vars?: Vars; reference?: boolean },
+  ): void
+  messages: Messages
+}
+
+/** @param pages the renderer */
+export function createScreen(pages: ReturnType<typeof createPages>, messages: Messages): Screen {
+  const draw = (ctx: Context, view: string, page: Page, formActions: string[] = []) => {
+    const nonce = newNonce()
+    ctx.set('Cache-Control', 'no-store')
+    ctx.set('Content-Security-Policy', contentSecurityPolicy(nonce, formActions))
+    ctx.type = 'html'
+    ctx.body = pages.render(view, { ...page, nonce })
+  }
+
+  return {
+    messages,
+    show(ctx, { view, title, titleVars, locals }, { error, formActions, ...around } = {}) {
+      if (error) ctx.status = error.status
+      if (error?.retryAfter !== undefined && Number.isFinite(error.retryAfter))
+        ctx.set('Retry-After', String(error.retryAfter))
+      const shownError = error && { message: sentence(messages, error), ...(error.field && { field: error.field }) }
+      const page = {
+        ...around,
+        ...locals,
+        title: messages.t(title, titleVars),
+        ...(shownError && { error: shownError }),
+      }
+      draw(ctx, view, page, formActions)
+    },
+    message(ctx, name, { status, link, vars, reference }) {
+      ctx.status = status
+      const page = {
+        title: messages.t(`page.${name}.title`, vars),
+        text: messages.t(`page.${name}.text`, vars),
+        ...(link && { link }),
+        ...(reference && { reference: requestId(ctx) }),
+      }
+      draw(ctx, 'message', page)
+    },
+  }
+}
+
+/** The sentence of an error, in the person's language. */
+export function sentence(messages: Messages, { code, vars, retryAfter }: InteractionError): string {
+  const wait = retryAfter === undefined ? undefined : duration(messages, retryAfter)
+  return messages.t(`error.${code}`, wait === undefined ? vars : { wait, ...vars })
+}
+
+/** One id from page to log to audit; made here when no logger in front gave one. */
+export function requestId(ctx: Context): string {
+  ctx.state['requestId'] ??= randomUUID()
+  return ctx.state['requestId'] as string
+}

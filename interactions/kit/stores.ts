@@ -1,0 +1,322 @@
+/**
+ * What the plugin asks of a database, in our words. An adapter keeps these promises in the database's words.
+ *
+ * "Once" means: of any number of callers, in any number of processes, exactly one is told that it won.
+ * All times are whole seconds since 1970; all durations are seconds.
+ */
+
+/** A second factor a person can hold. The name is also its `amr` value (RFC 8176). */
+export type Method = 'otp' | 'sms'
+
+/** Which side of a payment a company stands on. */
+export type Side = 'payor' | 'payee' | 'both' | 'none'
+
+/** A role that a person holds at a company. */
+export type MembershipRole =
+  | 'payments_admin'
+  | 'disburser'
+  | 'beneficiary_approver'
+  | 'disbursement_contributor'
+  | 'company_admin'
+  | 'directory_admin'
+
+/** A role that a person holds at this server. */
+export type ServerRole = 'operator' | 'support' | 'auditor'
+
+/** A person's place in one company, with what of the company the policy needs. */
+export interface Membership {
+  companyId: string
+  side: Side
+  roles: MembershipRole[]
+  /** False when the membership or the company is disabled: then it does not count. */
+  active: boolean
+  /** The company demands a second factor of everybody from this day on (a date in that zone). */
+  enforcement?: { from: string; zone: string } | undefined
+}
+
+/** The state of a person's one recovery code. The code itself is never stored, only its argon2id hash. */
+export interface RecoveryCodeState {
+  /** Names this code. Every new code has a new id. */
+  id: string
+  /** The id this one took the place of. */
+  replaces?: string | undefined
+  /** The person said that they recorded it. */
+  acknowledged: boolean
+  /** The interaction chain (`cid`) that holds the right to enrol a new factor by it, until `reservedUntil`. */
+  reservedBy?: string | undefined
+  reservedUntil?: number | undefined
+  /** Counts reservations: the value that the next one must have read. */
+  reservations: number
+}
+
+/** A person, with all that the policy needs to decide. Holds no secret. */
+export interface Account {
+  id: string
+  email: string
+  name?: string | undefined
+  disabled: boolean
+  /** Raised by everything that ends what was proven before: password change, factor reset, disabling, "end all sessions". */
+  securityEpoch: number
+  memberships: Membership[]
+  serverRoles: ServerRole[]
+  /** The person's own switch, "Always require 2FA". */
+  alwaysRequire2fa: boolean
+  /** Raised by each activation, removal and reset of a factor. */
+  factorVersion: number
+  /** The factors that stand, with the time each was added. */
+  enrolled: Partial<Record<Method, number>>
+  recoveryCode?: RecoveryCodeState | undefined
+}
+
+/** Reads people. An embedding app that has accounts of its own implements this one and keeps the other stores. */
+export interface AccountStore {
+  /** The account, disabled ones too, or `undefined`. */
+  find(accountId: string): Promise<Account | undefined>
+  /** The account of this (normalised) e-mail address and its password hash (PHC string), if it has one. */
+  findByEmail(email: string): Promise<{ account: Account; passwordHash: string | undefined } | undefined>
+  /** Replaces a hash made with weaker parameters. Does nothing when the stored hash is no longer `from`. */
+  upgradePasswordHash(accountId: string, from: string, to: string): Promise<void>
+}
+
+/** What an activation writes, all or nothing. */
+export interface TotpActivation {
+  /** Base32, 20 bytes. */
+  secret: string
+  /** The time step of the code that proved it: used up by the same write (RFC 6238 §5.2). */
+  step: number
+  now: number
+  /** The factor version read when the secret was made. */
+  factorVersion: number
+  /** Names the recovery code that is to follow; until it is set and acknowledged, it has no hash and opens nothing. */
+  recoveryCodeId: string
+  /** Given when the right to enrol comes from a reserved recovery code. */
+  byRecovery?: { cid: string } | undefined
+}
+
+/** The second factors and the recovery code. */
+export interface FactorStore {
+  /** The Base32 secret of the person's authenticator app, or `undefined`. */
+  totpSecret(accountId: string): Promise<string | undefined>
+  /**
+   * Claims a time step, so that one code opens one door. Once: the accepted step only ever grows.
+   * @see RFC 6238 §5.2, "MUST NOT accept the second attempt of the OTP"
+   */
+  claimTimeStep(accountId: string, step: number): Promise<boolean>
+  /**
+   * Makes an authenticator app the person's one app. Once per factor version: compare-and-set on `factorVersion`.
+   *
+   * In the same write: the version rises by one, `step` is used up, the former recovery code is void and the new,
+   * unacknowledged one is named. With `byRecovery` the reservation must still be held by that chain; then every
+   * former factor dies and the security epoch rises by one.
+   *
+   * @returns the account's security epoch after the write, or `undefined` when another activation or a reset was first
+   */
+  activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined>
+  /** Sets the code that takes the place of `replaces`, unacknowledged. Once per replaced id. */
+  setRecoveryCode(accountId: string, code: { replaces: string; id: string; hash: string }): Promise<boolean>
+  /** The argon2id hash of the recovery code, or `undefined`. */
+  recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined>
+  /**
+   * Reserves the code for one interaction chain; a former reservation is void. Once per `reservations` value read.
+   * It proves no factor: it is the right to enrol.
+   */
+  reserveRecoveryCode(
+    accountId: string,
+    reservation: { id: string; reservations: number; cid: string; until: number },
+  ): Promise<boolean>
+  /** Marks this code as recorded. False when another code has taken its place or it has no hash yet. */
+  acknowledgeRecoveryCode(accountId: string, id: string): Promise<boolean>
+}
+
+/**
+ * A limit. `window`: at most `limit` attempts in `seconds`, counted from the first.
+ * `streak`: every `every`th attempt since the last success waits `wait` seconds; after `delayAfter` attempts each one
+ * waits 1, 2, 4 … 60 seconds; `disableAt` attempts close it until it is cleared.
+ */
+export type ThrottleRule =
+  | { kind: 'window'; limit: number; seconds: number }
+  | { kind: 'streak'; every: number; wait: number; delayAfter?: number | undefined; disableAt?: number | undefined }
+
+/** One counter of an attempt. Keys carry no personal data in clear: the caller hashes addresses. */
+export interface Counter {
+  key: string
+  rule: ThrottleRule
+}
+
+/** What a counter remembers. */
+export interface ThrottleState {
+  count: number
+  /** Start of the window, or time of the last attempt of a streak. */
+  since: number
+  blockedUntil: number
+  disabled: boolean
+}
+
+/** `allowed`: the attempt was counted and may be looked at. Otherwise nothing was counted. */
+export interface ThrottleVerdict {
+  allowed: boolean
+  /** Seconds until the next attempt may be made; 0 when allowed. `Infinity` when the counter is closed for good. */
+  retryAfter: number
+  /** The key that refused, or, when allowed, the key of a streak that now waits: a wrong answer was the last one for a while. */
+  key?: string | undefined
+  /** Attempts left before a streak waits, counting none of this one; `undefined` without a streak. */
+  left?: number | undefined
+}
+
+/** Counts attempts before an answer is looked at. */
+export interface ThrottleStore {
+  /**
+   * Takes one attempt from every counter, or from none if one of them refuses. One atomic operation, shared by all
+   * processes: of N parallel callers at most the limit are allowed.
+   */
+  take(counters: Counter[], now: number): Promise<ThrottleVerdict>
+  /** Forgets the counters: the right answer was given. */
+  clear(keys: string[]): Promise<void>
+}
+
+/**
+ * The arithmetic of one counter, the same for every database.
+ * @returns the state after the attempt, or `undefined` when it is refused, with the seconds to wait
+ */
+export function countAttempt(
+  state: ThrottleState | undefined,
+  rule: ThrottleRule,
+  now: number,
+): { next: ThrottleState | undefined; retryAfter: number; left: number | undefined } {
+  if (state?.disabled) return { next: undefined, retryAfter: Number.POSITIVE_INFINITY, left: undefined }
+  if (state && state.blockedUntil > now)
+    return { next: undefined, retryAfter: state.blockedUntil - now, left: undefined }
+
+  if (rule.kind === 'window') {
+    const open = state && now < state.since + rule.seconds ? state : { count: 0, since: now }
+    if (open.count >= rule.limit)
+      return { next: undefined, retryAfter: open.since + rule.seconds - now, left: undefined }
+    const next = { count: open.count + 1, since: open.since, blockedUntil: 0, disabled: false }
+    return { next, retryAfter: 0, left: undefined }
+  }
+
+  const count = (state?.count ?? 0) + 1
+  const waits = count % rule.every === 0
+  const late = rule.delayAfter === undefined ? -1 : count - rule.delayAfter
+  const delay = waits ? rule.wait : late >= 0 ? Math.min(2 ** late, 60) : 0
+  const disabled = rule.disableAt !== undefined && count >= rule.disableAt
+  const next = { count, since: now, blockedUntil: delay ? now + delay : 0, disabled }
+  return { next, retryAfter: 0, left: waits || disabled ? 0 : rule.every - (count % rule.every) }
+}
+
+/** Which browsers a person has signed in with. A device lowers throttling; it never stands for a factor. */
+export interface DeviceStore {
+  remember(deviceHash: string, accountId: string, now: number): Promise<void>
+  knows(deviceHash: string, accountId: string): Promise<boolean>
+}
+
+/** Short-lived secrets of an interaction chain (owner = `cid`), stored encrypted. */
+export interface PendingStore {
+  /** Keeps the value unless one is there and has not expired. @returns what is kept: of several callers all get the first one's */
+  keep(entry: { owner: string; purpose: string; value: string; expiresAt: number; now: number }): Promise<string>
+  /** The value, or `undefined` when there is none or it has expired. */
+  recall(owner: string, purpose: string, now: number): Promise<string | undefined>
+  /** Removes the value and returns it. Once. */
+  take(owner: string, purpose: string, now: number): Promise<string | undefined>
+}
+
+/** Something that happened to a person, a factor, a session or the configuration. Never holds a secret. */
+export interface AuditEvent {
+  /** `login.password`, `mfa.otp`, `recovery_code.reserved`, …: stable names, listed in docs/audit.md */
+  event: string
+  outcome: 'success' | 'failure'
+  at: number
+  /** Who acted: an account id, `operator` at the command line, or nobody yet. */
+  actor?: string | undefined
+  /** Whom it is about. */
+  accountId?: string | undefined
+  clientId?: string | undefined
+  /** Interaction chain: the same from the first page to the last. */
+  cid?: string | undefined
+  /** Correlates with the request's log lines. */
+  requestId?: string | undefined
+  ip?: string | undefined
+  userAgent?: string | undefined
+  /** Why: the policy's reasons, or the error code. */
+  reasons?: string[] | undefined
+  /** SHA-256 of the session id, so that rows of one session belong together and open nothing. */
+  session?: string | undefined
+  details?: Record<string, string | number | boolean | string[] | null> | undefined
+}
+
+/** Append-only. */
+export interface AuditStore {
+  append(event: AuditEvent): Promise<void>
+}
+
+/** A row of oidc-provider's: a session, an interaction, a code, a token, a grant. */
+export interface Artifact {
+  /** The library's model name, `Session`, `AuthorizationCode`, … */
+  model: string
+  /** What the row is found by; for bearer values the SHA-256 of what the bearer holds. */
+  key: string
+  payload: Record<string, unknown>
+  /** `undefined`: never. */
+  expiresAt: number | undefined
+  uid?: string | undefined
+  grantId?: string | undefined
+  accountId?: string | undefined
+  /** SHA-256 of the user code (device flow). */
+  userCode?: string | undefined
+  /** When it was used up. */
+  consumedAt?: number | undefined
+}
+
+/** The rows of oidc-provider, with the three duties that the library leaves to its adapter. */
+export interface ArtifactStore {
+  /**
+   * Inserts or replaces, keeping `consumedAt`. For the model `Session`:
+   * - a destroyed key does not come back. What the late writer authorized on it goes to the live row of the same
+   *   `uid`, if account and security epoch (`payload.epoch`) are the same;
+   * - `payload.authorizations` of the stored row is kept where the new payload lacks it, if the account is the same.
+   */
+  save(artifact: Artifact): Promise<void>
+  /** The row, consumed ones too, until `expiresAt` + 15 s (the library's clock tolerance). A fresh object each time. */
+  find(model: string, key: string, now: number): Promise<Artifact | undefined>
+  findByUid(model: string, uid: string, now: number): Promise<Artifact | undefined>
+  findByUserCode(model: string, userCode: string, now: number): Promise<Artifact | undefined>
+  /** Uses the row up. Once: false for every caller but the first, and when there is no such row. */
+  consume(model: string, key: string, at: number): Promise<boolean>
+  /** Removes the row. A session's key stays known as destroyed for an hour, so that a slower request cannot bring it back. */
+  destroy(model: string, key: string, now: number): Promise<void>
+  /** Removes all rows of this model that came from this grant. */
+  revokeByGrantId(model: string, grantId: string): Promise<void>
+}
+
+/** Encrypts what is stored, bound to the place it belongs to: a sealed value moved to another owner does not open. */
+export interface Sealer {
+  /** AES-256-GCM, random nonce; additional data = `v1 | purpose | owner | record | key id`. Never names of tables. */
+  seal(place: SealedPlace, plaintext: string): string
+  /** @throws when the value was changed, belongs to another place, or its key is not on the ring */
+  open(place: SealedPlace, sealed: string): string
+  /** True when the value was sealed under a key that is no longer the newest. */
+  isStale(sealed: string): boolean
+}
+
+/** Whose secret it is. */
+export interface SealedPlace {
+  purpose: string
+  owner: string
+  record?: string | undefined
+}
+
+/** Everything the plugin needs. One database usually implements all of it. */
+export interface Stores {
+  accounts: AccountStore
+  factors: FactorStore
+  throttle: ThrottleStore
+  devices: DeviceStore
+  pending: PendingStore
+  audit: AuditStore
+  artifacts: ArtifactStore
+}
+
+/** The database cannot answer: locked, full, gone. Nothing was half-written. The answer is a 503 page. */
+export class StoreUnavailable extends Error {
+  override readonly name = 'StoreUnavailable'
+}

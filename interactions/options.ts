@@ -1,0 +1,62 @@
+/** What an app that adopts the plugin gives it. */
+import type { ClientMetadata, ResourceServer } from 'oidc-provider'
+import type { PasswordHasher } from './factors/password.ts'
+import type { KeyRing } from './kit/keyring.ts'
+import type { Brand } from './kit/pages.ts'
+import type { Method, Stores } from './kit/stores.ts'
+import type { SessionLimits } from './policy.ts'
+
+/** The plugin's options. */
+export interface SallyportOptions {
+  stores: Stores
+  keyRing: KeyRing
+  passwords: PasswordHasher
+  brand: Brand
+  /** Registered clients, when they live in a store and not in `configuration.clients`. */
+  client?: (clientId: string) => Promise<ClientMetadata | undefined>
+  /** The API of a resource indicator (RFC 8707), or `undefined` when there is none. */
+  resource?: (id: string) => Promise<Pick<ResourceServer, 'scope'> | undefined>
+  limits?: Partial<Limits>
+  /** Folders with views of your own, searched first. */
+  views?: string[]
+  /** Sentences of your own, by key. */
+  messages?: Record<string, string>
+  /** Seconds since 1970. oidc-provider itself reads `Date.now()`. */
+  now?: () => number
+  /** Takes what could not be answered. Never given a secret. */
+  onError?: (error: Error, about: { requestId?: string | undefined; where: string }) => void
+}
+
+/** Lifetimes in seconds. */
+export interface Limits extends SessionLimits {
+  interaction: number
+  accessToken: number
+  idToken: number
+  /** Of a client with `sallyport.offline`; others' end with the session. */
+  refreshToken: number
+  /** Time steps of an authenticator code accepted to either side: 1, or 0. */
+  totpWindow: number
+}
+
+/** Sessions end after an hour unused and after twelve hours; an interaction after one (NIST SP 800-63B-4 §2.2.3). */
+export const DEFAULT_LIMITS: Limits = {
+  idle: 60 * 60,
+  absolute: 12 * 60 * 60,
+  interaction: 60 * 60,
+  accessToken: 10 * 60,
+  idToken: 10 * 60,
+  refreshToken: 30 * 24 * 60 * 60,
+  totpWindow: 1,
+}
+
+/** The second factors that are built. SMS is designed and comes later. */
+export const METHODS: readonly Method[] = ['otp']
+
+/** The options with every default filled in. */
+export const complete = (options: SallyportOptions) => ({
+  ...options,
+  limits: { ...DEFAULT_LIMITS, ...options.limits },
+  now: options.now ?? (() => Math.floor(Date.now() / 1000)),
+  onError: options.onError ?? (() => {}),
+})
+export type Completed = ReturnType<typeof complete>

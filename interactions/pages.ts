@@ -1,0 +1,62 @@
+/** The pages that oidc-provider draws itself, in our look: errors and logout. */
+import type { Context } from 'koa'
+import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
+import { interactionPath } from './kit/router.ts'
+import type { Screen } from './kit/screen.ts'
+import type { AccountStore } from './kit/stores.ts'
+
+/** The configuration with our pages for errors, the logout question and its end. */
+export function libraryPages(configuration: Configuration, screen: Screen, accounts: AccountStore): Configuration {
+  return {
+    ...configuration,
+    renderError(ctx, out) {
+      const koa = ctx as unknown as Context
+      const interaction = resumed(ctx)
+      // A resume that came too late or twice: the page of its interaction knows where to go on.
+      if (interaction !== undefined && out.error === 'invalid_request') {
+        koa.redirect(interactionPath(ctx.oidc.provider, interaction))
+        koa.status = 303
+        return
+      }
+      if (out.error === 'server_error') return screen.message(koa, 'server_error', { status: 500, reference: true })
+      const name = out.error === 'invalid_client' ? 'unknown_client' : 'bad_request'
+      screen.message(koa, name, { status: koa.status, reference: true })
+    },
+    features: {
+      ...configuration.features,
+      rpInitiatedLogout: {
+        enabled: true,
+        async logoutSource(ctx) {
+          const state = ctx.oidc.session!.state as { secret: string; postLogoutRedirectUri?: string }
+          const target = state.postLogoutRedirectUri ?? ctx.oidc.params?.['post_logout_redirect_uri']
+          const account = await accounts.find(ctx.oidc.session!.accountId!)
+          screen.show(
+            ctx as unknown as Context,
+            {
+              view: 'logout',
+              title: 'logout.title',
+              locals: {
+                email: account?.email,
+                xsrf: state.secret,
+                logoutAction: ctx.oidc.urlFor('end_session_confirm'),
+              },
+            },
+            typeof target === 'string' ? { formActions: [new URL(target).origin] } : {},
+          )
+        },
+        async postLogoutSuccessSource(ctx) {
+          const clientUri = ctx.oidc.client?.clientUri
+          screen.show(ctx as unknown as Context, {
+            view: 'signed-out',
+            title: 'signed-out.title',
+            locals: { clientUri },
+          })
+        },
+      },
+    },
+  }
+}
+
+function resumed(ctx: KoaContextWithOIDC): string | undefined {
+  return ctx.oidc.route === 'resume' ? /\/([\w-]{20,64})$/.exec(ctx.path)?.[1] : undefined
+}

@@ -1,0 +1,354 @@
+/**
+ * The one rule: which question comes next, and why. Pure: no store, no HTTP, no clock of its own.
+ *
+ * The Checks call it, the page handlers call it, the claims come from it, the audit prints it. No other place holds a rule.
+ */
+
+import type { Factor, FactorTimes } from './kit/room.ts'
+import type { Account, Membership, MembershipRole, Method } from './kit/stores.ts'
+
+/** One factor, whichever it is. */
+export const ACR_1FA = 'urn:sallyport:acr:1fa'
+/** Any second factor. */
+export const ACR_2FA = 'urn:sallyport:acr:2fa'
+/** A second factor proven by us that is not SMS. */
+export const ACR_2FA_APP = 'urn:sallyport:acr:2fa-app'
+
+const RANK: Record<string, number> = {
+  [ACR_1FA]: 1,
+  [ACR_2FA]: 2,
+  [ACR_2FA_APP]: 3,
+  'http://schemas.openid.net/pape/policies/2007/06/multi-factor': 2,
+  'https://refeds.org/profile/mfa': 2,
+}
+const OWN_ACR = [ACR_1FA, ACR_1FA, ACR_2FA, ACR_2FA_APP] as const
+
+/** The values of `acr_values_supported`, our own and the aliases. */
+export const ACR_VALUES = Object.keys(RANK)
+
+/** oidc-provider's prompt → the room that answers it. */
+export const ROOM_OF = {
+  login: 'credentials',
+  mfa: 'challenge',
+  mfa_enroll: 'enrollment',
+  recovery_ack: 'recovery',
+  consent: 'consent',
+} as const
+
+/** The prompts this policy opens, in order. */
+export const PROMPTS = ['login', 'mfa', 'mfa_enroll', 'recovery_ack'] as const
+export type PromptName = (typeof PROMPTS)[number]
+
+/** Why a prompt is open. The text is what a relying party reads with `prompt=none`. */
+export const REASONS = {
+  no_session: ['login', 'End-User authentication is required'],
+  different_account: ['login', 'another account was asked for'],
+  login_prompt: ['login', 'login prompt was not resolved'],
+  max_age: ['login', 'End-User authentication is too old'],
+  login_not_submitted: ['login', 'End-User authentication is not finished'],
+  second_factor_missing: ['mfa', 'a second factor is required'],
+  second_factor_stale: ['mfa', 'the second factor is too old'],
+  second_factor_fresh: ['mfa', 're-authentication was requested'],
+  prove_before_enrolment: ['mfa', 'an existing factor must be proven first'],
+  mfa_not_enrolled: ['mfa_enroll', 'a second factor must be enrolled'],
+  recovery_code_reserved: ['mfa_enroll', 'a new second factor must be enrolled'],
+  recovery_code_unacknowledged: ['recovery_ack', 'the recovery code must be acknowledged'],
+} as const satisfies Record<string, readonly [PromptName, string]>
+export type Reason = keyof typeof REASONS
+
+/** Seconds after a proof during which a further factor may be added. */
+export const ENROLMENT_WINDOW = 5 * 60
+
+/** `sallyport` in the client metadata. */
+export interface ClientRules {
+  first_party?: boolean
+  mfa?: 'required' | 'by_role'
+  second_factor_max_age?: number
+  offline?: boolean
+}
+
+/** What this request by this client needs of this person. */
+export interface Requirement {
+  /** 0 or 1: any sign-in; 2: a second factor; 3: one that is not SMS. */
+  rank: number
+  /** The methods that satisfy it. */
+  methods: Method[]
+  /** `prompt=login`: only proofs of this chain count. */
+  thisChainOnly: boolean
+  /** Seconds. */
+  maxAge?: number | undefined
+  /** Seconds; 0: proven in this very chain. */
+  secondFactorMaxAge?: number | undefined
+  requestedAcr: string[]
+  /** Who raised the rank, for the audit: `role:payments_admin@acme`, `client`, `acr_values`, … */
+  because: string[]
+}
+
+/** What was proven. */
+export interface Proofs {
+  /** Times of the live session row of this account; empty when there is none. */
+  session: FactorTimes
+  /** Times proven in this very chain. */
+  chain: FactorTimes
+  /** Start of the request. */
+  started: number
+  /** The chain's proofs have not been submitted to oidc-provider yet. */
+  unsubmitted: boolean
+}
+
+/** Who is in front of us, as far as the decision needs it. */
+export interface Subject {
+  enrolled: Partial<Record<Method, unknown>>
+  /** This chain holds the right to enrol by a recovery code. */
+  reserved: boolean
+  /** The recovery code waits to be acknowledged. */
+  unacknowledged: boolean
+}
+
+/** The one prompt that comes next. */
+export interface Open {
+  prompt: PromptName
+  reasons: Reason[]
+  /** Methods to choose from, for `mfa` and `mfa_enroll`. */
+  offer: Method[]
+}
+
+/** What the tokens say. */
+export interface Claims {
+  amr: string[]
+  acr: string
+  /** The oldest counted proof. */
+  auth_time: number
+  /** The newest counted second factor. */
+  second_factor_time?: number | undefined
+}
+
+const PAYOR_APP_ROLES: MembershipRole[] = ['payments_admin', 'disburser', 'beneficiary_approver']
+
+/** What one membership asks of its holder. */
+function needsOfMembership(membership: Membership, now: number): { methods: Method[]; because: string[] } {
+  const payor = membership.side === 'payor' || membership.side === 'both'
+  const app = payor ? membership.roles.filter((role) => PAYOR_APP_ROLES.includes(role)) : []
+  const any = membership.side === 'payee' ? membership.roles.filter((role) => role === 'payments_admin') : []
+  return {
+    methods: app.length > 0 ? ['otp'] : ['otp', 'sms'],
+    because: [
+      ...[...app, ...any].map((role) => `role:${role}@${membership.companyId}`),
+      ...(enforces(membership, now) ? [`company:${membership.companyId}`] : []),
+    ],
+  }
+}
+
+/** A company's enforcement begins with the first second of its date in its zone. */
+function enforces({ enforcement }: Membership, now: number): boolean {
+  if (!enforcement) return false
+  const today = new Intl.DateTimeFormat('en-CA', { timeZone: enforcement.zone }).format(now * 1000) // YYYY-MM-DD
+  return today >= enforcement.from
+}
+
+/**
+ * The requirement: the strictest of client, roles, companies, the person's own switch and the request.
+ * A request can raise the bar, never lower it.
+ *
+ * @param params the authorization request, validated by oidc-provider
+ * @param available the methods this server has built
+ */
+export function requirement(
+  params: Record<string, unknown>,
+  client: ClientRules,
+  account: Pick<Account, 'memberships' | 'serverRoles' | 'alwaysRequire2fa'> | undefined,
+  available: readonly Method[],
+  now: number,
+): Requirement {
+  let rank = 0
+  const because: string[] = []
+  const raise = (to: number, source: string) => {
+    if (to > rank) rank = to
+    if (to > 1) because.push(source)
+  }
+
+  const needs = (account?.memberships ?? []).filter(({ active }) => active).map((m) => needsOfMembership(m, now))
+  for (const source of needs.flatMap((need) => need.because)) raise(2, source)
+  for (const role of account?.serverRoles ?? []) raise(2, `role:${role}`)
+  if (account?.alwaysRequire2fa) raise(2, 'person')
+  if (client.mfa === 'required') raise(2, 'client')
+
+  // A list is a set of alternatives: the weakest known one must be reached (OIDC Core §3.1.2.1: voluntary).
+  const requestedAcr = words(params['acr_values'])
+  const ranks = requestedAcr.flatMap((value) => RANK[value] ?? [])
+  if (ranks.length > 0) raise(Math.min(...ranks), 'acr_values')
+
+  const asked = seconds(params['second_factor_max_age'])
+  // Otherwise it would silently mean nothing for a person who needs no second factor.
+  if (asked !== undefined) raise(2, 'second_factor_max_age')
+  const ages = [asked, client.second_factor_max_age].filter((age) => age !== undefined)
+
+  const appOnly =
+    rank >= 3 || (account?.serverRoles.length ?? 0) > 0 || needs.some(({ methods }) => methods.length === 1)
+  return {
+    rank,
+    methods: available.filter((method) => method === 'otp' || !appOnly),
+    thisChainOnly: words(params['prompt']).includes('login'),
+    maxAge: seconds(params['max_age']),
+    secondFactorMaxAge: ages.length > 0 ? Math.min(...ages) : undefined,
+    requestedAcr,
+    because,
+  }
+}
+
+const words = (value: unknown): string[] =>
+  typeof value === 'string' ? value.split(' ').filter((word) => word !== '') : []
+const seconds = (value: unknown): number | undefined =>
+  value === undefined || value === null || value === '' ? undefined : Number(value)
+
+/** The chain with one more proof. A primary proof starts over. */
+export const addProof = (chain: FactorTimes, factor: Factor, at: number): FactorTimes =>
+  factor === 'pwd' ? { pwd: at } : { ...chain, [factor]: at }
+
+/** Session and chain together. A new primary proof drops every older one; a step-up keeps them. */
+export function merge(session: FactorTimes, chain: FactorTimes): FactorTimes {
+  const primary = chain.pwd
+  const kept = entries(session).filter(([, at]) => primary === undefined || at > primary)
+  const merged: FactorTimes = Object.fromEntries(kept)
+  for (const [factor, at] of entries(chain)) merged[factor] = Math.max(merged[factor] ?? 0, at)
+  return merged
+}
+
+/**
+ * The proofs that count for this requirement. Nothing else is seen, neither by the decision nor by the claims.
+ * Ages are measured from the start of the request, so that nothing turns stale while a person types.
+ */
+export function counted(needed: Requirement, proofs: Proofs): FactorTimes {
+  const ofSession = ([factor, at]: [Factor, number]) => {
+    if (proofs.chain.pwd !== undefined && at <= proofs.chain.pwd) return false
+    if (needed.thisChainOnly) return false
+    if (needed.maxAge !== undefined && at < proofs.started - needed.maxAge) return false
+    if (factor === 'pwd' || needed.secondFactorMaxAge === undefined) return true
+    return needed.secondFactorMaxAge > 0 && at >= proofs.started - needed.secondFactorMaxAge
+  }
+  return merge(Object.fromEntries(entries(proofs.session).filter(ofSession)), proofs.chain)
+}
+
+/**
+ * THE decision: the one prompt that comes next and why, or `undefined` when nothing is open and a code may be issued.
+ *
+ * @param subject `undefined`: nobody has proven anything that counts
+ */
+export function openReasons(
+  needed: Requirement,
+  subject: Subject | undefined,
+  proofs: Proofs,
+  now: number,
+  { differentAccount = false } = {},
+): Open | undefined {
+  if (!subject) return open(differentAccount ? 'different_account' : 'no_session')
+  const counting = counted(needed, proofs)
+  const all = merge(proofs.session, proofs.chain)
+  if (counting.pwd === undefined) return open(missingPrimary(needed, all))
+
+  if (needed.rank >= 2 && !needed.methods.some((method) => counting[method] !== undefined)) {
+    if (subject.reserved) return open('recovery_code_reserved', needed.methods)
+
+    const usable = needed.methods.filter((method) => subject.enrolled[method] !== undefined)
+    if (usable.length > 0) return open(missingSecond(needed, usable, all), usable)
+
+    // Never add a factor on a password alone when one exists: the one that stands is proven first, in this chain.
+    const others = (['otp', 'sms'] as const).filter((method) => subject.enrolled[method] !== undefined)
+    const proven = others.some((method) => now - (proofs.chain[method] ?? Number.NEGATIVE_INFINITY) <= ENROLMENT_WINDOW)
+    if (others.length > 0 && !proven) return open('prove_before_enrolment', others)
+
+    return open('mfa_not_enrolled', needed.methods)
+  }
+
+  // Shown only to somebody who proved a second factor in this very request: a password alone never shows a recovery code.
+  const secondHere = proofs.chain.otp !== undefined || proofs.chain.sms !== undefined
+  if (subject.unacknowledged && secondHere) return open('recovery_code_unacknowledged')
+  if (proofs.unsubmitted) return open('login_not_submitted')
+  return undefined
+}
+
+function missingPrimary(needed: Requirement, all: FactorTimes): Reason {
+  if (needed.thisChainOnly) return 'login_prompt'
+  return all.pwd === undefined ? 'no_session' : 'max_age'
+}
+
+function missingSecond(needed: Requirement, usable: Method[], all: FactorTimes): Reason {
+  if (!usable.some((method) => all[method] !== undefined)) return 'second_factor_missing'
+  return needed.thisChainOnly ? 'second_factor_fresh' : 'second_factor_stale'
+}
+
+const open = (reason: Reason, offer: Method[] = []): Open => ({ prompt: REASONS[reason][0], reasons: [reason], offer })
+
+/** `amr` of these proofs (RFC 8176): only what was proven. `mfa` when two different factors were. */
+export const amrOf = (times: FactorTimes): string[] => {
+  const factors = (['pwd', 'otp', 'sms'] as const).filter((factor) => times[factor] !== undefined)
+  return rankOf(times) >= 2 ? [...factors, 'mfa'] : factors
+}
+
+/** Our own `acr` for these proofs. */
+export const acrOf = (times: FactorTimes): string => OWN_ACR[rankOf(times)]!
+
+function rankOf(times: FactorTimes): 0 | 1 | 2 | 3 {
+  if (times.pwd === undefined) return 0
+  if (times.otp !== undefined) return 3
+  return times.sms !== undefined ? 2 : 1
+}
+
+/**
+ * What the tokens of this request say: counted proofs only. `acr` is the highest requested value that is met when the
+ * request named an alias, otherwise our own rank.
+ */
+export function claimsOf(needed: Requirement, proofs: Proofs): Claims {
+  const counting = counted(needed, proofs)
+  const rank = rankOf(counting)
+  const met = needed.requestedAcr
+    .filter((value) => (RANK[value] ?? Number.POSITIVE_INFINITY) <= rank)
+    .sort((a, b) => RANK[b]! - RANK[a]!)
+  const namesAlias = needed.requestedAcr.some((value) => value in RANK && !value.startsWith('urn:sallyport:'))
+  const second = Math.max(counting.otp ?? 0, counting.sms ?? 0)
+  return {
+    amr: amrOf(counting),
+    acr: (namesAlias && met[0]) || acrOf(counting),
+    auth_time: Math.min(...Object.values(counting)),
+    second_factor_time: second || undefined,
+  }
+}
+
+/** A refresh asks again for the rank, not for freshness: true when a token with this `amr` still satisfies. */
+export function stillSatisfies(needed: Requirement, amr: readonly string[]): boolean {
+  return needed.rank < 2 || needed.methods.some((method) => amr.includes(method))
+}
+
+/** What we keep in the session row beside the library's own fields. */
+export interface SessionFacts {
+  accountId?: string | undefined
+  factors?: FactorTimes | undefined
+  epoch?: number | undefined
+  /** When this session began; the absolute limit counts from here. */
+  created?: number | undefined
+  exp?: number | undefined
+}
+
+/** Seconds. */
+export interface SessionLimits {
+  idle: number
+  absolute: number
+}
+
+/**
+ * A session counts only while its epoch is the account's and both limits stand. Checked here because the library accepts
+ * a session 15 s after its end, and slides the end with each request.
+ */
+export function sessionAlive(
+  session: SessionFacts | undefined,
+  account: Pick<Account, 'id' | 'securityEpoch' | 'disabled'>,
+  limits: SessionLimits,
+  now: number,
+): boolean {
+  if (!session || session.accountId !== account.id || account.disabled) return false
+  if (session.epoch !== account.securityEpoch) return false
+  if (session.created === undefined || now >= session.created + limits.absolute) return false
+  return session.exp === undefined || now < session.exp
+}
+
+const entries = (times: FactorTimes) => Object.entries(times) as [Factor, number][]

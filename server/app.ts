@@ -1,0 +1,209 @@
+/** The server: the provider as a koa app, with what only a server has around it. */
+import { randomUUID } from 'node:crypto'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Context, Middleware } from 'koa'
+import { errors, Provider } from 'oidc-provider'
+import { describeError, HashingOverloaded, type Screen, securityHeaders } from '../interactions/index.ts'
+import { trustedProxies } from './config.ts'
+import type { House } from './open.ts'
+import { configurationOf, sallyportOf } from './provider.ts'
+
+/** A running server. */
+export interface Running {
+  /** The address it listens on. */
+  url: string
+  /** Takes no new request, answers those under way, closes the database. */
+  close(): Promise<void>
+}
+
+/** Seconds between two sweeps of what has expired. */
+const SWEEP_SECONDS = 5 * 60
+/** Milliseconds that a slow request gets when the server stops. */
+const GRACE_MS = 10_000
+
+/** Starts to listen. @throws when the address is taken */
+export async function startServer(house: House): Promise<Running> {
+  const { config, database, logger } = house
+  const provider = await createApp(house)
+  const handle = provider.callback()
+  const server = createServer((request, response) => {
+    forward(request)
+    void handle(request, response)
+  })
+  const forward = forwarding(house)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(config.PORT, config.HOST, resolve)
+  })
+  const sweep = setInterval(() => {
+    database
+      .sweep(Math.floor(Date.now() / 1000))
+      .catch((error: Error) => logger.error({ error: error.message }, 'sweep'))
+  }, SWEEP_SECONDS * 1000)
+  sweep.unref()
+
+  const { address, port, family } = server.address() as AddressInfo
+  return {
+    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
+    async close() {
+      clearInterval(sweep)
+      await closed(server)
+      await house.close()
+    },
+  }
+}
+
+/** The provider with all middleware of the server, not listening yet. */
+export async function createApp(house: House): Promise<Provider> {
+  const { config } = house
+  const sallyport = sallyportOf(house)
+  const issuer = config.SALLYPORT_ISSUER
+  const provider = new Provider(issuer, sallyport.extendConfiguration(await configurationOf(house)))
+  // Which headers of whom are believed is decided in forwarding(); what is left of them is ours.
+  provider.proxy = true
+  provider.use(requests(house))
+  provider.use(securityHeaders(issuer.startsWith('https:')))
+  provider.use(boundary(house, sallyport.screen))
+  provider.use(own(house, sallyport.screen))
+  sallyport.attach(provider)
+  logMistakes(provider, house)
+  return provider
+}
+
+/**
+ * Says who asks and under which name, before koa looks: the client's address comes from X-Forwarded-For only behind a
+ * trusted proxy, scheme and host always from the configured issuer, so that a forged Host header poisons no link.
+ */
+function forwarding({ config, logger }: House): (request: IncomingMessage) => void {
+  const trusted = trustedProxies(config.SALLYPORT_TRUSTED_PROXIES)
+  const issuer = new URL(config.SALLYPORT_ISSUER)
+  let warned = false
+
+  return (request) => {
+    const { headers, socket } = request
+    const claimed = [headers['x-forwarded-for'] ?? []]
+      .flat()
+      .join(',')
+      .split(',')
+      .map((hop) => hop.trim())
+      .filter(Boolean)
+    const peer = socket.remoteAddress ?? ''
+    if (claimed.length > 0 && !trusted(peer) && !warned) {
+      warned = true
+      logger.warn({ peer }, 'X-Forwarded-For from an address that is not in SALLYPORT_TRUSTED_PROXIES is ignored')
+    }
+    // From the right: each hop was added by the one before it, so the first that is not ours is the client.
+    let client = peer
+    while (trusted(client) && claimed.length > 0) client = claimed.pop()!
+    headers['x-forwarded-for'] = client
+    headers['x-forwarded-host'] = issuer.host
+    headers['x-forwarded-proto'] = issuer.protocol.slice(0, -1)
+  }
+}
+
+/** One id per request, from the page to the log to the audit; one log line per answer, which names no id that opens anything. */
+function requests({ logger }: House): Middleware {
+  return async (ctx, next) => {
+    const began = performance.now()
+    ctx.state['requestId'] = randomUUID()
+    ctx.set('X-Request-Id', ctx.state['requestId'])
+    try {
+      await next()
+    } finally {
+      const line = {
+        requestId: ctx.state['requestId'] as string,
+        method: ctx.method,
+        path: ctx.path.replace(/[\w-]{21,}/g, ':id').slice(0, 200),
+        status: ctx.status,
+        ms: Math.round(performance.now() - began),
+        ip: ctx.ip,
+      }
+      logger.info(line, 'answered')
+    }
+  }
+}
+
+/** Whatever was thrown becomes a page with a reference; nothing of the error is shown. */
+function boundary({ logger }: House, screen: Screen): Middleware {
+  return async (ctx, next) => {
+    try {
+      await next()
+      if (ctx.status === 404 && ctx.body === undefined) screen.message(ctx, 'not_found', { status: 404 })
+    } catch (error) {
+      if (error instanceof HashingOverloaded) {
+        ctx.set('Retry-After', String(error.retryAfter))
+        return screen.message(ctx, 'busy', { status: 503 })
+      }
+      logger.error({ requestId: ctx.state['requestId'] as string, error: (error as Error).stack }, 'unexpected')
+      screen.message(ctx, 'server_error', { status: 500, reference: true })
+    }
+  }
+}
+
+/** The server's own addresses: what it is, and whether it lives. */
+function own({ config, database, logger }: House, screen: Screen): Middleware {
+  const answer = (ctx: Context, status: number, body: object) => {
+    ctx.status = status
+    ctx.body = body
+  }
+  return async (ctx, next) => {
+    if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return next()
+    switch (ctx.path) {
+      case '/':
+        return screen.show(ctx, {
+          view: 'home',
+          title: 'home.title',
+          titleVars: { brand: config.SALLYPORT_BRAND_NAME },
+          locals: { discovery: `${config.SALLYPORT_ISSUER}/.well-known/openid-configuration` },
+        })
+      case '/healthz':
+        return answer(ctx, 200, { status: 'ok' })
+      case '/readyz':
+        try {
+          await database.ping()
+          return answer(ctx, 200, { status: 'ok' })
+        } catch (error) {
+          logger.error({ error: (error as Error).message }, 'the store does not answer')
+          return answer(ctx, 503, { status: 'the store does not answer' })
+        }
+      default:
+        return next()
+    }
+  }
+}
+
+/** A client's mistake: the log names exactly what differs, so that nobody has to guess. */
+function logMistakes(provider: Provider, { logger, database }: House): void {
+  const mistake = (ctx: { oidc?: unknown; path: string; state: unknown }, error: Error) => {
+    const { client, params } = (ctx.oidc ?? {}) as { client?: { clientId: string }; params?: Record<string, unknown> }
+    const requestId = (ctx.state as { requestId?: string }).requestId
+    const clientId = client?.clientId ?? textOf(params?.['client_id'])
+    const line = { requestId, clientId, error: describeError(error) }
+    if (!(error instanceof errors.InvalidRedirectUri)) return logger.warn(line, 'client mistake')
+    void database.directory
+      .client(clientId ?? '')
+      .then((known) =>
+        logger.warn(
+          { ...line, given: textOf(params?.['redirect_uri']), registered: known?.['redirect_uris'] },
+          'client mistake',
+        ),
+      )
+      .catch(() => logger.warn(line, 'client mistake'))
+  }
+  provider.on('authorization.error', mistake)
+  provider.on('grant.error', mistake)
+  provider.on('end_session.error', mistake)
+  provider.on('revocation.error', mistake)
+  provider.on('userinfo.error', mistake)
+}
+
+const textOf = (value: unknown) => (typeof value === 'string' ? value.slice(0, 300) : undefined)
+
+async function closed(server: Server): Promise<void> {
+  const done = new Promise<void>((resolve) => server.close(() => resolve()))
+  server.closeIdleConnections()
+  const force = setTimeout(() => server.closeAllConnections(), GRACE_MS)
+  await done
+  clearTimeout(force)
+}

@@ -1,0 +1,66 @@
+/** The plugin's first customer: oidc-provider with the server's stores, keys and clients. */
+import type { ClientMetadata, Configuration } from 'oidc-provider'
+import { createPasswordHasher, createSallyport, type Limits, type Sallyport } from '../interactions/index.ts'
+import type { Config } from './config.ts'
+import type { House } from './open.ts'
+
+/** The lifetimes that the configuration sets. */
+const limitsOf = (config: Config): Limits => ({
+  idle: config.SALLYPORT_SESSION_IDLE_SECONDS,
+  absolute: config.SALLYPORT_SESSION_ABSOLUTE_SECONDS,
+  interaction: config.SALLYPORT_INTERACTION_TTL_SECONDS,
+  accessToken: config.SALLYPORT_ACCESS_TOKEN_TTL_SECONDS,
+  idToken: config.SALLYPORT_ID_TOKEN_TTL_SECONDS,
+  refreshToken: config.SALLYPORT_REFRESH_TOKEN_TTL_SECONDS,
+  totpWindow: config.SALLYPORT_TOTP_WINDOW,
+})
+
+/** The hasher with the costs that the configuration sets. */
+export const hasherOf = (config: Config) =>
+  createPasswordHasher({
+    memoryKiB: config.SALLYPORT_ARGON2_MEMORY_KIB,
+    passes: config.SALLYPORT_ARGON2_PASSES,
+    parallelism: config.SALLYPORT_ARGON2_PARALLELISM,
+    concurrency: config.SALLYPORT_HASH_CONCURRENCY,
+    queue: config.SALLYPORT_HASH_QUEUE,
+  })
+
+/** The plugin over the server's database. */
+export function sallyportOf({ config, database, keyRing, logger }: House): Sallyport {
+  return createSallyport({
+    stores: database,
+    keyRing,
+    passwords: hasherOf(config),
+    brand: {
+      name: config.SALLYPORT_BRAND_NAME,
+      ...(config.SALLYPORT_HELP_URL !== undefined && { helpUrl: config.SALLYPORT_HELP_URL }),
+      ...(config.SALLYPORT_SUPPORT_CONTACT !== undefined && { supportContact: config.SALLYPORT_SUPPORT_CONTACT }),
+    },
+    limits: limitsOf(config),
+    client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
+    resource: async (id) => {
+      const resource = (await database.directory.resources()).find((one) => one.id === id)
+      return resource && { scope: resource.scopes.join(' ') }
+    },
+    onError: (error, about) =>
+      logger.error({ ...about, error: error.message, cause: causeOf(error) }, 'could not answer'),
+  })
+}
+
+/** oidc-provider's own configuration: signing keys (the active one first, retired ones verify) and cookie names. */
+export async function configurationOf({ config, database }: House): Promise<Configuration> {
+  const https = config.SALLYPORT_ISSUER.startsWith('https:')
+  const order = { active: 0, next: 1, retired: 2 }
+  const keys = (await database.signingKeys.signingKeys()).sort((a, b) => order[a.state] - order[b.state])
+  return {
+    jwks: { keys: keys.map(({ privateJwk }) => JSON.parse(privateJwk)) },
+    cookies: {
+      // The two of an interaction have a path of their own, which __Host- forbids.
+      names: https
+        ? { session: '__Host-session', interaction: '__Secure-interaction', resume: '__Secure-resume' }
+        : { session: 'session', interaction: 'interaction', resume: 'resume' },
+    },
+  }
+}
+
+const causeOf = (error: Error) => (error.cause instanceof Error ? error.cause.message : undefined)

@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+const ROOMS = ['credentials', 'challenge', 'enrollment', 'recovery', 'consent', 'federation']
+
+/** Who may import whom. The first rule that fits a file is the one that holds. */
+const RULES: { files: RegExp; may: RegExp[] }[] = [
+  { files: /^interactions\/kit\//, may: [/^interactions\/kit\//] },
+  { files: /^interactions\/factors\//, may: [/^interactions\/factors\//] },
+  ...ROOMS.map((room) => ({
+    files: new RegExp(`^interactions/${room}/`),
+    may: [new RegExp(`^interactions/${room}/`), /^interactions\/(kit|factors)\//],
+  })),
+  { files: /^interactions\/policy\.ts$/, may: [/^interactions\/kit\/(stores|room)\.ts$/] },
+  { files: /^interactions\//, may: [/^interactions\//] },
+  { files: /^adapters\/(\w+)\//, may: [/^adapters\/$1\//, /^interactions\/kit\/stores\.ts$/, /^server\/stores\.ts$/] },
+  // Types of the plugin's stores reach the server's stores; everything else goes through the doors.
+  { files: /^server\/stores\.ts$/, may: [/^interactions\/kit\/stores\.ts$/] },
+  { files: /^server\//, may: [/^server\//, /^interactions\/index\.ts$/, /^adapters\/\w+\/index\.ts$/] },
+]
+
+const sources = (folder: string): string[] =>
+  readdirSync(join(ROOT, folder)).flatMap((name) => {
+    const path = join(folder, name)
+    if (statSync(join(ROOT, path)).isDirectory()) return sources(path)
+    return path.endsWith('.ts') ? [path] : []
+  })
+
+const importsOf = (file: string): string[] =>
+  [...readFileSync(join(ROOT, file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map(([, target]) =>
+    relative(ROOT, resolve(ROOT, dirname(file), target!)),
+  )
+
+/** The imports of a file that its rule forbids. */
+function forbidden(file: string, imports: string[]): string[] {
+  const rule = RULES.find(({ files }) => files.test(file))
+  assert.ok(rule, `no rule for ${file}: say in test/rooms.test.ts what it may import`)
+  const [, captured = ''] = rule.files.exec(file)!
+  const may = rule.may.map((pattern) => new RegExp(pattern.source.replace('$1', captured)))
+  return imports.filter((target) => !may.some((pattern) => pattern.test(target)))
+}
+
+describe('rooms', () => {
+  for (const file of ['interactions', 'adapters', 'server'].flatMap(sources))
+    it(`${file} imports only what it may`, () => assert.deepEqual(forbidden(file, importsOf(file)), []))
+
+  it('notices a room that reaches into another, and a server that comes in by the window', () => {
+    assert.equal(forbidden('interactions/challenge/index.ts', ['interactions/recovery/index.ts']).length, 1)
+    assert.equal(forbidden('interactions/kit/router.ts', ['interactions/policy.ts']).length, 1)
+    assert.equal(forbidden('adapters/sqlite/totp.ts', ['adapters/mongo/index.ts']).length, 1)
+    assert.equal(forbidden('server/app.ts', ['interactions/policy.ts']).length, 1)
+  })
+
+  it('has one view at least for every room', () => {
+    const views = readdirSync(join(ROOT, 'views'))
+    const built = readdirSync(join(ROOT, 'interactions')).filter((name) => ROOMS.includes(name))
+    for (const room of built)
+      assert.ok(
+        views.some((view) => view.startsWith(room)),
+        room,
+      )
+  })
+})

@@ -1,0 +1,251 @@
+/** A whole server on a free port, with a real SQLite file in a temporary folder and a clock that the test sets. */
+import './clock.ts'
+import { createHash, randomBytes } from 'node:crypto'
+import { createServer } from 'node:http'
+import { join } from 'node:path'
+import { decodeJwt } from 'jose'
+import { generate } from 'otplib'
+import pino from 'pino'
+import type { SqliteDatabase } from '../../adapters/sqlite/index.ts'
+import { createPasswordHasher } from '../../interactions/index.ts'
+import { startServer } from '../../server/app.ts'
+import { loadConfig } from '../../server/config.ts'
+import { type House, openHouse } from '../../server/open.ts'
+import type { Change, Client } from '../../server/stores.ts'
+import { now } from './clock.ts'
+import { temporaryFolder } from './temporary.ts'
+import { type Answer, headingOf, Visitor } from './visitor.ts'
+
+export const PASSWORD = 'correct horse battery staple'
+export const CLIENT_SECRET = 'test-secret-test-secret-test-secret-1234'
+export const CALLBACK = 'https://rp.example/callback'
+export const API = 'https://api.payments.example'
+
+/** The cheapest hash that is allowed, and one per run: hashing is not what these tests test. */
+const hasher = createPasswordHasher({ memoryKiB: 19456, passes: 2, parallelism: 1, concurrency: 2, queue: 10_000 })
+let passwordHash: Promise<string> | undefined
+const hashOfPassword = () => {
+  passwordHash ??= hasher.hash(PASSWORD)
+  return passwordHash
+}
+
+const COMPANIES: Change[] = [
+  {
+    kind: 'company',
+    op: 'put',
+    value: { id: 'acme', name: 'Acme Builders', side: 'payor', domains: ['acme.example'], disabled: false },
+  },
+  {
+    kind: 'company',
+    op: 'put',
+    value: { id: 'best', name: 'Best Plumbing', side: 'payee', domains: ['best.example'], disabled: false },
+  },
+  { kind: 'company', op: 'put', value: { id: 'city', name: 'City Works', side: 'none', domains: [], disabled: false } },
+]
+
+const confidential = {
+  client_secret: CLIENT_SECRET,
+  redirect_uris: [CALLBACK],
+  grant_types: ['authorization_code', 'refresh_token'],
+}
+const CLIENTS: Client[] = [
+  {
+    client_id: 'payments',
+    client_name: 'Payments',
+    client_uri: 'https://rp.example',
+    ...confidential,
+    post_logout_redirect_uris: ['https://rp.example/signed-out'],
+    sallyport: { first_party: true, mfa: 'by_role' },
+  },
+  {
+    client_id: 'strict',
+    client_name: 'Strict',
+    ...confidential,
+    sallyport: { first_party: true, mfa: 'required', second_factor_max_age: 1800, offline: true },
+  },
+  {
+    client_id: 'spa',
+    client_name: 'Spa',
+    token_endpoint_auth_method: 'none',
+    redirect_uris: [CALLBACK],
+    sallyport: { first_party: true },
+  },
+  {
+    client_id: 'poster',
+    client_name: 'Poster',
+    ...confidential,
+    token_endpoint_auth_method: 'client_secret_post',
+    sallyport: { first_party: true },
+  },
+]
+
+/** A running server and ways to walk through it. */
+export interface TestHouse {
+  house: House
+  database: SqliteDatabase
+  url: string
+  folder: string
+  /** What the server logged, one JSON line each. */
+  logs: string[]
+  visitor(): Visitor
+  /** Makes a person. */
+  person(email: string, role?: 'payor' | 'payee' | 'standard'): Promise<string>
+  authUrl(params?: Record<string, string>): string
+  exchange(answer: Answer, client?: string, extra?: Record<string, string>): Promise<Tokens>
+  token(form: Record<string, string>, client?: string): Promise<Tokens>
+  close(): Promise<void>
+}
+
+export type Tokens = Record<string, string> & { status: number; error?: string }
+
+/** Starts a server. */
+export async function openTestHouse(
+  env: Record<string, string> = {},
+  { folder = temporaryFolder() }: { folder?: string } = {},
+): Promise<TestHouse> {
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const logs: string[] = []
+  const config = loadConfig(
+    {
+      PORT: String(port),
+      SALLYPORT_DATA_DIR: join(folder, 'data'),
+      SALLYPORT_TRUSTED_PROXIES: 'loopback',
+      SALLYPORT_BRAND_NAME: 'Sallyport',
+      SALLYPORT_LOG_LEVEL: 'info',
+      SALLYPORT_HASH_QUEUE: '500',
+      ...env,
+    },
+    folder,
+  )
+  const logger = pino({ level: config.SALLYPORT_LOG_LEVEL }, { write: (line: string) => void logs.push(line) })
+  const house = await openHouse(config, { createKeys: true, logger })
+  const database = house.database as SqliteDatabase
+  await database.directory.commit([
+    ...COMPANIES,
+    ...CLIENTS.map((value): Change => ({ kind: 'client', op: 'put', value })),
+    { kind: 'resource', op: 'put', value: { id: API, name: 'Payments API', scopes: ['payments'] } },
+  ])
+  const running = await startServer(house)
+  let visitors = 0
+
+  const token = async (form: Record<string, string>, client = 'payments'): Promise<Tokens> => {
+    const isPublic = client === 'spa'
+    const inBody = isPublic
+      ? { client_id: client }
+      : client === 'poster'
+        ? { client_id: client, client_secret: CLIENT_SECRET }
+        : {}
+    const basic = `Basic ${Buffer.from(`${client}:${CLIENT_SECRET}`).toString('base64')}`
+    const response = await fetch(`${url}/token`, {
+      method: 'POST',
+      headers: isPublic || client === 'poster' ? {} : { authorization: basic },
+      body: new URLSearchParams({ ...form, ...inBody }),
+    })
+    return { ...((await response.json()) as Record<string, string>), status: response.status } as Tokens
+  }
+
+  return {
+    house,
+    database,
+    url,
+    folder,
+    logs,
+    visitor: () => {
+      visitors += 1
+      return new Visitor(url, `10.${(visitors >> 16) & 255}.${(visitors >> 8) & 255}.${visitors & 255}`)
+    },
+    async person(email, role = 'payor') {
+      const id = `person-${randomBytes(6).toString('hex')}`
+      const memberships = {
+        payor: [{ company: 'acme', roles: ['payments_admin' as const], disabled: false }],
+        payee: [{ company: 'best', roles: ['payments_admin' as const], disabled: false }],
+        standard: [{ company: 'city', roles: [], disabled: false }],
+      }[role]
+      const value = { id, email, name: 'A Person', disabled: false, memberships, serverRoles: [] }
+      await database.directory.commit([{ kind: 'user', op: 'put', value, passwordHash: await hashOfPassword() }])
+      return id
+    },
+    authUrl: (params = {}) => `${url}/auth?${new URLSearchParams({ ...REQUEST, ...params })}`,
+    exchange(answer, client = 'payments', extra = {}) {
+      const code = answer.location === undefined ? null : new URL(answer.location).searchParams.get('code')
+      if (code === null) throw new Error(`no code: ${answer.status} ${answer.location ?? headingOf(answer)}`)
+      return token(
+        { grant_type: 'authorization_code', code, redirect_uri: CALLBACK, code_verifier: VERIFIER, ...extra },
+        client,
+      )
+    },
+    token,
+    close: () => running.close(),
+  }
+}
+
+const VERIFIER = randomBytes(32).toString('base64url')
+
+/** A plain request of the client `payments`. */
+export const REQUEST = {
+  client_id: 'payments',
+  response_type: 'code',
+  redirect_uri: CALLBACK,
+  scope: 'openid email',
+  state: 'the-state',
+  code_challenge: createHash('sha256').update(VERIFIER).digest('base64url'),
+  code_challenge_method: 'S256',
+}
+
+/** The code that the app shows now. */
+export const codeOf = (secret: string): Promise<string> => generate({ secret, epoch: now() })
+
+/** The secret on the enrolment page, as a person would type it. */
+export function secretOn(page: Answer): string {
+  const key = /<code id="key"[^>]*>([^<]+)</.exec(page.text)?.[1]
+  if (key === undefined) throw new Error(`no setup key on ${page.at}: ${headingOf(page)} ${page.text.slice(0, 300)}`)
+  return key.replace(/\s/g, '')
+}
+
+/** The recovery code on its page. */
+export function recoveryCodeOn(page: Answer): string {
+  const output = /<output id="recovery-code"[^>]*>(.*?)<\/output>/s.exec(page.text)?.[1]?.replace(/<[^>]+>/g, '')
+  const code = output && /[0-9A-Z]{4}(?:-[0-9A-Z]{4}){5}/.exec(output)?.[0]
+  if (!code) throw new Error(`no recovery code on ${page.at}: ${headingOf(page)}`)
+  return code
+}
+
+/** E-mail and password, from the sign-in page. */
+export async function signIn(visitor: Visitor, page: Answer, email: string, password = PASSWORD): Promise<Answer> {
+  const next = await visitor.submit(page, { email })
+  return visitor.submit(next, { password })
+}
+
+/** From the enrolment page to the recovery page. */
+export async function enrol(visitor: Visitor, page: Answer): Promise<{ page: Answer; secret: string }> {
+  const secret = secretOn(page)
+  return { page: await visitor.submit(page, { code: await codeOf(secret) }), secret }
+}
+
+/** Ticks the box. */
+export const acknowledge = (visitor: Visitor, page: Answer): Promise<Answer> =>
+  visitor.submit(page, { acknowledged: 'yes' })
+
+/** A payor's whole first sign-in. */
+export async function firstSignIn(test: TestHouse, email: string, params: Record<string, string> = {}) {
+  const visitor = test.visitor()
+  const enrolment = await signIn(visitor, await visitor.go(test.authUrl(params)), email)
+  const { page, secret } = await enrol(visitor, enrolment)
+  const recoveryCode = recoveryCodeOn(page)
+  return { visitor, secret, recoveryCode, answer: await acknowledge(visitor, page) }
+}
+
+/** What an ID token or JWT access token says. */
+export const claimsIn = (
+  token: string | undefined,
+): Record<string, unknown> & { amr: string[]; acr: string; sub: string; auth_time: number } =>
+  decodeJwt(token!) as never
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
