@@ -1,0 +1,400 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import type { FactorTimes } from '../../interactions/kit/room.ts'
+import type { Account, Membership, Method } from '../../interactions/kit/stores.ts'
+import {
+  ACR_1FA,
+  ACR_2FA,
+  ACR_2FA_APP,
+  ACR_VALUES,
+  addProof,
+  type ClientRules,
+  claimsOf,
+  counted,
+  ENROLMENT_WINDOW,
+  merge,
+  openReasons,
+  type Proofs,
+  requirement,
+  type Subject,
+  sessionAlive,
+  stillSatisfies,
+} from '../../interactions/policy.ts'
+
+const NOW = 1_800_000_000
+const BOTH: Method[] = ['otp', 'sms']
+const ALIAS = 'https://refeds.org/profile/mfa'
+
+type Needs = Pick<Account, 'memberships' | 'serverRoles' | 'alwaysRequire2fa'>
+const at = (side: Membership['side'], ...roles: Membership['roles']): Membership => ({
+  companyId: 'c',
+  side,
+  roles,
+  active: true,
+})
+const person = (...memberships: Membership[]): Needs => ({ memberships, serverRoles: [], alwaysRequire2fa: false })
+const needed = (account: Needs | undefined, params: Record<string, string> = {}, client: ClientRules = {}) =>
+  requirement(params, client, account, BOTH, NOW)
+const proofs = (chain: FactorTimes = {}, session: FactorTimes = {}): Proofs => ({
+  chain,
+  session,
+  started: NOW,
+  unsubmitted: false,
+})
+const subject = (over: Partial<Subject> = {}): Subject => ({
+  enrolled: {},
+  reserved: false,
+  unacknowledged: false,
+  ...over,
+})
+const reason = (
+  ...[requirement_, who, what, options]: [ReturnType<typeof needed>, Subject | undefined, Proofs, object?]
+) => openReasons(requirement_, who, what, NOW, options)?.reasons[0]
+
+describe('policy: who needs a second factor, and which', () => {
+  const enforced = (from: string, zone = 'UTC'): Membership => ({ ...at('none'), enforcement: { from, zone } })
+  const table: [string, Needs, rank: number, methods: Method[]][] = [
+    ['a standard user of companies that demand nothing', person(at('none'), at('payor', 'company_admin')), 0, BOTH],
+    ['a payments admin of a payor', person(at('payor', 'payments_admin')), 2, ['otp']],
+    ['a disburser', person(at('payor', 'disburser')), 2, ['otp']],
+    ['a beneficiary approver at a company on both sides', person(at('both', 'beneficiary_approver')), 2, ['otp']],
+    ['a disbursement contributor', person(at('payor', 'disbursement_contributor')), 0, BOTH],
+    ['a payments admin of a payee', person(at('payee', 'payments_admin')), 2, BOTH],
+    ['a payments admin of a company on both sides', person(at('both', 'payments_admin')), 2, ['otp']],
+    [
+      'payor here and payee there: union of needs, intersection of methods',
+      person(at('payee', 'payments_admin'), at('payor', 'disburser')),
+      2,
+      ['otp'],
+    ],
+    ['a disabled membership does not count', person({ ...at('payor', 'disburser'), active: false }), 0, BOTH],
+    ['an operator of the server', { ...person(), serverRoles: ['operator'] }, 2, ['otp']],
+    ['somebody who switched "Always require 2FA" on', { ...person(), alwaysRequire2fa: true }, 2, BOTH],
+    ['a company that enforces since yesterday', person(enforced('2027-01-14')), 2, BOTH],
+    ['a company that enforces from tomorrow', person(enforced('2027-01-16')), 0, BOTH],
+    ['one of two companies enforces (acceptance 13)', person(at('none'), enforced('2020-01-01')), 2, BOTH],
+  ]
+  for (const [who, account, rank, methods] of table)
+    it(who, () => {
+      const { rank: found, methods: offered } = needed(account)
+      assert.deepEqual([found, offered], [rank, methods])
+    })
+
+  it('enforcement begins with the first second of its date in its zone (acceptance 14)', () => {
+    const midnightInDenver = Date.parse('2027-01-31T00:00:00-07:00') / 1000
+    const account = person(enforced('2027-01-31', 'America/Denver'))
+    assert.equal(requirement({}, {}, account, BOTH, midnightInDenver - 1).rank, 0)
+    assert.equal(requirement({}, {}, account, BOTH, midnightInDenver).rank, 2)
+  })
+
+  it('names who raised the bar', () => {
+    const { because } = needed(person(at('payor', 'disburser')), { acr_values: ACR_2FA }, { mfa: 'required' })
+    assert.deepEqual(because, ['role:disburser@c', 'client', 'acr_values'])
+  })
+
+  it('a request raises the bar and never lowers it', () => {
+    assert.equal(needed(person(at('payor', 'disburser')), { acr_values: ACR_1FA }).rank, 2)
+    assert.equal(needed(person(), { acr_values: ACR_2FA_APP }).rank, 3)
+    assert.deepEqual(needed(person(), { acr_values: ACR_2FA_APP }).methods, ['otp'])
+    assert.equal(needed(person(), { acr_values: `${ACR_2FA} ${ACR_1FA}` }).rank, 1, 'a list is a set of alternatives')
+    assert.equal(needed(person(), { acr_values: 'urn:unknown' }).rank, 0)
+    assert.equal(needed(person(), { second_factor_max_age: '60' }).rank, 2)
+    assert.equal(needed(person(), {}, { second_factor_max_age: 60 }).rank, 0, 'as client metadata it only ages')
+    assert.equal(
+      needed(person(), { second_factor_max_age: '9999' }, { second_factor_max_age: 60 }).secondFactorMaxAge,
+      60,
+    )
+  })
+})
+
+describe('policy: which question comes next', () => {
+  const payor = needed(person(at('payor', 'disburser')))
+  const payee = needed(person(at('payee', 'payments_admin')))
+  const anybody = needed(person())
+  const withApp = subject({ enrolled: { otp: 1 } })
+  const table: [string, string | undefined, Parameters<typeof reason>][] = [
+    ['nobody yet', 'no_session', [anybody, undefined, proofs()]],
+    ['"Not you?"', 'different_account', [anybody, undefined, proofs(), { differentAccount: true }]],
+    ['a password is enough', undefined, [anybody, subject(), proofs({ pwd: NOW })]],
+    ['a payor without an app', 'mfa_not_enrolled', [payor, subject(), proofs({ pwd: NOW })]],
+    ['a payor with an app', 'second_factor_missing', [payor, withApp, proofs({ pwd: NOW })]],
+    ['a payor after both', undefined, [payor, withApp, proofs({ pwd: NOW, otp: NOW })]],
+    [
+      'a payor by SMS is not let in (acceptance 26)',
+      'prove_before_enrolment',
+      [payor, subject({ enrolled: { sms: 1 } }), proofs({ pwd: NOW })],
+    ],
+    [
+      '… and after the SMS enrols an app',
+      'mfa_not_enrolled',
+      [payor, subject({ enrolled: { sms: 1 } }), proofs({ pwd: NOW, sms: NOW })],
+    ],
+    [
+      '… within five minutes',
+      'prove_before_enrolment',
+      [payor, subject({ enrolled: { sms: 1 } }), proofs({ pwd: NOW, sms: NOW - ENROLMENT_WINDOW - 1 })],
+    ],
+    [
+      '… and not on the SMS of an older request',
+      'prove_before_enrolment',
+      [payor, subject({ enrolled: { sms: 1 } }), proofs({}, { pwd: NOW, sms: NOW })],
+    ],
+    ['a payee by SMS', undefined, [payee, subject({ enrolled: { sms: 1 } }), proofs({ pwd: NOW, sms: NOW })]],
+    [
+      'a reserved recovery code',
+      'recovery_code_reserved',
+      [payor, subject({ enrolled: { otp: 1 }, reserved: true }), proofs({ pwd: NOW })],
+    ],
+    [
+      'an unacknowledged code after a second factor',
+      'recovery_code_unacknowledged',
+      [payor, subject({ enrolled: { otp: 1 }, unacknowledged: true }), proofs({ pwd: NOW, otp: NOW })],
+    ],
+    [
+      'an unacknowledged code on a password alone is not shown',
+      undefined,
+      [anybody, subject({ enrolled: { otp: 1 }, unacknowledged: true }), proofs({ pwd: NOW })],
+    ],
+    [
+      '… nor on a second factor of an older request',
+      undefined,
+      [payor, subject({ enrolled: { otp: 1 }, unacknowledged: true }), proofs({}, { pwd: NOW, otp: NOW })],
+    ],
+    [
+      'proofs that were not submitted',
+      'login_not_submitted',
+      [anybody, subject(), { ...proofs({ pwd: NOW }), unsubmitted: true }],
+    ],
+    [
+      'prompt=login counts only this chain',
+      'login_prompt',
+      [needed(person(), { prompt: 'login' }), subject(), proofs({}, { pwd: NOW })],
+    ],
+    [
+      'prompt=login is content with this chain, whatever the session has',
+      undefined,
+      [needed(person(), { prompt: 'login' }), subject(), proofs({ pwd: NOW }, { pwd: NOW + 5 })],
+    ],
+    [
+      'prompt=login asks the second factor again',
+      'second_factor_fresh',
+      [
+        needed(person(at('payor', 'disburser')), { prompt: 'login' }),
+        withApp,
+        proofs({ pwd: NOW }, { pwd: NOW - 9, otp: NOW + 1 }),
+      ],
+    ],
+    ['max_age: too old', 'max_age', [needed(person(), { max_age: '60' }), subject(), proofs({}, { pwd: NOW - 61 })]],
+    [
+      'max_age: young enough',
+      undefined,
+      [needed(person(), { max_age: '60' }), subject(), proofs({}, { pwd: NOW - 60 })],
+    ],
+    [
+      'second_factor_max_age: too old',
+      'second_factor_stale',
+      [needed(person(), { second_factor_max_age: '10' }), withApp, proofs({}, { pwd: NOW - 99, otp: NOW - 11 })],
+    ],
+    [
+      'second_factor_max_age: the password may be old',
+      undefined,
+      [needed(person(), { second_factor_max_age: '10' }), withApp, proofs({}, { pwd: NOW - 99, otp: NOW - 9 })],
+    ],
+    [
+      "second_factor_max_age=0: another tab's proof is younger and does not count",
+      'second_factor_stale',
+      [needed(person(), { second_factor_max_age: '0' }), withApp, proofs({}, { pwd: NOW - 99, otp: NOW + 9 })],
+    ],
+  ]
+  for (const [situation, expected, given] of table) it(situation, () => assert.equal(reason(...given), expected))
+})
+
+describe('policy: what the tokens say', () => {
+  const claims = (chain: FactorTimes, session: FactorTimes = {}, params: Record<string, string> = {}) =>
+    claimsOf(needed(person(), params), proofs(chain, session))
+
+  /** RFC 8176, R88. */
+  const flows: [string, FactorTimes, FactorTimes, string[], string][] = [
+    ['password', { pwd: NOW }, {}, ['pwd'], ACR_1FA],
+    ['password and app', { pwd: NOW, otp: NOW }, {}, ['pwd', 'otp', 'mfa'], ACR_2FA_APP],
+    ['password and SMS', { pwd: NOW, sms: NOW }, {}, ['pwd', 'sms', 'mfa'], ACR_2FA],
+    ['password, app and SMS', { pwd: NOW, otp: NOW, sms: NOW }, {}, ['pwd', 'otp', 'sms', 'mfa'], ACR_2FA_APP],
+    ['a live session with both', {}, { pwd: NOW - 5, otp: NOW - 5 }, ['pwd', 'otp', 'mfa'], ACR_2FA_APP],
+    ['a step-up keeps the password', { otp: NOW }, { pwd: NOW - 50 }, ['pwd', 'otp', 'mfa'], ACR_2FA_APP],
+    ['a new password drops an older code', { pwd: NOW }, { pwd: NOW - 50, otp: NOW - 40 }, ['pwd'], ACR_1FA],
+    [
+      'a new password keeps a newer code of another tab',
+      { pwd: NOW - 60 },
+      { pwd: NOW - 99, otp: NOW - 40 },
+      ['pwd', 'otp', 'mfa'],
+      ACR_2FA_APP,
+    ],
+  ]
+  for (const [flow, chain, session, amr, acr] of flows)
+    it(flow, () => {
+      const said = claims(chain, session)
+      assert.deepEqual([said.amr, said.acr], [amr, acr])
+    })
+
+  it('an alias that was asked for is named, our own rank otherwise', () => {
+    const both = { pwd: NOW, otp: NOW }
+    assert.equal(claims(both, {}, { acr_values: ALIAS }).acr, ALIAS)
+    assert.equal(claims(both, {}, { acr_values: ACR_2FA }).acr, ACR_2FA_APP)
+    assert.equal(
+      claims(both, {}, { acr_values: `${ALIAS} ${ACR_2FA_APP}` }).acr,
+      ACR_2FA_APP,
+      'the highest that is met',
+    )
+  })
+  it('auth_time is the oldest counted proof, second_factor_time the newest second factor', () => {
+    const said = claims({ otp: NOW }, { pwd: NOW - 50, sms: NOW - 20 })
+    assert.deepEqual([said.auth_time, said.second_factor_time], [NOW - 50, NOW])
+  })
+  it('a code older than max_age is not claimed though the session has it', () => {
+    assert.deepEqual(claims({}, { pwd: NOW - 10, otp: NOW - 400 }, { max_age: '300' }).amr, ['pwd'])
+  })
+  it('lists its five acr values', () => assert.equal(ACR_VALUES.length, 5))
+  it('a refresh re-checks the rank, not the age', () => {
+    const payor = needed(person(at('payor', 'disburser')))
+    assert.equal(stillSatisfies(payor, ['pwd', 'otp', 'mfa']), true)
+    assert.equal(stillSatisfies(payor, ['pwd', 'sms', 'mfa']), false)
+    assert.equal(stillSatisfies(needed(person()), ['pwd']), true)
+  })
+})
+
+describe('policy: when a session counts', () => {
+  const limits = { idle: 3600, absolute: 43200 }
+  const account = { id: 'a', securityEpoch: 3, disabled: false }
+  const session = { accountId: 'a', epoch: 3, created: NOW, exp: NOW + 3600 }
+  const table: [string, boolean, object, object, number][] = [
+    ['as long as it is used', true, {}, {}, NOW + 10],
+    ['not after its idle limit, to the second', false, {}, {}, NOW + 3600],
+    ['not after the absolute limit, however much it was used', false, { exp: NOW + 99999 }, {}, NOW + 43200],
+    ['not with an older epoch', false, { epoch: 2 }, {}, NOW],
+    ['not for a disabled account', false, {}, { disabled: true }, NOW],
+    ['not for somebody else', false, { accountId: 'b' }, {}, NOW],
+    ['not without a beginning', false, { created: undefined }, {}, NOW],
+  ]
+  for (const [when, alive, over, who, now] of table)
+    it(when, () => assert.equal(sessionAlive({ ...session, ...over }, { ...account, ...who }, limits, now), alive))
+})
+
+describe('policy: property', () => {
+  const second = fc.integer({ min: 1, max: 9000 })
+  const times = fc.record({ pwd: second, otp: second, sms: second }, { requiredKeys: [] }) as fc.Arbitrary<FactorTimes>
+  const membership: fc.Arbitrary<Membership> = fc.record({
+    companyId: fc.constantFrom('a', 'b'),
+    side: fc.constantFrom('payor', 'payee', 'both', 'none'),
+    roles: fc.uniqueArray(fc.constantFrom('payments_admin', 'disburser', 'disbursement_contributor', 'company_admin')),
+    active: fc.boolean(),
+    enforcement: fc.option(fc.constantFrom({ from: '1970-01-01', zone: 'UTC' }, { from: '2999-01-01', zone: 'UTC' }), {
+      nil: undefined,
+    }),
+  })
+  const account = fc.record({
+    memberships: fc.array(membership, { maxLength: 2 }),
+    serverRoles: fc.constantFrom<Account['serverRoles']>([], ['support']),
+    alwaysRequire2fa: fc.boolean(),
+  })
+  const client = fc.record(
+    { mfa: fc.constantFrom('required', 'by_role'), second_factor_max_age: fc.constantFrom(0, 300, 1800) },
+    { requiredKeys: [] },
+  ) as fc.Arbitrary<ClientRules>
+  const params = fc.record(
+    {
+      prompt: fc.constant('login'),
+      max_age: fc.constantFrom('0', '60', '3000'),
+      acr_values: fc.constantFrom(ACR_2FA, ACR_2FA_APP, ALIAS, 'urn:x'),
+      second_factor_max_age: fc.constantFrom('0', '60', '5000'),
+    },
+    { requiredKeys: [] },
+  ) as fc.Arbitrary<Record<string, string>>
+
+  it('no code while a reason is open, no factor on a password alone, no loop: whoever asks, whatever they answer', () => {
+    fc.assert(
+      fc.property(
+        times,
+        fc.boolean(),
+        fc.boolean(),
+        fc.boolean(),
+        fc.boolean(),
+        account,
+        client,
+        params,
+        fc.array(fc.constantFrom(1, 20, 400), { minLength: 16, maxLength: 16 }),
+        (session, alive, otp, sms, usesRecovery, who, rules, asked, pauses) => {
+          let now = 10_000
+          const started = now
+          let used = false
+          let front: Subject | undefined =
+            alive && session.pwd ? subject({ enrolled: { ...(otp && { otp: 1 }), ...(sms && { sms: 1 }) } }) : undefined
+          let given: Proofs = { session: front ? session : {}, chain: {}, started, unsubmitted: false }
+          const held = { ...(otp && { otp: 1 }), ...(sms && { sms: 1 }) }
+
+          for (let step = 0; ; step++) {
+            assert.ok(step < 12, 'no loop')
+            const need = requirement(asked, rules, front && who, BOTH, now)
+            const open = openReasons(need, front, given, now)
+            if (!open) {
+              const counts = counted(need, given)
+              assert.ok(counts.pwd, 'a primary proof')
+              if (need.rank >= 2)
+                assert.ok(
+                  need.methods.some((method) => counts[method]),
+                  'a second factor of a kind that is allowed',
+                )
+              for (const [factor, time] of Object.entries(counts) as ['pwd', number][])
+                assert.ok(
+                  given.chain[factor] === time || (given.session[factor] === time && !need.thisChainOnly),
+                  'only what was proven',
+                )
+              const said = claimsOf(need, given)
+              assert.equal(said.amr.includes('otp'), counts.otp !== undefined)
+              assert.equal(said.auth_time, Math.min(...Object.values(counts)))
+              if (need.secondFactorMaxAge === 0 && need.rank >= 2) assert.ok(given.chain.otp ?? given.chain.sms)
+              return
+            }
+            // People answer at once after a while: whoever takes more than five minutes each time proves again each time.
+            now += step > 3 ? Math.min(pauses[step]!, 20) : pauses[step]!
+            const prove = (factor: 'pwd' | Method) => {
+              given = { ...given, chain: addProof(given.chain, factor, now), unsubmitted: true }
+            }
+            switch (open.prompt) {
+              case 'login':
+                if (open.reasons[0] === 'login_not_submitted')
+                  given = { ...given, session: merge(given.session, given.chain), unsubmitted: false }
+                else {
+                  front = subject({ enrolled: { ...held }, unacknowledged: front?.unacknowledged ?? false })
+                  prove('pwd')
+                }
+                break
+              case 'mfa':
+                for (const method of open.offer) assert.ok(front!.enrolled[method], 'offers what the person has')
+                if (usesRecovery && !used) {
+                  used = true
+                  front = { ...front!, reserved: true }
+                } else prove(open.offer[0]!)
+                break
+              case 'mfa_enroll': {
+                const former = BOTH.filter((method) => front!.enrolled[method])
+                const proven = former.some((method) => now - (given.chain[method] ?? -1e9) <= ENROLMENT_WINDOW + 400)
+                assert.ok(former.length === 0 || front!.reserved || proven, 'no factor on a password alone')
+                const method = open.offer[0]!
+                front = subject({
+                  enrolled: front!.reserved ? { [method]: 1 } : { ...front!.enrolled, [method]: 1 },
+                  unacknowledged: true,
+                })
+                prove(method)
+                break
+              }
+              case 'recovery_ack':
+                assert.ok(given.chain.otp ?? given.chain.sms, 'a code is shown only after a second factor')
+                front = { ...front!, unacknowledged: false }
+            }
+          }
+        },
+      ),
+      { numRuns: 5000 },
+    )
+  })
+})
