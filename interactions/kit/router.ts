@@ -364,11 +364,11 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const redirectUri = (client['redirectUris'] as string[] | undefined)?.[0]
     const href = client['initiateLoginUri'] ?? client['clientUri'] ?? (redirectUri && originOf(redirectUri))
     const name = client.clientName ?? client.clientId
-    return { href: String(href ?? '/'), label: screen.messages.t('common.back_to', { app: name }) }
+    return { href: String(href ?? '/'), label: screen.messages.t('shell.back', { app: name }) }
   }
 
   function backLabel({ client }: Open) {
-    return screen.messages.t('common.back_to', { app: client.clientName ?? client.clientId })
+    return screen.messages.t('shell.back', { app: client.clientName ?? client.clientId })
   }
 
   /** The app's redirect URI with an error, for an interaction that oidc-provider knows nothing of any more (OIDC Core §3.1.2.6). */
