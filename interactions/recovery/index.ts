@@ -58,6 +58,7 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
             code: await codeFor(visit),
             email: person(visit).email,
             downloadAction: visit.url('download'),
+            date: longDate(visit.now),
           }
           return { view: 'recovery', title: 'recovery.title', locals }
         },
@@ -83,6 +84,7 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
             code: await codeFor(visit),
             email: person(visit).email,
             downloadAction: visit.url('download'),
+            date: longDate(visit.now),
           }
           return { view: 'recovery', title: 'recovery.title', locals }
         },
@@ -94,6 +96,9 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
     },
   }
 }
+
+const longDate = (seconds: number) =>
+  new Intl.DateTimeFormat('en', { dateStyle: 'long', timeZone: 'UTC' }).format(seconds * 1000)
 
 const purposeOf = ({ id }: Account, replaces: string) => `recovery_code|${id}|${replaces}`
 

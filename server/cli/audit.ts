@@ -1,0 +1,65 @@
+import { Command, InvalidArgumentError } from 'commander'
+import type { AuditRow } from '../stores.ts'
+import { answer, Refused, table, withHouse } from './house.ts'
+
+/** `audit list|verify`. */
+export function auditCommand(): Command {
+  const command = new Command('audit').description('what happened, and why')
+
+  command
+    .command('list')
+    .option('--user <email>', 'only about this person')
+    .option('--event <name>', 'only this event, such as mfa.otp')
+    .option('--limit <n>', 'at most so many rows', count, 50)
+    .description('the newest rows first')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  sallyport audit list --user ana@acme.example\n  sallyport audit list --event mfa.reset --json',
+    )
+    .action((options: { user?: string; event?: string; limit: number }, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const user =
+          options.user === undefined ? undefined : await database.directory.user(options.user.trim().toLowerCase())
+        if (options.user !== undefined && !user) throw new Refused(`there is no user "${options.user}"`)
+        const rows = await database.auditReader.auditRows({
+          limit: options.limit,
+          ...(user && { accountId: user.id }),
+          ...(options.event !== undefined && { event: options.event }),
+        })
+        const emails = new Map((await database.directory.users()).map(({ id, email }) => [id, email]))
+        answer(
+          self,
+          rows,
+          table([['time', 'event', 'outcome', 'who', 'client', 'why'], ...rows.map((row) => cells(row, emails))]),
+        )
+      }),
+    )
+
+  command
+    .command('verify')
+    .description('recompute every chain of rows')
+    .action((_options: unknown, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const result = await database.auditReader.verifyAudit()
+        const { broken, rows } = result
+        answer(self, result, broken ? [] : [`${rows} rows, all chains whole`])
+        if (broken)
+          throw new Refused(`the chain of writer ${broken.writer} is broken at row ${broken.number}: ${broken.why}`)
+      }),
+    )
+  return command
+}
+
+const cells = (row: AuditRow, emails: Map<string, string>): string[] => [
+  new Date(row.at * 1000).toISOString(),
+  row.event,
+  row.outcome,
+  emails.get(row.accountId ?? '') ?? row.actor ?? '-',
+  row.clientId ?? '-',
+  [...(row.reasons ?? []), ...Object.entries(row.details ?? {}).map(([name, value]) => `${name}=${value}`)].join(' '),
+]
+
+function count(value: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(value)) throw new InvalidArgumentError('must be a whole number from 1 to 999999')
+  return Number(value)
+}

@@ -1,0 +1,51 @@
+import { Command } from 'commander'
+import { answer, operator, Refused, table, withHouse } from './house.ts'
+
+/** `mfa show|reset`. */
+export function mfaCommand(): Command {
+  const command = new Command('mfa').description('second factors of a person')
+
+  command
+    .command('show')
+    .argument('<email>')
+    .description('which factors a person has; never their secrets')
+    .action((email: string, _options: unknown, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const user = await database.directory.user(email.trim().toLowerCase())
+        if (!user) throw new Refused(`there is no user "${email}"`)
+        const { factors, recoveryCode } = user
+        const added = factors.map(({ method, addedAt }) => [method, `added ${new Date(addedAt * 1000).toISOString()}`])
+        answer(self, { email: user.email, factors, recoveryCode }, table([...added, ['recovery code', recoveryCode]]))
+      }),
+    )
+
+  command
+    .command('reset')
+    .argument('<email>')
+    .requiredOption('--reason <text>', 'why, and how you made sure who asked')
+    .description('remove every factor and the recovery code, and end all sessions; the next sign-in enrols anew')
+    .addHelpText(
+      'after',
+      '\nExample:\n  sallyport mfa reset ana@acme.example --reason "lost phone, identified on a video call"',
+    )
+    .action((email: string, { reason }: { reason: string }, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const user = await database.directory.user(email.trim().toLowerCase())
+        if (!user) throw new Refused(`there is no user "${email}"`)
+        if (reason.trim() === '') throw new Refused('--reason: say why, and how you made sure who asked')
+        await database.directory.resetMfa(user.id)
+        await database.audit.append({
+          event: 'mfa.reset',
+          outcome: 'success',
+          at: Math.floor(Date.now() / 1000),
+          actor: operator(),
+          accountId: user.id,
+          details: { reason: reason.trim().slice(0, 500), removed: user.factors.map(({ method }) => method) },
+        })
+        answer(self, { email: user.email, reset: true }, [
+          `${user.email} enrols anew at the next sign-in; all sessions have ended`,
+        ])
+      }),
+    )
+  return command
+}

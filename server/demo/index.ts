@@ -1,0 +1,3 @@
+export async function demo(_options: { auto: boolean }): Promise<number> {
+  return 1
+}

@@ -1,0 +1,144 @@
+/** Looks for what is wrong and says what to do about it. */
+import type { Config, Environment } from './config.ts'
+import { isLoopback, loadConfig } from './config.ts'
+import { readKeyRing } from './key-ring-file.ts'
+import { createLogger } from './log.ts'
+import { type House, openHouse } from './open.ts'
+
+/** One thing that was looked at. */
+export interface Finding {
+  name: string
+  status: 'ok' | 'warn' | 'fail'
+  /** What was found; with `warn` and `fail`, what to do. */
+  message: string
+}
+
+const DAY = 24 * 60 * 60
+const KEY_AGE_DAYS = 90
+
+/** All findings, in the order of dependence: what needs a broken part is not looked at. */
+export async function diagnose(env: Environment, cwd: string, file?: string): Promise<Finding[]> {
+  const findings: Finding[] = [node()]
+  let config: Config
+  try {
+    config = loadConfig(env, cwd, file)
+    findings.push({ name: 'configuration', status: 'ok', message: `issuer ${config.SALLYPORT_ISSUER}` })
+  } catch (error) {
+    return [...findings, { name: 'configuration', status: 'fail', message: (error as Error).message }]
+  }
+
+  let house: House
+  try {
+    house = await openHouse(config, { logger: createLogger('silent') })
+  } catch (error) {
+    return [...findings, { name: 'store and keys', status: 'fail', message: (error as Error).message }]
+  }
+  try {
+    findings.push(
+      keyRing(config),
+      await store(house),
+      await signingKey(house),
+      await audit(house),
+      ...(await people(house)),
+    )
+  } finally {
+    await house.close()
+  }
+  return [...findings, await answering(config)]
+}
+
+function node(): Finding {
+  const [major = 0] = process.versions.node.split('.').map(Number)
+  return major >= 22
+    ? { name: 'node', status: 'ok', message: process.version }
+    : {
+        name: 'node',
+        status: 'warn',
+        message: `${process.version} works and is past its end of life: run Node 22 or 24 LTS`,
+      }
+}
+
+function keyRing(config: Config): Finding {
+  const path = config.SALLYPORT_KEYS
+  const { mode, ring } = readKeyRing(path)!
+  if ((mode & 0o077) !== 0)
+    return { name: 'key ring', status: 'warn', message: `others can read ${path}: chmod 600 it` }
+  return {
+    name: 'key ring',
+    status: 'ok',
+    message: `${path}, ${ring.keys.length} data ${ring.keys.length === 1 ? 'key' : 'keys'}`,
+  }
+}
+
+async function store({ database, config }: House): Promise<Finding> {
+  const problems = await database.check()
+  const file = config.SALLYPORT_STORE.file
+  return problems.length === 0
+    ? { name: 'store', status: 'ok', message: `${file} is whole` }
+    : { name: 'store', status: 'fail', message: `${file}: ${problems.slice(0, 3).join('; ')}: restore a copy` }
+}
+
+async function signingKey({ database }: House): Promise<Finding> {
+  const active = (await database.signingKeys.signingKeys()).find(({ state }) => state === 'active')
+  if (!active)
+    return {
+      name: 'signing key',
+      status: 'fail',
+      message: 'there is none: `sallyport keys rotate --signing` makes one',
+    }
+  const days = Math.floor((Date.now() / 1000 - active.createdAt) / DAY)
+  return days <= KEY_AGE_DAYS
+    ? { name: 'signing key', status: 'ok', message: `${days} days old` }
+    : { name: 'signing key', status: 'warn', message: `${days} days old: \`sallyport keys rotate --signing\`` }
+}
+
+async function audit({ database }: House): Promise<Finding> {
+  const { broken, rows } = await database.auditReader.verifyAudit()
+  return broken
+    ? {
+        name: 'audit',
+        status: 'fail',
+        message: `the chain of writer ${broken.writer} is broken at row ${broken.number}: ${broken.why}`,
+      }
+    : { name: 'audit', status: 'ok', message: `${rows} rows, all chains whole` }
+}
+
+async function people({ database }: House): Promise<Finding[]> {
+  const [users, clients] = await Promise.all([database.directory.users(), database.directory.clients()])
+  const able = users.filter(({ disabled, hasPassword }) => !disabled && hasPassword).length
+  const open = clients.filter(({ redirect_uris }) => (redirect_uris as string[] | undefined)?.some(isOpen))
+  return [
+    able > 0
+      ? { name: 'people', status: 'ok', message: `${able} can sign in` }
+      : { name: 'people', status: 'warn', message: 'nobody can sign in: `sallyport apply FILE` brings people' },
+    clients.length === 0
+      ? { name: 'clients', status: 'warn', message: 'no app is registered: `sallyport apply FILE` registers some' }
+      : open.length > 0
+        ? {
+            name: 'clients',
+            status: 'fail',
+            message: `http redirect URI of ${open.map(({ client_id }) => client_id).join(', ')}: make it https`,
+          }
+        : { name: 'clients', status: 'ok', message: `${clients.length} registered` },
+  ]
+}
+
+function isOpen(uri: string): boolean {
+  const { protocol, hostname } = new URL(uri)
+  return protocol === 'http:' && !isLoopback(hostname)
+}
+
+async function answering({ SALLYPORT_ISSUER }: Config): Promise<Finding> {
+  const name = 'server'
+  try {
+    const { status } = await fetch(`${SALLYPORT_ISSUER}/healthz`, { signal: AbortSignal.timeout(1000) })
+    if (status === 200) return { name, status: 'ok', message: `answers at ${SALLYPORT_ISSUER}` }
+    return {
+      name,
+      status: 'warn',
+      message: `${SALLYPORT_ISSUER}/healthz answers ${status}: is that address this server's?`,
+    }
+  } catch {
+    return { name, status: 'warn', message: `nothing answers at ${SALLYPORT_ISSUER}: \`sallyport serve\` starts it` }
+  }
+}

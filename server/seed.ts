@@ -1,0 +1,631 @@
+/** `apply`: brings people, companies, clients and APIs to what a file says. All or nothing. */
+import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { parseDocument } from 'yaml'
+import { z } from 'zod'
+import { checkPassword, normaliseEmail } from '../interactions/index.ts'
+import { type Environment, environment, isLoopback, oneLine } from './config.ts'
+import { didYouMean } from './nearest.ts'
+import type { Change, Client, Company, Database, Resource, User } from './stores.ts'
+
+/** A seed file that cannot be used. The message is one line that names the thing and says what to do. Exit code 2. */
+export class SeedError extends Error {
+  override readonly name = 'SeedError'
+  constructor(message: string, options?: ErrorOptions) {
+    super(oneLine(message), options)
+  }
+}
+
+const text = z.string().trim().min(1, 'must not be empty').max(200, 'must have at most 200 characters')
+const slug = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and hyphens')
+const email = z.string().max(254).transform(normaliseEmail).pipe(z.email('must be an e-mail address'))
+const state = z.literal('absent', 'must be absent, or left out').optional()
+const domain = z
+  .string()
+  .regex(/^(?=.{1,253}$)([a-z0-9-]+\.)+[a-z0-9-]+$/, 'must be a domain in lower case, such as acme.example')
+
+/** Only payors have these. */
+const PAYOR_ROLES = ['disburser', 'beneficiary_approver', 'disbursement_contributor']
+const ROLES = [
+  'payments_admin',
+  'disburser',
+  'beneficiary_approver',
+  'disbursement_contributor',
+  'company_admin',
+  'directory_admin',
+] as const
+
+const company = z.strictObject({
+  id: slug,
+  state,
+  name: text.optional(),
+  side: z.enum(['payor', 'payee', 'both', 'none']).default('none'),
+  domains: z.array(domain).default([]),
+  disabled: z.boolean().default(false),
+  mfa: z
+    .strictObject({
+      enforced_from: z.iso.date('must be a date, YYYY-MM-DD'),
+      zone: z.string().refine(isZone, 'must be a time zone, such as America/Denver'),
+    })
+    .optional(),
+})
+
+const user = z.strictObject({
+  email,
+  state,
+  name: text.optional(),
+  password: z.string().optional(),
+  password_hash: z.string().optional(),
+  disabled: z.boolean().default(false),
+  memberships: z
+    .array(
+      z.strictObject({
+        company: slug,
+        roles: z.array(z.enum(ROLES)).default([]),
+        disabled: z.boolean().default(false),
+      }),
+    )
+    .default([]),
+  server_roles: z.array(z.enum(['operator', 'support', 'auditor'])).default([]),
+})
+
+const resource = z.strictObject({
+  id: z
+    .url('must be an absolute URI, such as https://api.example.com')
+    .refine((value) => !value.includes('#'), 'must have no fragment (RFC 8707 §2)'),
+  state,
+  name: text.optional(),
+  scopes: z
+    .array(z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]+$/, 'must be a scope without spaces (RFC 6749 §3.3)'))
+    .default([]),
+})
+
+const REDIRECT_RULE =
+  'must be an absolute https URL without fragment (http for a loopback address, or a private scheme such as com.example.app:/)'
+const link = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' })
+const SCOPES = ['openid', 'offline_access', 'email', 'profile']
+const client = z.strictObject({
+  client_id: z.string().regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable characters without spaces'),
+  state,
+  client_name: text.optional(),
+  client_secret: z.string().optional(),
+  redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).default([]),
+  post_logout_redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).optional(),
+  grant_types: z
+    .array(z.enum(['authorization_code', 'refresh_token']))
+    .refine((types) => types.includes('authorization_code'), 'must hold authorization_code')
+    .default(['authorization_code']),
+  response_types: z.tuple([z.literal('code')], 'must be [code]').optional(),
+  token_endpoint_auth_method: z
+    .enum(['client_secret_basic', 'client_secret_post', 'none'])
+    .default('client_secret_basic'),
+  scope: text
+    .refine((value) => value.split(' ').every((one) => SCOPES.includes(one)), `may hold ${SCOPES.join(', ')}`)
+    .optional(),
+  client_uri: link.optional(),
+  logo_uri: link.optional(),
+  policy_uri: link.optional(),
+  tos_uri: link.optional(),
+  initiate_login_uri: link.optional(),
+  application_type: z.enum(['web', 'native']).optional(),
+  default_acr_values: z.array(text).optional(),
+  default_max_age: z.int().min(0).optional(),
+  id_token_signed_response_alg: z.literal('ES256', 'must be ES256').optional(),
+  sallyport: z
+    .strictObject({
+      first_party: z.literal(true, 'must be true: consent for third parties is not built yet').default(true),
+      mfa: z.enum(['required', 'by_role']).default('by_role'),
+      second_factor_max_age: z.int().min(0).optional(),
+      offline: z.boolean().optional(),
+    })
+    .default({ first_party: true, mfa: 'by_role' }),
+})
+
+const Seed = z.strictObject({
+  companies: z.array(company).default([]),
+  users: z.array(user).default([]),
+  resources: z.array(resource).default([]),
+  clients: z.array(client).default([]),
+})
+
+/** What a seed file says, checked by itself. */
+export type Seed = z.infer<typeof Seed>
+
+/** Designed, and brought by a later version. */
+const NOT_BUILT = new Set(['connections', 'brand', 'sso', 'lockout', 'idle', 'contexts', 'jwks', 'jwks_uri'])
+
+/**
+ * Reads a seed file: YAML or JSON.
+ *
+ * @param env where values of the form `env:NAME` come from; `file:PATH` starts at the seed file's folder
+ * @throws {SeedError} one line that names the place
+ */
+export function parseSeed(source: string, fileName: string, env: Environment = environment()): Seed {
+  const content = contentOf(source, fileName)
+  const parsed = Seed.safeParse(content)
+  if (!parsed.success) throw new SeedError(`${fileName}: ${issueText(parsed.error.issues[0]!, content)}`)
+  const seed = parsed.data
+
+  const read = (value: string | undefined, where: string) => secret(value, where, fileName, env)
+  for (const one of seed.users) {
+    if (one.state) continue
+    one.password = read(one.password, `users ${one.email}: password`)
+    one.password_hash = read(one.password_hash, `users ${one.email}: password_hash`)
+  }
+  for (const one of seed.clients)
+    if (!one.state) one.client_secret = read(one.client_secret, `clients ${one.client_id}: client_secret`)
+
+  refuseTwins(
+    'companies',
+    seed.companies.map(({ id }) => id),
+    fileName,
+  )
+  refuseTwins(
+    'users',
+    seed.users.map((one) => one.email),
+    fileName,
+  )
+  refuseTwins(
+    'resources',
+    seed.resources.map(({ id }) => id),
+    fileName,
+  )
+  refuseTwins(
+    'clients',
+    seed.clients.map(({ client_id }) => client_id),
+    fileName,
+  )
+  return seed
+}
+
+/** What the text says, as plain values. Errors name the line and never quote it: a secret may stand there. */
+function contentOf(source: string, fileName: string): object {
+  const document = parseDocument(source.replace(/^\ufeff/, ''), { logLevel: 'silent' })
+  const [fault] = document.errors
+  if (fault) {
+    const what =
+      fault.code === 'DUPLICATE_KEY' ? 'a key stands there twice' : `this is not YAML or JSON (${fault.code})`
+    throw new SeedError(`${fileName}: line ${fault.linePos?.[0].line ?? 1}: ${what}`)
+  }
+  let content: unknown
+  try {
+    content = document.toJS()
+  } catch (cause) {
+    throw new SeedError(`${fileName}: too many aliases: write the values out`, { cause })
+  }
+  if (content === null || typeof content !== 'object' || Array.isArray(content))
+    throw new SeedError(`${fileName}: must hold sections: ${Object.keys(Seed.shape).join(', ')}`)
+  return content
+}
+
+/** What `apply` will do, and how to say it. */
+export interface Plan {
+  changes: Change[]
+  /** `+ client payments`, `~ user ana@acme.example (memberships)`, `- client old` */
+  lines: string[]
+  /** What the operator should know besides. */
+  notes: string[]
+}
+
+/** How to plan. */
+export interface PlanOptions {
+  hash(password: string): Promise<string>
+  /** Code points. By default 15. */
+  passwordMinLength?: number
+  /** Use `password` though the account has one. */
+  setPasswords?: boolean
+  /** Remove stored clients that the file does not list. */
+  pruneClients?: boolean
+}
+
+/**
+ * The differences between what is stored and what the seed asks for. Writes nothing.
+ *
+ * @throws {SeedError} when the seed contradicts itself or what is stored
+ */
+export async function planSeed(database: Database, seed: Seed, options: PlanOptions): Promise<Plan> {
+  const { directory } = database
+  const plan: Plan = { changes: [], lines: [], notes: [] }
+  const stored = {
+    companies: await directory.companies(),
+    resources: await directory.resources(),
+    clients: await directory.clients(),
+  }
+
+  for (const wanted of seed.companies)
+    planCompany(
+      plan,
+      wanted,
+      stored.companies.find(({ id }) => id === wanted.id),
+    )
+  for (const wanted of seed.resources)
+    planResource(
+      plan,
+      wanted,
+      stored.resources.find(({ id }) => id === wanted.id),
+    )
+  for (const wanted of seed.clients)
+    planClient(
+      plan,
+      wanted,
+      stored.clients.find((one) => one.client_id === wanted.client_id),
+    )
+  if (options.pruneClients && seed.clients.length === 0)
+    throw new SeedError('clients: the file lists none, and pruning would remove every client: list those that stay')
+  if (options.pruneClients)
+    for (const { client_id: id } of stored.clients)
+      if (!seed.clients.some((one) => one.client_id === id)) remove(plan, 'client', id)
+
+  checkDomains(seed, stored.companies)
+  const sides = new Map(stored.companies.map(({ id, side }) => [id, side]))
+  for (const { id, side, state: gone } of seed.companies) {
+    if (gone) sides.delete(id)
+    else sides.set(id, side)
+  }
+  for (const wanted of seed.users) {
+    if (!wanted.state) checkMemberships(wanted, sides)
+    await planUser(plan, wanted, await directory.user(wanted.email), options, database)
+  }
+  const listed = new Set(seed.users.map((one) => one.email))
+  for (const one of await directory.users()) if (!listed.has(one.email)) checkUnlisted(one, seed, sides)
+  return plan
+}
+
+/**
+ * Writes the plan, all or nothing, and an audit row for each change.
+ *
+ * @param actor who did it, such as `operator:root`
+ * @throws {StoreConflict} when the database changed since the plan was made and no longer allows it
+ */
+export async function applyPlan(database: Database, { changes, lines }: Plan, actor: string): Promise<void> {
+  if (changes.length === 0) return
+  await database.directory.commit(changes)
+  const at = Math.floor(Date.now() / 1000)
+  for (const [index, change] of changes.entries()) {
+    const about = change.op === 'remove' ? change.id : 'id' in change.value ? change.value.id : change.value.client_id
+    await database.audit.append({
+      event: 'config.applied',
+      outcome: 'success',
+      at,
+      actor,
+      ...(change.kind === 'user' && { accountId: String(about) }),
+      ...(change.kind === 'client' && { clientId: String(about) }),
+      details: { change: lines[index] ?? null },
+    })
+  }
+}
+
+function planCompany(
+  plan: Plan,
+  { state: gone, ...wanted }: Seed['companies'][number],
+  present: Company | undefined,
+): void {
+  if (gone) {
+    if (present) remove(plan, 'company', wanted.id)
+    return
+  }
+  const { mfa, ...rest } = wanted
+  const value: Company = { ...rest, name: wanted.name ?? wanted.id, ...(mfa && { mfa }) }
+  put(plan, { kind: 'company', op: 'put', value }, wanted.id, present, value)
+}
+
+function planResource(
+  plan: Plan,
+  { state: gone, ...wanted }: Seed['resources'][number],
+  present: Resource | undefined,
+): void {
+  if (gone) {
+    if (present) remove(plan, 'resource', wanted.id)
+    return
+  }
+  const value = { ...wanted, name: wanted.name ?? wanted.id }
+  put(plan, { kind: 'resource', op: 'put', value }, wanted.id, present, value)
+}
+
+function planClient(
+  plan: Plan,
+  { state: gone, ...wanted }: Seed['clients'][number],
+  present: Client | undefined,
+): void {
+  const { client_id: id } = wanted
+  if (gone) {
+    if (present) remove(plan, 'client', id)
+    return
+  }
+  if (wanted.redirect_uris.length === 0)
+    throw new SeedError(`clients ${id}: redirect_uris is missing: say where the app is called back`)
+  for (const label of ['redirect_uris', 'post_logout_redirect_uris'] as const)
+    for (const uri of wanted[label] ?? []) checkApplicationType(id, label, uri, wanted.application_type === 'native')
+  const isPublic = wanted.token_endpoint_auth_method === 'none'
+  const secretGiven = wanted.client_secret ?? (isPublic ? undefined : present?.client_secret)
+  if (isPublic && wanted.client_secret !== undefined)
+    throw new SeedError(
+      `clients ${id}: client_secret: a public client (token_endpoint_auth_method: none) has none; remove it`,
+    )
+  if (!isPublic && secretGiven === undefined)
+    throw new SeedError(
+      `clients ${id}: client_secret is missing: give one of at least 32 characters, or token_endpoint_auth_method: none`,
+    )
+  if (secretGiven !== undefined && secretGiven.length < 32)
+    throw new SeedError(
+      `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
+    )
+  const value = withoutUndefined({ ...wanted, client_secret: secretGiven }) as Client
+  put(plan, { kind: 'client', op: 'put', value }, id, present, value)
+}
+
+async function planUser(
+  plan: Plan,
+  wanted: Seed['users'][number],
+  present: User | undefined,
+  options: PlanOptions,
+  database: Database,
+): Promise<void> {
+  const {
+    email: address,
+    state: gone,
+    password,
+    password_hash: given,
+    memberships,
+    server_roles: serverRoles,
+    disabled,
+    name,
+  } = wanted
+  if (gone) {
+    if (!present) return
+    plan.changes.push({ kind: 'user', op: 'remove', id: present.id })
+    plan.lines.push(`- user ${address}`)
+    return
+  }
+  if (password !== undefined && given !== undefined)
+    throw new SeedError(`users ${address}: give password or password_hash, not both`)
+  if (given !== undefined) checkHash(address, given)
+  const broken = password === undefined ? undefined : checkPassword(password, options.passwordMinLength)
+  if (broken)
+    throw new SeedError(
+      broken === 'password_too_short'
+        ? `users ${address}: password must have at least ${options.passwordMinLength ?? 15} characters`
+        : `users ${address}: password must have at most 256 characters`,
+    )
+
+  const same = given !== undefined && given === (await database.accounts.findByEmail(address))?.passwordHash
+  const sets = !present?.hasPassword || (options.setPasswords && !same)
+  const passwordHash = sets ? (given ?? (password === undefined ? undefined : await options.hash(password))) : undefined
+  const value = {
+    id: present?.id ?? randomUUID(),
+    email: address,
+    ...(name !== undefined && { name }),
+    disabled,
+    memberships: [...memberships].sort((a, b) => a.company.localeCompare(b.company)),
+    serverRoles,
+  }
+  const before = present && {
+    id: present.id,
+    email: present.email,
+    ...(present.name !== undefined && { name: present.name }),
+    disabled: present.disabled,
+    memberships: [...present.memberships].sort((a, b) => a.company.localeCompare(b.company)),
+    serverRoles: present.serverRoles,
+  }
+  const change: Change = { kind: 'user', op: 'put', value, ...(passwordHash !== undefined && { passwordHash }) }
+  put(plan, change, address, before, value, passwordHash !== undefined && present !== undefined)
+  if (!present?.hasPassword && passwordHash === undefined && !disabled)
+    plan.notes.push(`${address} cannot sign in until a password is set`)
+}
+
+function put(
+  plan: Plan,
+  change: Change,
+  name: string,
+  before: object | undefined,
+  after: object,
+  password = false,
+): void {
+  const differing = before === undefined ? [] : namesOfDifferences(before, after)
+  if (password) differing.push('password')
+  if (before !== undefined && differing.length === 0) return
+  plan.changes.push(change)
+  plan.lines.push(
+    before === undefined ? `+ ${change.kind} ${name}` : `~ ${change.kind} ${name} (${differing.join(', ')})`,
+  )
+}
+
+function remove(plan: Plan, kind: 'company' | 'resource' | 'client', id: string): void {
+  plan.changes.push({ kind, op: 'remove', id })
+  plan.lines.push(`- ${kind} ${id}`)
+}
+
+function namesOfDifferences(before: object, after: object): string[] {
+  const [was, is] = [before as Record<string, unknown>, after as Record<string, unknown>]
+  return [...new Set([...Object.keys(was), ...Object.keys(is)])].filter(
+    (name) => !isDeepStrictEqual(was[name], is[name]),
+  )
+}
+
+type Sides = Map<string, Company['side']>
+
+function checkMemberships({ email: address, memberships }: Seed['users'][number], sides: Sides): void {
+  const seen = new Set<string>()
+  for (const { company: id, roles } of memberships) {
+    const side = sides.get(id)
+    if (seen.has(id))
+      throw new SeedError(`users ${address}: memberships: "${id}" is listed twice: put the roles together`)
+    seen.add(id)
+    if (side === undefined)
+      throw new SeedError(
+        `users ${address}: memberships: there is no company "${id}"${didYouMean(id, sides.keys()) || ': add it under companies'}`,
+      )
+    const role = misplaced(roles, side)
+    if (role !== undefined)
+      throw new SeedError(`users ${address}: memberships: ${role} is a role at payors, and "${id}" has side ${side}`)
+  }
+}
+
+/** People whom the file does not list stay as they are: what it does to their companies must leave them valid. */
+function checkUnlisted({ email: address, memberships }: User, { companies }: Seed, sides: Sides): void {
+  for (const { company: id, roles } of memberships) {
+    const listed = companies.find((one) => one.id === id)
+    if (listed?.state)
+      throw new SeedError(`companies ${id}: ${address} is still a member: remove the membership before the company`)
+    const role = misplaced(roles, sides.get(id))
+    if (listed && role !== undefined)
+      throw new SeedError(`companies ${id}: side ${listed.side}: ${address} has the role ${role}, which needs a payor`)
+  }
+}
+
+const misplaced = (roles: readonly string[], side: Company['side'] | undefined) =>
+  side === 'payor' || side === 'both' ? undefined : roles.find((role) => PAYOR_ROLES.includes(role))
+
+/** A domain says which company a new address belongs to, so it belongs to one. */
+function checkDomains({ companies }: Seed, stored: Company[]): void {
+  const listed = new Set(companies.map(({ id }) => id))
+  const owners = new Map(
+    stored.filter(({ id }) => !listed.has(id)).flatMap(({ id, domains }) => domains.map((one) => [one, id] as const)),
+  )
+  for (const { id, domains, state: gone } of companies)
+    for (const one of gone ? [] : domains) {
+      const owner = owners.get(one)
+      if (owner !== undefined)
+        throw new SeedError(`companies ${id}: domains: ${one} is listed for "${owner}" too: leave it with one of them`)
+      owners.set(one, id)
+    }
+}
+
+/** OIDC Dynamic Client Registration §2, `application_type`: the provider refuses such a client at its first request. */
+function checkApplicationType(id: string, label: string, uri: string, native: boolean): void {
+  const { protocol, hostname } = new URL(uri)
+  const web = protocol === 'https:' || protocol === 'http:'
+  if (!web && !native)
+    throw new SeedError(`clients ${id}: ${label}: a private scheme needs application_type: native, or use https`)
+  if (native && protocol === 'https:' && isLoopback(hostname))
+    throw new SeedError(`clients ${id}: ${label}: application_type: native needs http for a loopback address`)
+}
+
+function checkHash(address: string, phc: string): void {
+  const [, memory = 0, passes = 0, lanes = 0] = (
+    /^\$argon2id\$v=19\$m=(\d{1,7}),t=(\d{1,2}),p=(\d{1,2})\$[A-Za-z0-9+/]{22,86}\$[A-Za-z0-9+/]{22,86}$/.exec(phc) ??
+    []
+  ).map(Number)
+  const floor = (memory >= 19456 && passes >= 2) || (memory >= 47104 && passes >= 1)
+  if (!floor || lanes < 1 || memory > MAX_MEMORY_KIB)
+    throw new SeedError(
+      `users ${address}: password_hash must be an argon2id PHC string with at least 19456 KiB and 2 passes, or 47104 KiB and 1`,
+    )
+}
+
+/** A hash that needs more would take the server down at its owner's first sign-in. */
+const MAX_MEMORY_KIB = 1024 * 1024
+
+/** `env:NAME` and `file:PATH` keep secrets out of the file. One line end at the end of a file is not part of it. */
+function secret(value: string | undefined, where: string, fileName: string, env: Environment): string | undefined {
+  if (value?.startsWith('env:')) {
+    const found = env[value.slice(4)]
+    if (!found) throw new SeedError(`${fileName}: ${where}: the environment variable ${value.slice(4)} is not set`)
+    return found
+  }
+  if (value?.startsWith('file:')) {
+    const path = resolve(dirname(fileName), value.slice(5))
+    let content: string
+    try {
+      content = readFileSync(path, 'utf8').replace(/\r?\n$/, '')
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException // node:fs throws nothing else
+      throw new SeedError(`${fileName}: ${where}: cannot read ${path} (${code})`, { cause })
+    }
+    if (content === '') throw new SeedError(`${fileName}: ${where}: ${path} is empty`)
+    return content
+  }
+  return value
+}
+
+function refuseTwins(section: string, names: string[], fileName: string): void {
+  const twin = names.find((name, index) => names.indexOf(name) !== index)
+  if (twin !== undefined) throw new SeedError(`${fileName}: ${section}: ${twin} is listed twice`)
+}
+
+/** One sentence: where, what, and what was probably meant. Never the value: it may be a secret. */
+function issueText(issue: z.core.$ZodIssue, content: unknown): string {
+  const where = placeOf(issue.path, content)
+  if (issue.code === 'unrecognized_keys') {
+    const [key = ''] = issue.keys
+    const label = `${where}${key.slice(0, 60)}`
+    if (NOT_BUILT.has(key)) return `${label}: not built yet: leave it out`
+    return `${label}: unknown key${didYouMean(key, knownKeys(issue.path)) || ': correct it or leave it out'}`
+  }
+  return `${where.replace(/: $/, '')}: ${complaint(issue, content)}`
+}
+
+const KINDS: Record<string, string> = {
+  array: 'a list',
+  object: 'a set of keys',
+  boolean: 'true or false',
+  string: 'a text',
+  number: 'a whole number',
+  int: 'a whole number',
+}
+
+function complaint(issue: z.core.$ZodIssue, content: unknown): string {
+  const value = issue.path.reduce<unknown>(
+    (inner, key) => (inner as Record<PropertyKey, unknown> | null | undefined)?.[key],
+    content,
+  )
+  if (value === undefined) return 'is missing'
+  // Our own sentences begin with "must" or "may"; the library's do not say what to do.
+  if (/^(must|may) /.test(issue.message)) return issue.message
+  if (issue.code === 'invalid_type') return `must be ${KINDS[issue.expected] ?? issue.expected}`
+  if (issue.code === 'invalid_value')
+    return `must be one of ${issue.values.map(String).join(', ')}${didYouMean(String(value), issue.values.map(String))}`
+  if (issue.code === 'too_small') return `must be at least ${issue.minimum}`
+  if (issue.code === 'too_big') return `must be at most ${issue.maximum}`
+  return issue.message
+}
+
+/** `users ana@acme.example: memberships.0.roles: ` */
+function placeOf(path: PropertyKey[], content: unknown): string {
+  const [section, index, ...rest] = path
+  if (section === undefined) return ''
+  const entry =
+    index === undefined
+      ? undefined
+      : (content as Record<string, Record<string, unknown>[]>)[String(section)]?.[Number(index)]
+  const name = entry?.['email'] ?? entry?.['client_id'] ?? entry?.['id'] ?? index
+  const place = [String(section), name === undefined ? '' : ` ${String(name).slice(0, 100)}`].join('')
+  return rest.length > 0 ? `${place}: ${rest.map(String).join('.')}: ` : `${place}: `
+}
+
+/** The keys that may stand at this place. */
+function knownKeys(path: PropertyKey[]): string[] {
+  let schema: unknown = Seed
+  for (const key of path) {
+    const inner = unwrap(schema)
+    if (inner instanceof z.ZodObject) schema = inner.shape[String(key)]
+    else if (inner instanceof z.ZodArray) schema = inner.element
+  }
+  const last = unwrap(schema)
+  return last instanceof z.ZodObject ? Object.keys(last.shape) : []
+}
+
+function unwrap(schema: unknown): unknown {
+  return schema instanceof z.ZodOptional || schema instanceof z.ZodDefault ? unwrap(schema.unwrap()) : schema
+}
+
+function isRedirectUri(value: string): boolean {
+  if (!URL.canParse(value) || value.includes('#')) return false
+  const { protocol, hostname } = new URL(value)
+  if (protocol === 'https:') return true
+  return protocol === 'http:' ? isLoopback(hostname) : /^[a-z][a-z0-9+-]*\.[a-z0-9+.-]+:$/.test(protocol)
+}
+
+function isZone(zone: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: zone })
+    return true
+  } catch {
+    return false
+  }
+}
+
+const withoutUndefined = (object: object) =>
+  Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined))
