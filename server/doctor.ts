@@ -1,4 +1,6 @@
 /** Looks for what is wrong and says what to do about it. */
+import { statfs } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import type { Config, Environment } from './config.ts'
 import { isLoopback, loadConfig } from './config.ts'
 import { readKeyRing } from './key-ring-file.ts'
@@ -37,6 +39,8 @@ export async function diagnose(env: Environment, cwd: string, file?: string): Pr
     findings.push(
       keyRing(config),
       await store(house),
+      await room(house),
+      await clock(house),
       await signingKey(house),
       await audit(house),
       ...(await people(house)),
@@ -76,6 +80,30 @@ async function store({ database, config }: House): Promise<Finding> {
   return problems.length === 0
     ? { name: 'store', status: 'ok', message: `${file} is whole` }
     : { name: 'store', status: 'fail', message: `${file}: ${problems.slice(0, 3).join('; ')}: restore a copy` }
+}
+
+const MIB = 1024 * 1024
+
+/** Free space where the database grows. */
+async function room({ config }: House): Promise<Finding> {
+  const folder = dirname(config.SALLYPORT_STORE.file)
+  const { bavail, bsize } = await statfs(folder)
+  const free = Math.floor((bavail * bsize) / MIB)
+  const message = `${free} MiB free in ${folder}`
+  if (free >= 1024) return { name: 'disk', status: 'ok', message }
+  return { name: 'disk', status: free < 100 ? 'fail' : 'warn', message: `${message}: make room` }
+}
+
+/** Codes, tokens and sessions live by the clock: one that stands wrong or went back breaks them all. */
+async function clock({ database }: House): Promise<Finding> {
+  const now = Date.now() / 1000
+  const year = new Date().getUTCFullYear()
+  const [newest] = await database.auditReader.auditRows({ limit: 1 })
+  if (year < 2025 || year > 2100)
+    return { name: 'clock', status: 'fail', message: `it is not the year ${year}: set the clock` }
+  if (newest && newest.at > now + 60)
+    return { name: 'clock', status: 'warn', message: 'the newest audit row is from the future: did the clock go back?' }
+  return { name: 'clock', status: 'ok', message: new Date(now * 1000).toISOString() }
 }
 
 async function signingKey({ database }: House): Promise<Finding> {

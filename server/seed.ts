@@ -145,7 +145,12 @@ const NOT_BUILT = new Set(['connections', 'brand', 'sso', 'lockout', 'idle', 'co
 export function parseSeed(source: string, fileName: string, env: Environment = environment()): Seed {
   const content = contentOf(source, fileName)
   const parsed = Seed.safeParse(content)
-  if (!parsed.success) throw new SeedError(`${fileName}: ${issueText(parsed.error.issues[0]!, content)}`)
+  if (!parsed.success) {
+    // A mistyped key comes before what its lack causes.
+    const { issues } = parsed.error
+    const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]!
+    throw new SeedError(`${fileName}: ${issueText(issue, content)}`)
+  }
   const seed = parsed.data
 
   const read = (value: string | undefined, where: string) => secret(value, where, fileName, env)

@@ -21,7 +21,8 @@ export class SqliteArtifacts implements ArtifactStore {
     this.connection.transaction(() => {
       if (this.isDestroyed(artifact.key)) return this.handOver(artifact)
       const stored = this.read('WHERE model = ? AND key = ?', artifact.model, artifact.key)
-      const payload = stored ? this.merged(stored.payload, artifact.payload) : artifact.payload
+      const before = stored ? [stored.payload] : this.buried(artifact.uid)
+      const payload = before.reduce((next, earlier) => this.merged(earlier, next), artifact.payload)
       this.write({ ...artifact, payload })
     })
   }
@@ -45,8 +46,8 @@ export class SqliteArtifacts implements ArtifactStore {
 
   async destroy(model: string, key: string, now: number): Promise<void> {
     this.connection.transaction(() => {
-      this.connection.run('DELETE FROM artifacts WHERE model = ? AND key = ?', model, key)
       if (model === 'Session') this.bury(key, now)
+      this.connection.run('DELETE FROM artifacts WHERE model = ? AND key = ?', model, key)
     })
   }
 
@@ -54,13 +55,23 @@ export class SqliteArtifacts implements ArtifactStore {
     this.connection.run('DELETE FROM artifacts WHERE grant_id = ? AND model = ?', grantId, model)
   }
 
-  /** A slower request must not bring a destroyed session back. */
+  /** A slower request must not bring a destroyed session back. What was authorized on it waits for the row that has its uid next. */
   protected bury(key: string, now: number): void {
     this.connection.run(
-      'INSERT OR REPLACE INTO destroyed_sessions (key, kept_until) VALUES (?, ?)',
+      `INSERT INTO destroyed_sessions (key, kept_until, uid, payload)
+        SELECT ?1, ?2, max(uid), max(payload) FROM artifacts WHERE model = 'Session' AND key = ?1
+        ON CONFLICT DO UPDATE SET kept_until = excluded.kept_until`,
       key,
       now + DESTROYED_KEPT,
     )
+  }
+
+  /** A rename destroys the old row and then writes the new one from what it read before both. */
+  protected buried(uid: string | undefined): Payload[] {
+    if (uid === undefined) return []
+    return this.connection
+      .all('SELECT payload FROM destroyed_sessions WHERE uid = ?', uid)
+      .map((row) => JSON.parse(String(row['payload'])) as Payload)
   }
 
   protected isDestroyed(key: string): boolean {
@@ -72,11 +83,22 @@ export class SqliteArtifacts implements ArtifactStore {
     return sameSignIn(stored, next) ? { ...next, authorizations: union(stored, next) } : next
   }
 
-  /** What a late writer authorized on a renamed session goes to the row that has its uid now. */
+  /** What a late writer authorized on a renamed session goes to the row that has its uid now, or will have it in a moment. */
   protected handOver(late: Artifact): void {
     const live = late.uid === undefined ? undefined : this.read('WHERE model = ? AND uid = ?', 'Session', late.uid)
-    if (!live || !sameSignIn(live.payload, late.payload)) return
-    this.write({ ...live, payload: { ...live.payload, authorizations: union(late.payload, live.payload) } })
+    if (live) {
+      if (!sameSignIn(live.payload, late.payload)) return
+      this.write({ ...live, payload: { ...live.payload, authorizations: union(late.payload, live.payload) } })
+      return
+    }
+    const row = this.connection.get(
+      'SELECT payload FROM destroyed_sessions WHERE key = ? AND uid IS NOT NULL',
+      late.key,
+    )
+    const earlier = row && (JSON.parse(String(row['payload'])) as Payload)
+    if (!earlier || !sameSignIn(earlier, late.payload)) return
+    const payload = JSON.stringify({ ...earlier, authorizations: union(late.payload, earlier) })
+    this.connection.run('UPDATE destroyed_sessions SET payload = ? WHERE key = ?', payload, late.key)
   }
 
   protected write({ model, key, payload, expiresAt, uid, grantId, accountId, userCode }: Artifact): void {

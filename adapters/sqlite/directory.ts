@@ -67,7 +67,9 @@ export class SqliteDirectory implements DirectoryStore {
     this.#connection.transaction(() => {
       // People last: their memberships name companies of the same commit; removals of companies after that.
       for (const change of changes) if (change.op === 'put' && change.kind !== 'user') this.#apply(change)
-      for (const change of changes) if (change.kind === 'user') this.#apply(change)
+      // Removed people before others: their addresses may be given away.
+      for (const op of ['remove', 'put'])
+        for (const change of changes) if (change.kind === 'user' && change.op === op) this.#apply(change)
       for (const change of changes) if (change.op === 'remove' && change.kind !== 'user') this.#apply(change)
     })
   }

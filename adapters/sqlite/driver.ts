@@ -31,32 +31,45 @@ function driver(): Driver {
   return require(major > 22 || (major === 22 && minor >= 13) ? 'node:sqlite' : '@photostructure/sqlite') as Driver
 }
 
-/** How long a writer waits for another process. */
-const BUSY_MS = 5000
+/** BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB: the database cannot answer (sqlite.org/rescode.html). */
+const OUTAGE = new Set([5, 6, 8, 10, 11, 13, 14, 15, 26])
 
-/** BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB: the database cannot answer (sqlite.org/rescode.html). */
-const OUTAGE = new Set([5, 6, 8, 10, 11, 13, 14, 26])
+/** How a file is opened. */
+export interface ConnectionOptions {
+  synchronous: 'FULL' | 'NORMAL'
+  maxPages?: number | undefined
+  /** Milliseconds that a writer waits for another process. */
+  busyMs: number
+}
 
 /** A connection to one file: statements prepared once, errors that mean an outage named so. */
 export class Connection {
+  readonly #file: string
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, Statement>()
   #inTransaction = false
 
   /** @throws {StoreUnavailable} when the file cannot be opened or is no database */
-  constructor(
-    file: string,
-    { synchronous, maxPages }: { synchronous: 'FULL' | 'NORMAL'; maxPages?: number | undefined },
-  ) {
+  constructor(file: string, options: ConnectionOptions) {
     const { DatabaseSync } = driver()
-    this.#database = guarded(() => {
+    this.#file = file
+    this.#database = this.#guarded(() => {
       if (file !== ':memory:') {
         closeSync(openSync(file, 'a', 0o600))
         chmodSync(file, 0o600) // -wal and -shm take the mode of the file
       }
       return new DatabaseSync(file)
     })
-    this.exec(`PRAGMA busy_timeout = ${BUSY_MS}`)
+    try {
+      this.#configure(options)
+    } catch (error) {
+      this.close()
+      throw error
+    }
+  }
+
+  #configure({ synchronous, maxPages, busyMs }: ConnectionOptions): void {
+    this.exec(`PRAGMA busy_timeout = ${busyMs}`)
     this.exec('PRAGMA journal_mode = WAL')
     this.exec(`PRAGMA synchronous = ${synchronous}`)
     this.exec('PRAGMA foreign_keys = ON')
@@ -64,20 +77,20 @@ export class Connection {
   }
 
   exec(sql: string): void {
-    guarded(() => this.#database.exec(sql))
+    this.#guarded(() => this.#database.exec(sql))
   }
 
   /** @returns the number of rows that were changed */
   run(sql: string, ...values: Value[]): number {
-    return guarded(() => Number(this.#statement(sql).run(...values).changes))
+    return this.#guarded(() => Number(this.#statement(sql).run(...values).changes))
   }
 
   get(sql: string, ...values: Value[]): Row | undefined {
-    return guarded(() => this.#statement(sql).get(...values)) ?? undefined
+    return this.#guarded(() => this.#statement(sql).get(...values)) ?? undefined
   }
 
   all(sql: string, ...values: Value[]): Row[] {
-    return guarded(() => this.#statement(sql).all(...values))
+    return this.#guarded(() => this.#statement(sql).all(...values))
   }
 
   /** Runs `work`, all or nothing, with the write lock held from the start. Inside another one it is part of it. */
@@ -106,23 +119,23 @@ export class Connection {
     this.#database.close()
   }
 
+  #guarded<T>(work: () => T): T {
+    try {
+      return work()
+    } catch (error) {
+      const { errcode, code, message } = error as { errcode?: number; code?: string; message: string }
+      const outage = typeof errcode === 'number' ? OUTAGE.has(errcode & 0xff) : /^E[A-Z]+$/.test(code ?? '')
+      if (outage) throw new StoreUnavailable(`the database ${this.#file} does not answer: ${message}`, { cause: error })
+      throw error
+    }
+  }
+
   #statement(sql: string): Statement {
     const known = this.#statements.get(sql)
     if (known) return known
     const fresh = this.#database.prepare(sql)
     this.#statements.set(sql, fresh)
     return fresh
-  }
-}
-
-function guarded<T>(work: () => T): T {
-  try {
-    return work()
-  } catch (error) {
-    const { errcode, code, message } = error as { errcode?: number; code?: string; message: string }
-    const outage = typeof errcode === 'number' ? OUTAGE.has(errcode & 0xff) : /^E[A-Z]+$/.test(code ?? '')
-    if (outage) throw new StoreUnavailable(`the database does not answer: ${message}`, { cause: error })
-    throw error
   }
 }
 

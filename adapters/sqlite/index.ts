@@ -21,6 +21,8 @@ export interface SqliteOptions {
   synchronous?: 'FULL' | 'NORMAL'
   /** The file may grow to so many pages. */
   maxPages?: number
+  /** Milliseconds that a writer waits for another process before it gives up. */
+  busyMs?: number
 }
 
 /** Sealed columns: where they are, and whose they are. */
@@ -75,8 +77,8 @@ export class SqliteDatabase implements Database {
   readonly connection: Connection
   readonly #sealer: Sealer
 
-  constructor({ file, sealer, synchronous = 'FULL', maxPages }: SqliteOptions) {
-    const connection = new Connection(file, { synchronous, maxPages })
+  constructor({ file, sealer, synchronous = 'FULL', maxPages, busyMs = 5000 }: SqliteOptions) {
+    const connection = new Connection(file, { synchronous, maxPages, busyMs })
     try {
       migrate(connection)
     } catch (error) {

@@ -26,7 +26,8 @@ export class SqlitePending implements PendingStore {
     expiresAt: number
     now: number
   }) {
-    const row = this.#connection.get(
+    // all(), not get(): only a statement that was run to its end reports that its commit failed.
+    const [row] = this.#connection.all(
       `INSERT INTO pending (owner, purpose, value, expires_at) VALUES (?1, ?2, ?3, ?4)
         ON CONFLICT DO UPDATE SET
           value = CASE WHEN expires_at <= ?5 THEN excluded.value ELSE value END,
@@ -52,7 +53,7 @@ export class SqlitePending implements PendingStore {
   }
 
   async take(owner: string, purpose: string, now: number): Promise<string | undefined> {
-    const row = this.#connection.get(
+    const [row] = this.#connection.all(
       'DELETE FROM pending WHERE owner = ? AND purpose = ? RETURNING value, expires_at',
       owner,
       purpose,

@@ -89,6 +89,8 @@ class ArtifactAdapter implements Adapter {
   async #revoke(grantId: string) {
     for (const model of ['AccessToken', 'RefreshToken', 'AuthorizationCode'])
       await this.#artifacts.revokeByGrantId(model, grantId)
+    // The winner may not have written its tokens yet: without the grant they open nothing.
+    await this.#artifacts.destroy('Grant', grantId, this.#now())
   }
 
   #key(id: string) {

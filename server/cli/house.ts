@@ -1,10 +1,8 @@
 /** What every command shares: opening the house, answering for people or machines, exit codes. */
 import { userInfo } from 'node:os'
 import type { Command } from 'commander'
-import { type Config, ConfigError, environment, loadConfig } from '../config.ts'
-import { createLogger } from '../log.ts'
-import { type House, openHouse } from '../open.ts'
-import { SeedError } from '../seed.ts'
+import { type Config, environment, loadConfig, oneLine } from '../config.ts'
+import type { House } from '../open.ts'
 import { StoreConflict } from '../stores.ts'
 
 /** A command that was understood and not done. One sentence; exit code 1. */
@@ -32,6 +30,9 @@ export async function withHouse<T>(
   { createKeys = false } = {},
 ): Promise<T> {
   const config = configFor(command)
+  // Loaded here, so that help and wrong usage are answered at once.
+  const { openHouse } = await import('../open.ts')
+  const { createLogger } = await import('../log.ts')
   const house = await openHouse(config, { createKeys, logger: createLogger('warn') })
   try {
     return await work(house)
@@ -46,8 +47,9 @@ export function answer(command: Command, data: unknown, lines: string[]): void {
   if (text !== '') process.stdout.write(`${text}\n`)
 }
 
-/** Columns of even width. */
-export function table(rows: string[][]): string[] {
+/** Columns of even width. What people wrote stays on its line and sends no commands to the terminal. */
+export function table(cells: string[][]): string[] {
+  const rows = cells.map((row) => row.map(oneLine))
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
   return rows.map((row) =>
     row
@@ -61,8 +63,10 @@ export function table(rows: string[][]): string[] {
 export function failed(error: unknown): number {
   const { message, stack } = error as Error
   const expected = [Refused, StoreConflict].some((kind) => error instanceof kind)
-  const misused = [ConfigError, SeedError].some((kind) => error instanceof kind)
-  const text = expected || misused || (error as Error).name === 'StoreUnavailable' ? message : (stack ?? message)
+  // By name: their modules load only where they are needed.
+  const misused = ['ConfigError', 'SeedError'].includes((error as Error).name)
+  const text =
+    expected || misused || (error as Error).name === 'StoreUnavailable' ? oneLine(message) : (stack ?? message)
   process.stderr.write(`sallyport: ${text}\n`)
   return misused ? 2 : 1
 }

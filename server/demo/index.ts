@@ -1,3 +1,126 @@
-export async function demo(_options: { auto: boolean }): Promise<number> {
-  return 1
+/** The demo: a server on loopback with sample people and the relying party "Payments", to try by hand or played by itself. */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startServer } from '../app.ts'
+import { type Config, ConfigError, environment, isLoopback, loadConfig } from '../config.ts'
+import { createLogger } from '../log.ts'
+import { openHouse } from '../open.ts'
+import { hasherOf } from '../provider.ts'
+import { applyPlan, planSeed } from '../seed.ts'
+import { play } from './play.ts'
+import { startRelyingParty } from './relying-party.ts'
+import { type DemoSecrets, demoSecrets, demoSeed, PEOPLE } from './seed.ts'
+
+const APP_PORT = 4000
+
+/**
+ * Runs the demo until it is stopped, or, with `auto`, plays the main flow and ends.
+ *
+ * @returns the exit code
+ * @throws {ConfigError} in production, or for an address that is not this machine's own
+ */
+export async function demo({ auto }: { auto: boolean }): Promise<number> {
+  if (environment()['NODE_ENV'] === 'production')
+    throw new ConfigError('NODE_ENV: the demo has sample people and does not run in production')
+  return auto ? playByItself() : runUntilStopped()
+}
+
+async function runUntilStopped(): Promise<number> {
+  const config = loadConfig(environment(), process.cwd())
+  if (!isLoopback(config.HOST)) throw new ConfigError('HOST: the demo listens on 127.0.0.1 only')
+  const app = `http://127.0.0.1:${APP_PORT}`
+  const { secrets, close } = await start(
+    config,
+    app,
+    config.SALLYPORT_LOG_LEVEL === 'info' ? 'warn' : config.SALLYPORT_LOG_LEVEL,
+  )
+  const width = Math.max(...PEOPLE.map(({ email }) => email.length))
+  process.stdout.write(
+    `
+Open ${app}   the app "Payments" (the provider is ${config.SALLYPORT_ISSUER})
+
+${PEOPLE.map(({ email, what }) => `  ${email.padEnd(width)}  ${what}`).join('\n')}
+
+  Password for all of them: ${secrets.password}
+
+Try: sign in as the payor with an authenticator app on your phone; write the recovery code down; look at the tokens;
+make a disbursement; sign out and in again; "Use your recovery code" as if the phone were lost.
+Then, in another terminal: npm run sallyport -- audit list
+
+Ctrl+C stops it. Everything it keeps is in ${config.SALLYPORT_DATA_DIR}
+`,
+  )
+  await new Promise<void>((resolve) => {
+    process.once('SIGINT', () => resolve())
+    process.once('SIGTERM', () => resolve())
+  })
+  await close()
+  return 0
+}
+
+async function playByItself(): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'sallyport-demo-'))
+  try {
+    const [port, appPort] = [await freePort(), await freePort()]
+    const app = `http://127.0.0.1:${appPort}`
+    // What is set in the environment is about another server.
+    const config = loadConfig({ PORT: String(port), SALLYPORT_DATA_DIR: folder }, folder)
+    const { secrets, close } = await start(config, app, 'error')
+    try {
+      const tell = (line: string) => process.stdout.write(`${line}\n`)
+      const claims = await play(app, config.SALLYPORT_ISSUER, PEOPLE[0].email, secrets.password, tell)
+      process.stdout.write(`${JSON.stringify(claims, null, 2)}\n`)
+      return 0
+    } catch (error) {
+      process.stderr.write(`sallyport demo: ${(error as Error).message}\n`)
+      return 1
+    } finally {
+      await close()
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** The server with its sample people, and the app. */
+async function start(
+  config: Config,
+  app: string,
+  logLevel: string,
+): Promise<{ secrets: DemoSecrets; close(): Promise<void> }> {
+  mkdirSync(config.SALLYPORT_DATA_DIR, { recursive: true, mode: 0o700 })
+  const house = await openHouse(config, { createKeys: true, logger: createLogger(logLevel) })
+  const secrets = demoSecrets(config.SALLYPORT_DATA_DIR)
+  const { hash } = hasherOf(config)
+  const plan = await planSeed(house.database, demoSeed(secrets, app), {
+    hash,
+    passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
+  })
+  await applyPlan(house.database, plan, 'operator:demo')
+  const server = await startServer(house)
+  const { clientSecret } = secrets
+  const relyingParty = await startRelyingParty({
+    issuer: config.SALLYPORT_ISSUER,
+    clientId: 'payments',
+    clientSecret,
+    url: app,
+  })
+  return {
+    secrets,
+    async close() {
+      await relyingParty.close()
+      await server.close()
+    },
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
 }

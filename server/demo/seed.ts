@@ -1,0 +1,63 @@
+/** The sample deployment: what `sallyport apply` would be given, with secrets made once per data folder. */
+import { randomBytes, randomInt } from 'node:crypto'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseSeed, type Seed } from '../seed.ts'
+
+/** Secrets of one demo folder. */
+export interface DemoSecrets {
+  /** The password of all sample people. */
+  password: string
+  clientSecret: string
+}
+
+/** The secrets of this data folder, made at the first start; mode 0600. */
+export function demoSecrets(folder: string): DemoSecrets {
+  const file = join(folder, 'demo.json')
+  if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as DemoSecrets
+  const words = Array.from({ length: 4 }, () => String(randomInt(1000, 10_000)))
+  const secrets = { password: ['demo', ...words].join('-'), clientSecret: randomBytes(32).toString('base64url') }
+  writeFileSync(file, JSON.stringify(secrets), { mode: 0o600 })
+  return secrets
+}
+
+/** Who there is to try, and what to expect. */
+export const PEOPLE = [
+  { email: 'payor@acme.example', what: 'a payor: must add an authenticator app' },
+  { email: 'disburser@acme.example', what: 'a second payor' },
+  { email: 'payee@best.example', what: 'a payee: needs a second factor too' },
+  { email: 'standard@city.example', what: 'a standard user: a password is enough, until an app asks for more' },
+] as const
+
+/** @param app the relying party's base URL */
+export function demoSeed({ password, clientSecret }: DemoSecrets, app: string): Seed {
+  const member = (company: string, ...roles: string[]) => [{ company, roles }]
+  const person = (email: string, name: string, memberships: object[]) => ({ email, name, password, memberships })
+  const seed = {
+    companies: [
+      { id: 'acme-builders', name: 'Acme Builders', side: 'payor', domains: ['acme.example'] },
+      { id: 'best-plumbing', name: 'Best Plumbing', side: 'payee', domains: ['best.example'] },
+      { id: 'city-works', name: 'City Works', side: 'none', domains: ['city.example'] },
+    ],
+    users: [
+      person('payor@acme.example', 'A Payor', member('acme-builders', 'payments_admin')),
+      person('disburser@acme.example', 'A Disburser', member('acme-builders', 'disburser')),
+      person('payee@best.example', 'A Payee', member('best-plumbing', 'payments_admin')),
+      person('standard@city.example', 'A Standard User', member('city-works')),
+    ],
+    resources: [{ id: 'https://api.payments.example', name: 'Payments API', scopes: ['payments'] }],
+    clients: [
+      {
+        client_id: 'payments',
+        client_name: 'Payments',
+        client_secret: clientSecret,
+        client_uri: app,
+        redirect_uris: [`${app}/callback`],
+        post_logout_redirect_uris: [`${app}/`],
+        grant_types: ['authorization_code', 'refresh_token'],
+        sallyport: { first_party: true, mfa: 'by_role', second_factor_max_age: 1800 },
+      },
+    ],
+  }
+  return parseSeed(JSON.stringify(seed), 'demo', {})
+}

@@ -1,0 +1,265 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import AxeBuilder from '@axe-core/playwright'
+import Koa from 'koa'
+import type { BrowserContext, BrowserContextOptions, Page } from 'playwright-core'
+import { loadAssets, packageFolder } from '../../interactions/kit/assets.ts'
+import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
+import { loadMessages } from '../../interactions/kit/messages.ts'
+import { createPages } from '../../interactions/kit/pages.ts'
+import { describeInBrowser } from '../support/browser.ts'
+import { modules, samples } from '../support/sample-pages.ts'
+
+const IN_PAGE = fileURLToPath(new URL('../support/in-page.js', import.meta.url))
+const LOOKS = {
+  light: {},
+  dark: { colorScheme: 'dark' },
+  'forced colors': { forcedColors: 'active' },
+} as const
+const WIDTHS = [1280, 320]
+const TABS = 4
+
+/** What a page must bear (WCAG 1.4.4, 1.4.12). */
+const TEXT_TWICE_AS_LARGE = 'html{font-size:200%!important}'
+const TEXT_SPACING =
+  '*{line-height:1.5!important;letter-spacing:.12em!important;word-spacing:.16em!important}p{margin-bottom:2em!important}'
+
+describeInBrowser('pages in a browser', (browser) => {
+  const assets = loadAssets()
+  const brand = { name: 'Sallyport' }
+  const pages = createPages({ messages: loadMessages(), assets, brand })
+  const wordy = createPages({ messages: wordyMessages(), assets, brand: { ...brand, helpUrl: '/help' } })
+  const app = new Koa()
+    .use(securityHeaders(false))
+    .use(assets.serve)
+    .use((ctx) => {
+      const [, name = '', kind] = ctx.path.split('/')
+      const sample = samples[name]
+      if (!sample) return
+      const nonce = newNonce()
+      ctx.set('Content-Security-Policy', contentSecurityPolicy(nonce, []))
+      ctx.type = 'html'
+      ctx.body = (kind === 'wordy' ? wordy : pages).render(sample.view, { ...sample.page, nonce })
+    })
+  const server = app.listen(0, '127.0.0.1')
+  after(() => server.close())
+  const url = (name: string) => `http://127.0.0.1:${(server.address() as AddressInfo).port}/${name}`
+
+  /** Opens `count` tabs, and fails on anything that the browser complains about in them. */
+  async function inTabs(
+    count: number,
+    options: BrowserContextOptions,
+    use: (tab: Page, context: BrowserContext) => Promise<void>,
+  ) {
+    const context = await browser().newContext({ viewport: { width: 1280, height: 800 }, ...options })
+    try {
+      const complaints: string[] = []
+      await context.addInitScript({ path: IN_PAGE })
+      const open = async () => {
+        const tab = await context.newPage()
+        tab.on('console', (line) => line.type() === 'error' && complaints.push(`${tab.url()}: ${line.text()}`))
+        tab.on('pageerror', (error) => complaints.push(`${tab.url()}: ${error.message}`))
+        await use(tab, context)
+      }
+      await Promise.all(Array.from({ length: count }, open))
+      assert.deepEqual(complaints, [])
+    } finally {
+      await context.close()
+    }
+  }
+  const inTab = inTabs.bind(undefined, 1)
+
+  /** Goes through all pages, in several tabs at a time. */
+  async function onEveryPage(options: BrowserContextOptions, look: (tab: Page, name: string) => Promise<void>) {
+    const left = Object.keys(samples)
+    await inTabs(TABS, options, async (tab) => {
+      for (let name = left.pop(); name; name = left.pop()) {
+        await tab.goto(url(name))
+        await look(tab, name)
+      }
+    })
+  }
+
+  const focused = (tab: Page, what: string) => tab.evaluate<string>(`document.activeElement.${what}`)
+
+  for (const width of WIDTHS)
+    it(`gives axe nothing to find at ${width} px, in light, dark and forced colors`, async () => {
+      const found: string[] = []
+      const options = { viewport: { width, height: 800 }, reducedMotion: 'reduce' } as const
+      await onEveryPage(options, async (tab, name) => {
+        for (const [look, media] of Object.entries(LOOKS)) {
+          await tab.emulateMedia({ colorScheme: 'light', forcedColors: 'none', ...media })
+          const axe = new AxeBuilder({ page: tab }).setLegacyMode().options({ resultTypes: ['violations'] })
+          const { violations, passes } = await axe.analyze()
+          assert.ok(passes.length > 10)
+          for (const { id, nodes } of violations)
+            found.push(...nodes.map(({ html, failureSummary }) => `${name}, ${look}: ${id}: ${html} ${failureSummary}`))
+        }
+      })
+      assert.deepEqual(found, [])
+    }).timeout(60_000)
+
+  for (const width of WIDTHS)
+    it(`fits ${width} px, also with text twice as large, wide text spacing and longer words from right to left`, async () => {
+      const tooWide: string[] = []
+      await onEveryPage({ viewport: { width, height: 800 } }, async (tab, name) => {
+        const look = async (change: string, css: string) => {
+          const out = await tab.evaluate<string[]>(`inPage.sticksOut(${JSON.stringify(css)})`)
+          tooWide.push(...out.map((what) => `${name}, ${change}: ${what}`))
+        }
+        await look('as it is', '')
+        await look('200 % text', TEXT_TWICE_AS_LARGE)
+        await look('text spacing', TEXT_SPACING)
+        await tab.goto(url(`${name}/wordy`))
+        await look('wordy', '')
+      })
+      assert.deepEqual(tooWide, [])
+    }).timeout(60_000)
+
+  it('has targets and letters that are large enough (WCAG 2.5.8; iOS zooms into fields below 16 px)', async () => {
+    await onEveryPage({ viewport: { width: 320, height: 800 } }, async (tab, name) =>
+      assert.deepEqual(await tab.evaluate('inPage.tooSmall()'), [], name),
+    )
+  })
+
+  for (const look of ['dark', 'forced colors'] as const)
+    it(`draws the QR code black on white in ${look}, module for module`, async () => {
+      await inTab({ ...LOOKS[look], viewport: { width: 320, height: 800 } }, async (tab, context) => {
+        await tab.goto(url('enrollment'))
+        const drawing = tab.locator('.qr svg')
+        assert.ok((await drawing.boundingBox())!.width >= 200)
+        const png = (await drawing.screenshot()).toString('base64')
+        const size = modules.size + 8
+        const expected = Array.from({ length: size * size }, (_, i) => {
+          const [x, y] = [(i % size) - 4, Math.floor(i / size) - 4] as const
+          const isInside = Math.min(x, y) >= 0 && Math.max(x, y) < modules.size
+          return isInside && modules.get(y, x) ? 0 : 255
+        })
+        const blank = await context.newPage() // the page's own policy allows no data: images
+        assert.deepEqual(await blank.evaluate(`inPage.brightnessOf('${png}', ${size})`), expected)
+      })
+    })
+
+  it('begins at the error summary, whose link leads to the field', async () => {
+    await inTab({}, async (tab) => {
+      await tab.goto(url('challenge-error'))
+      assert.equal(await focused(tab, 'className'), 'summary')
+      await tab.click('.summary a')
+      assert.equal(await focused(tab, 'id'), 'code')
+    })
+  })
+
+  it('begins at the only field, but not where that opens a touch keyboard', async () => {
+    await inTab({}, async (tab) => {
+      await tab.goto(url('challenge'))
+      assert.equal(await focused(tab, 'id'), 'code')
+      await tab.goto(url('enrollment'))
+      assert.equal(await focused(tab, 'tagName'), 'BODY')
+    })
+    await inTab({ hasTouch: true, isMobile: true }, async (tab) => {
+      await tab.goto(url('challenge'))
+      assert.equal(await focused(tab, 'tagName'), 'BODY')
+    })
+  })
+
+  it('can be walked through by keyboard, in the order of the page, from the skip link on', async () => {
+    await inTab({}, async (tab) => {
+      await tab.goto(url('enrollment'))
+      const expected = [
+        'Skip to main content',
+        'Copy key',
+        'On this device? Open in an authenticator app',
+        'code',
+        'Continue',
+        'Not you? Use a different account',
+        'Back to Payments',
+      ]
+      for (const stop of expected) {
+        await tab.keyboard.press('Tab')
+        assert.equal((await focused(tab, 'textContent')) || (await focused(tab, 'id')), stop)
+        assert.equal(await tab.evaluate('getComputedStyle(document.activeElement).outlineStyle'), 'solid', stop)
+      }
+    })
+  })
+
+  it('shows the password, and hides it again before it is sent', async () => {
+    await inTab({}, async (tab) => {
+      await tab.goto(url('credentials-password'))
+      await tab.evaluate("document.forms[0].addEventListener('submit', (event) => event.preventDefault())")
+      const state = async () => [
+        await tab.getAttribute('#password', 'type'),
+        await tab.getAttribute('#toggle', 'aria-pressed'),
+      ]
+      await tab.click('#toggle')
+      assert.deepEqual(await state(), ['text', 'true'])
+      await tab.click('#toggle')
+      assert.deepEqual(await state(), ['password', 'false'])
+      await tab.click('#toggle')
+      await tab.press('#password', 'Enter')
+      assert.deepEqual(await state(), ['password', 'false'])
+    })
+  })
+
+  it('copies the key without its spaces and the recovery code with its dashes, and says so', async () => {
+    await inTab({ permissions: ['clipboard-read', 'clipboard-write'] }, async (tab) => {
+      for (const [name, expected, said] of [
+        ['enrollment', 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP', 'Key copied'],
+        ['recovery', '7K2M-4QXN-90TB-C3HZ-8WDR-P5VE', 'Code copied'],
+      ] as const) {
+        await tab.goto(url(name))
+        await tab.click('[data-copy]')
+        await tab.getByRole('status').filter({ hasText: said }).waitFor()
+        assert.equal(await tab.evaluate('navigator.clipboard.readText()'), expected)
+      }
+    })
+  })
+
+  it('selects the code and says which keys to press where the browser does not let it copy', async () => {
+    await inTab({}, async (tab) => {
+      await tab.goto(url('recovery'))
+      await tab.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+      await tab.click('[data-copy]')
+      await tab.getByText('Press Ctrl+C or Cmd+C to copy').waitFor()
+      assert.equal(await tab.evaluate('String(getSelection())'), '7K2M-4QXN-90TB-C3HZ-8WDR-P5VE')
+    })
+  })
+
+  it('prints code, site, account and date, and nothing else, dark on white', async () => {
+    await inTab({ colorScheme: 'dark' }, async (tab) => {
+      await tab.goto(url('recovery-error'))
+      await tab.emulateMedia({ media: 'print' })
+      assert.equal(
+        (await tab.innerText('body')).trim().replace(/\s+/g, ' '),
+        '7K2M-4QXN-90TB-C3HZ-8WDR-P5VE Site Sallyport Account payor@acme.example Date March 3, 2027',
+      )
+      const color = await tab.evaluate<string>('getComputedStyle(document.body).color')
+      for (const part of color.match(/\d+/g)!) assert.ok(Number(part) < 64, color)
+    })
+  })
+
+  it('has everything but comforts without JavaScript', async () => {
+    await inTab({ javaScriptEnabled: false }, async (tab) => {
+      await tab.goto(url('enrollment'))
+      assert.ok(await tab.locator('#key').isVisible())
+      assert.ok(await tab.getByRole('link', { name: 'Open in an authenticator app' }).isVisible())
+      assert.equal(await tab.locator('[data-copy]').isVisible(), false)
+      await tab.goto(url('recovery'))
+      assert.deepEqual(await tab.getByRole('button').allInnerTexts(), [
+        'Download',
+        'Continue',
+        'Not you? Use a different account',
+        'Back to Payments',
+      ])
+    })
+  })
+})
+
+/** A language with words 40 % longer, written from right to left. */
+function wordyMessages() {
+  const english: Record<string, string> = JSON.parse(readFileSync(join(packageFolder('locales'), 'en.json'), 'utf8'))
+  const longer = Object.entries(english).map(([key, text]) => [key, `${text} ${'x'.repeat(text.length * 0.4)}`])
+  return loadMessages({ ...Object.fromEntries(longer), lang: 'ar', dir: 'rtl' })
+}

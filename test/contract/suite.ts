@@ -1,0 +1,792 @@
+/** What every database must promise (interactions/kit/stores.ts, server/stores.ts), in no database's words. */
+import assert from 'node:assert/strict'
+import type { Artifact, Counter, ThrottleRule } from '../../interactions/kit/stores.ts'
+import { type Change, type Company, type Database, StoreConflict } from '../../server/stores.ts'
+
+/** One database, opened as often as a test wants. */
+export interface Opened {
+  database: Database
+  /** A second open instance of the same data. */
+  again(): Promise<Database>
+  close(): Promise<void>
+}
+
+const NOW = 1_800_000_000
+const COMPANY: Company = { id: 'acme', name: 'Acme', side: 'payor', domains: ['acme.example'], disabled: false }
+const SECRET = 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP'
+
+const person = (id: string, more: object = {}, passwordHash?: string): Change => ({
+  kind: 'user',
+  op: 'put',
+  value: {
+    id,
+    email: `${id}@acme.example`,
+    name: id,
+    disabled: false,
+    memberships: [{ company: 'acme', roles: ['payments_admin'], disabled: false }],
+    serverRoles: [],
+    ...more,
+  },
+  passwordHash,
+})
+const putCompany = (more: Partial<Company> = {}): Change => ({
+  kind: 'company',
+  op: 'put',
+  value: { ...COMPANY, ...more },
+})
+
+const winners = (results: unknown[]) => results.filter(Boolean).length
+
+/** Runs the whole contract against one kind of database. */
+export function contract(name: string, open: () => Promise<Opened>): void {
+  describe(`contract: ${name}`, () => {
+    let opened: Opened
+    let db: Database
+    let other: Database
+    beforeEach(async () => {
+      opened = await open()
+      db = opened.database
+      other = await opened.again()
+      await db.directory.commit([putCompany(), person('ana', {}, 'hash-1'), person('bob')])
+    })
+    afterEach(() => opened.close())
+
+    /** 50 parallel callers, taking turns over two instances. */
+    const fifty = <T>(call: (database: Database, index: number) => Promise<T>): Promise<T[]> =>
+      Promise.all(
+        Array.from({ length: 50 }, async (_, index) => {
+          await new Promise((resolve) => setImmediate(resolve))
+          return call(index % 2 ? db : other, index)
+        }),
+      )
+    const activation = (more: object = {}) => ({
+      secret: SECRET,
+      step: 100,
+      now: NOW,
+      factorVersion: 0,
+      recoveryCodeId: 'code-1',
+      ...more,
+    })
+    /** An app and an acknowledged recovery code. */
+    const enrolled = async () => {
+      await db.factors.activateTotp('ana', activation())
+      await db.factors.setRecoveryCode('ana', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
+      await db.factors.acknowledgeRecoveryCode('ana', 'code-2')
+    }
+    const ana = async () => (await other.accounts.find('ana'))!
+
+    describe('accounts', () => {
+      it('finds a person with everything that the policy needs', async () => {
+        await db.directory.commit([
+          putCompany({ mfa: { enforced_from: '2027-01-01', zone: 'America/New_York' } }),
+          person('ana', { serverRoles: ['auditor'] }),
+        ])
+        assert.deepEqual(await ana(), {
+          id: 'ana',
+          email: 'ana@acme.example',
+          name: 'ana',
+          disabled: false,
+          securityEpoch: 0,
+          memberships: [
+            {
+              companyId: 'acme',
+              side: 'payor',
+              roles: ['payments_admin'],
+              active: true,
+              enforcement: { from: '2027-01-01', zone: 'America/New_York' },
+            },
+          ],
+          serverRoles: ['auditor'],
+          alwaysRequire2fa: false,
+          factorVersion: 0,
+          enrolled: {},
+          recoveryCode: undefined,
+        })
+      })
+      it('finds nobody under an unknown id or address', async () => {
+        assert.equal(await db.accounts.find('nobody'), undefined)
+        assert.equal(await db.accounts.findByEmail('nobody@acme.example'), undefined)
+      })
+      it('finds by address, with the hash of the password if there is one', async () => {
+        const found = await db.accounts.findByEmail('ana@acme.example')
+        assert.equal(found?.account.id, 'ana')
+        assert.equal(found?.passwordHash, 'hash-1')
+        assert.equal((await db.accounts.findByEmail('bob@acme.example'))?.passwordHash, undefined)
+      })
+      it('finds disabled people too', async () => {
+        await db.directory.commit([person('ana', { disabled: true })])
+        assert.equal((await ana()).disabled, true)
+      })
+      it('counts a membership as inactive when it or its company is disabled', async () => {
+        await db.directory.commit([putCompany({ disabled: true })])
+        assert.equal((await ana()).memberships[0]?.active, false)
+        await db.directory.commit([
+          putCompany(),
+          person('ana', { memberships: [{ company: 'acme', roles: [], disabled: true }] }),
+        ])
+        assert.equal((await ana()).memberships[0]?.active, false)
+      })
+      it('replaces a password hash only when it is still the one that was read', async () => {
+        await db.accounts.upgradePasswordHash('ana', 'another', 'hash-2')
+        assert.equal((await other.accounts.findByEmail('ana@acme.example'))?.passwordHash, 'hash-1')
+        await db.accounts.upgradePasswordHash('ana', 'hash-1', 'hash-2')
+        assert.equal((await other.accounts.findByEmail('ana@acme.example'))?.passwordHash, 'hash-2')
+        assert.equal((await ana()).securityEpoch, 0)
+      })
+    })
+
+    describe('authenticator app', () => {
+      it('activates: secret, version, time, recovery code named but without a hash', async () => {
+        assert.deepEqual(await db.factors.activateTotp('ana', activation()), { securityEpoch: 0 })
+        const account = await ana()
+        assert.equal(account.factorVersion, 1)
+        assert.equal(account.securityEpoch, 0)
+        assert.deepEqual(account.enrolled, { otp: NOW })
+        assert.equal(account.recoveryCode?.id, 'code-1')
+        assert.equal(account.recoveryCode?.acknowledged, false)
+        assert.equal(await other.factors.totpSecret('ana'), SECRET)
+        assert.equal(await other.factors.recoveryCodeHash('ana'), undefined)
+        assert.equal(await other.factors.totpSecret('bob'), undefined)
+      })
+      it('activates once per factor version', async () => {
+        const results = await fifty((one, index) =>
+          one.factors.activateTotp('ana', activation({ secret: `SECRET${index}`, recoveryCodeId: `code-${index}` })),
+        )
+        assert.equal(winners(results), 1)
+        const won = results.findIndex(Boolean)
+        assert.equal(await db.factors.totpSecret('ana'), `SECRET${won}`)
+        assert.equal((await ana()).recoveryCode?.id, `code-${won}`)
+        assert.equal((await ana()).factorVersion, 1)
+      })
+      it('writes nothing when another activation or a reset was first', async () => {
+        await db.directory.resetMfa('ana')
+        assert.equal(await db.factors.activateTotp('ana', activation()), undefined)
+        assert.equal(await db.factors.totpSecret('ana'), undefined)
+        assert.equal((await ana()).recoveryCode, undefined)
+      })
+      it('activates nothing for a person who is not there', async () =>
+        assert.equal(await db.factors.activateTotp('nobody', activation()), undefined))
+      it('uses up the time step of the activation, and every step only once', async () => {
+        assert.equal(await db.factors.claimTimeStep('ana', 100), false)
+        await db.factors.activateTotp('ana', activation())
+        assert.equal(await db.factors.claimTimeStep('ana', 100), false)
+        assert.equal(winners(await fifty((one) => one.factors.claimTimeStep('ana', 102))), 1)
+        assert.equal(await db.factors.claimTimeStep('ana', 101), false)
+        assert.equal(await db.factors.claimTimeStep('ana', 103), true)
+      })
+      it('claims no step for somebody else', async () => {
+        await db.factors.activateTotp('ana', activation())
+        await db.factors.activateTotp('bob', activation())
+        assert.equal(await db.factors.claimTimeStep('ana', 101), true)
+        assert.equal(await db.factors.claimTimeStep('bob', 101), true)
+      })
+    })
+
+    describe('recovery code', () => {
+      it('sets one code per replaced id, unacknowledged', async () => {
+        await db.factors.activateTotp('ana', activation())
+        const results = await fifty((one, index) =>
+          one.factors.setRecoveryCode('ana', { replaces: 'code-1', id: `next-${index}`, hash: `hash-${index}` }),
+        )
+        assert.equal(winners(results), 1)
+        const won = results.findIndex(Boolean)
+        assert.deepEqual(await db.factors.recoveryCodeHash('ana'), { id: `next-${won}`, hash: `hash-${won}` })
+        assert.equal((await ana()).recoveryCode?.acknowledged, false)
+        assert.equal((await ana()).recoveryCode?.replaces, 'code-1')
+      })
+      it('is acknowledged once, by its own id, and not before it has a hash', async () => {
+        await db.factors.activateTotp('ana', activation())
+        assert.equal(await db.factors.acknowledgeRecoveryCode('ana', 'code-1'), false)
+        await db.factors.setRecoveryCode('ana', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
+        assert.equal(await db.factors.acknowledgeRecoveryCode('ana', 'code-1'), false)
+        assert.equal(winners(await fifty((one) => one.factors.acknowledgeRecoveryCode('ana', 'code-2'))), 1)
+        assert.equal((await ana()).recoveryCode?.acknowledged, true)
+      })
+      it('is unacknowledged and unreserved again when another takes its place', async () => {
+        await enrolled()
+        await db.factors.reserveRecoveryCode('ana', { id: 'code-2', reservations: 0, cid: 'chain', until: NOW + 600 })
+        await db.factors.setRecoveryCode('ana', { replaces: 'code-2', id: 'code-3', hash: 'hash-3' })
+        const { recoveryCode } = await ana()
+        assert.equal(recoveryCode?.acknowledged, false)
+        assert.equal(recoveryCode?.reservedBy, undefined)
+        assert.equal(recoveryCode?.reservedUntil, undefined)
+      })
+      it('is reserved once per value read; a later reservation takes the place of the former', async () => {
+        await enrolled()
+        const reserve = (one: Database, cid: string, reservations: number) =>
+          one.factors.reserveRecoveryCode('ana', { id: 'code-2', reservations, cid, until: NOW + 600 })
+        const results = await fifty((one, index) => reserve(one, `chain-${index}`, 0))
+        assert.equal(winners(results), 1)
+        const { recoveryCode } = await ana()
+        assert.equal(recoveryCode?.reservedBy, `chain-${results.findIndex(Boolean)}`)
+        assert.equal(recoveryCode?.reservedUntil, NOW + 600)
+        assert.equal(recoveryCode?.reservations, 1)
+        assert.equal(await reserve(db, 'later', 1), true)
+        assert.equal((await ana()).recoveryCode?.reservedBy, 'later')
+      })
+      it('is not reserved under another id, or before it has a hash', async () => {
+        await db.factors.activateTotp('ana', activation())
+        const reservation = { id: 'code-1', reservations: 0, cid: 'chain', until: NOW + 600 }
+        assert.equal(await db.factors.reserveRecoveryCode('ana', reservation), false)
+        await db.factors.setRecoveryCode('ana', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
+        assert.equal(await db.factors.reserveRecoveryCode('ana', reservation), false)
+      })
+      it('lets the chain that holds it enrol: the old factor dies, the epoch rises, the old code is void', async () => {
+        await enrolled()
+        await db.factors.reserveRecoveryCode('ana', { id: 'code-2', reservations: 0, cid: 'chain', until: NOW + 600 })
+        const next = activation({
+          secret: 'NEW',
+          factorVersion: 1,
+          recoveryCodeId: 'code-3',
+          byRecovery: { cid: 'chain' },
+        })
+        assert.deepEqual(await db.factors.activateTotp('ana', next), { securityEpoch: 1 })
+        assert.equal(await other.factors.totpSecret('ana'), 'NEW')
+        assert.equal(await other.factors.recoveryCodeHash('ana'), undefined)
+        const account = await ana()
+        assert.equal(account.securityEpoch, 1)
+        assert.equal(account.factorVersion, 2)
+        assert.equal(account.recoveryCode?.id, 'code-3')
+        assert.equal(account.recoveryCode?.reservedBy, undefined)
+      })
+      it('lets no other chain enrol, and nobody after the reservation ended', async () => {
+        await enrolled()
+        await db.factors.reserveRecoveryCode('ana', { id: 'code-2', reservations: 0, cid: 'chain', until: NOW + 600 })
+        const by = (cid: string, now: number) =>
+          db.factors.activateTotp('ana', activation({ secret: 'NEW', factorVersion: 1, now, byRecovery: { cid } }))
+        assert.equal(await by('another', NOW), undefined)
+        assert.equal(await by('chain', NOW + 600), undefined)
+        assert.equal(await db.factors.totpSecret('ana'), SECRET)
+        assert.equal((await ana()).factorVersion, 1)
+      })
+    })
+
+    describe('throttle', () => {
+      const window: ThrottleRule = { kind: 'window', limit: 3, seconds: 60 }
+      const streak: ThrottleRule = { kind: 'streak', every: 10, wait: 1800, delayAfter: 5, disableAt: 100 }
+      const take = (rule: ThrottleRule, now: number, key = 'k') => db.throttle.take([{ key, rule }], now)
+
+      it('allows a window its limit, counted from the first attempt', async () => {
+        for (const second of [0, 10, 20])
+          assert.deepEqual(await take(window, NOW + second), {
+            allowed: true,
+            retryAfter: 0,
+            key: undefined,
+            left: undefined,
+          })
+        const refused = await take(window, NOW + 30)
+        assert.equal(refused.allowed, false)
+        assert.equal(refused.retryAfter, 30)
+        assert.equal(refused.key, 'k')
+        assert.equal((await take(window, NOW + 59)).retryAfter, 1)
+        assert.equal((await take(window, NOW + 60)).allowed, true)
+      })
+      it('delays a streak 1, 2, 4 … 60 seconds after the fifth attempt; every tenth waits; refused ones are not counted', async () => {
+        let now = NOW
+        const waits: number[] = []
+        const left: (number | undefined)[] = []
+        for (let attempt = 1; attempt <= 20; attempt++) {
+          const verdict = await take(streak, now)
+          assert.equal(verdict.allowed, true, `attempt ${attempt}`)
+          assert.equal(verdict.key, attempt % 10 === 0 ? 'k' : undefined)
+          left.push(verdict.left)
+          // The first four may follow at once; from the fifth on a second try is refused, and says for how long.
+          if (attempt < 5) {
+            waits.push(0)
+            continue
+          }
+          const { allowed, retryAfter } = await take(streak, now)
+          assert.equal(allowed, false, `after attempt ${attempt}`)
+          assert.equal((await take(streak, now + retryAfter - 1)).retryAfter, 1)
+          waits.push(retryAfter)
+          now += retryAfter
+        }
+        assert.deepEqual(waits, [0, 0, 0, 0, 1, 2, 4, 8, 16, 1800, 60, 60, 60, 60, 60, 60, 60, 60, 60, 1800])
+        assert.deepEqual(left, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
+      })
+      it('closes a streak for good at its end, until it is cleared', async () => {
+        let now = NOW
+        for (let attempt = 1; attempt <= 100; attempt++) {
+          assert.equal((await take(streak, now)).allowed, true, `attempt ${attempt}`)
+          now += 1800
+        }
+        const verdict = await take(streak, now + 365 * 86_400)
+        assert.equal(verdict.allowed, false)
+        assert.equal(verdict.retryAfter, Number.POSITIVE_INFINITY)
+        assert.equal((await other.throttle.take([{ key: 'k', rule: streak }], now)).allowed, false)
+        await db.throttle.clear(['k'])
+        assert.equal((await take(streak, now)).left, 9)
+      })
+      it('forgets what is cleared and nothing else', async () => {
+        for (const key of ['a', 'b']) for (let n = 0; n < 3; n++) await take(window, NOW, key)
+        await db.throttle.clear(['a'])
+        await db.throttle.clear([])
+        assert.equal((await take(window, NOW, 'a')).allowed, true)
+        assert.equal((await take(window, NOW, 'b')).allowed, false)
+      })
+      it('takes from all counters or from none', async () => {
+        const narrow: Counter = { key: 'narrow', rule: { kind: 'window', limit: 1, seconds: 60 } }
+        const wide: Counter = { key: 'wide', rule: { kind: 'window', limit: 2, seconds: 60 } }
+        assert.equal((await db.throttle.take([wide, narrow], NOW)).allowed, true)
+        for (let n = 0; n < 5; n++) {
+          const verdict = await db.throttle.take([wide, narrow], NOW)
+          assert.equal(verdict.allowed, false)
+          assert.equal(verdict.key, 'narrow')
+        }
+        assert.equal((await db.throttle.take([wide], NOW)).allowed, true)
+        assert.equal((await db.throttle.take([wide], NOW)).allowed, false)
+      })
+      it('names the refusal that lasts longest', async () => {
+        const short: Counter = { key: 'short', rule: { kind: 'window', limit: 1, seconds: 10 } }
+        const long: Counter = { key: 'long', rule: { kind: 'window', limit: 1, seconds: 100 } }
+        await db.throttle.take([short, long], NOW)
+        const verdict = await db.throttle.take([short, long], NOW)
+        assert.equal(verdict.key, 'long')
+        assert.equal(verdict.retryAfter, 100)
+      })
+      it('never allows more than the limit to parallel callers', async () => {
+        const rule: ThrottleRule = { kind: 'window', limit: 7, seconds: 60 }
+        const verdicts = await fifty((one) => one.throttle.take([{ key: 'k', rule }], NOW))
+        assert.equal(verdicts.filter(({ allowed }) => allowed).length, 7)
+        const streaks = await fifty((one) => one.throttle.take([{ key: 's', rule: streak }], NOW))
+        assert.equal(streaks.filter(({ allowed }) => allowed).length, 5)
+      })
+    })
+
+    describe('devices', () => {
+      it('knows a device with the person who used it, and no other', async () => {
+        await db.devices.remember('device', 'ana', NOW)
+        await db.devices.remember('device', 'ana', NOW + 1)
+        assert.equal(await other.devices.knows('device', 'ana'), true)
+        assert.equal(await other.devices.knows('device', 'bob'), false)
+        assert.equal(await other.devices.knows('another', 'ana'), false)
+      })
+    })
+
+    describe('pending', () => {
+      const entry = (value: string, more: object = {}) => ({
+        owner: 'cid',
+        purpose: 'totp',
+        value,
+        expiresAt: NOW + 60,
+        now: NOW,
+        ...more,
+      })
+      it('keeps one value: all callers get the first one', async () => {
+        const values = await fifty((one, index) => one.pending.keep(entry(`value-${index}`)))
+        assert.equal(new Set(values).size, 1)
+        assert.equal(await db.pending.recall('cid', 'totp', NOW), values[0])
+      })
+      it('recalls by owner and purpose, until it expires', async () => {
+        await db.pending.keep(entry('value'))
+        assert.equal(await other.pending.recall('cid', 'totp', NOW + 59), 'value')
+        assert.equal(await other.pending.recall('cid', 'totp', NOW + 60), undefined)
+        assert.equal(await other.pending.recall('cid', 'another', NOW), undefined)
+        assert.equal(await other.pending.recall('another', 'totp', NOW), undefined)
+      })
+      it('keeps a new value in the place of an expired one', async () => {
+        await db.pending.keep(entry('old'))
+        assert.equal(await db.pending.keep(entry('new', { now: NOW + 60, expiresAt: NOW + 120 })), 'new')
+        assert.equal(await db.pending.recall('cid', 'totp', NOW + 119), 'new')
+      })
+      it('is taken once', async () => {
+        await db.pending.keep(entry('value'))
+        const taken = await fifty((one) => one.pending.take('cid', 'totp', NOW))
+        assert.deepEqual(taken.filter(Boolean), ['value'])
+        assert.equal(await db.pending.recall('cid', 'totp', NOW), undefined)
+      })
+      it('does not give out an expired value', async () => {
+        await db.pending.keep(entry('value'))
+        assert.equal(await db.pending.take('cid', 'totp', NOW + 60), undefined)
+      })
+    })
+
+    describe('artifacts', () => {
+      const code = (more: Partial<Artifact> = {}): Artifact => ({
+        model: 'AuthorizationCode',
+        key: 'key',
+        payload: { scope: 'openid', nested: { list: [1, 'ü'] } },
+        expiresAt: NOW + 60,
+        ...more,
+      })
+      it('gives back what was saved, as a fresh object each time', async () => {
+        await db.artifacts.save(code({ grantId: 'grant', accountId: 'ana' }))
+        const first = await other.artifacts.find('AuthorizationCode', 'key', NOW)
+        assert.deepEqual(first?.payload, { scope: 'openid', nested: { list: [1, 'ü'] } })
+        assert.equal(first?.grantId, 'grant')
+        assert.equal(first?.consumedAt, undefined)
+        first!.payload['scope'] = 'changed'
+        assert.equal((await other.artifacts.find('AuthorizationCode', 'key', NOW))?.payload['scope'], 'openid')
+        assert.equal(await other.artifacts.find('AccessToken', 'key', NOW), undefined)
+      })
+      it('finds a row until fifteen seconds after its end, or for ever without one', async () => {
+        await db.artifacts.save(code())
+        await db.artifacts.save(code({ key: 'eternal', expiresAt: undefined }))
+        assert.ok(await db.artifacts.find('AuthorizationCode', 'key', NOW + 74))
+        assert.equal(await db.artifacts.find('AuthorizationCode', 'key', NOW + 75), undefined)
+        assert.ok(await db.artifacts.find('AuthorizationCode', 'eternal', NOW + 1e9))
+      })
+      it('finds by uid and by user code, within the model', async () => {
+        await db.artifacts.save(code({ model: 'Session', key: 's', uid: 'uid' }))
+        await db.artifacts.save(code({ model: 'DeviceCode', key: 'd', userCode: 'user' }))
+        assert.equal((await other.artifacts.findByUid('Session', 'uid', NOW))?.key, 's')
+        assert.equal(await other.artifacts.findByUid('Interaction', 'uid', NOW), undefined)
+        assert.equal((await other.artifacts.findByUserCode('DeviceCode', 'user', NOW))?.key, 'd')
+        assert.equal(await other.artifacts.findByUserCode('DeviceCode', 'user', NOW + 75), undefined)
+        assert.equal(await other.artifacts.findByUid('Session', 'uid', NOW + 75), undefined)
+      })
+      it('keeps the user code when the row is saved without it', async () => {
+        await db.artifacts.save(code({ model: 'DeviceCode', key: 'd', userCode: 'user' }))
+        await db.artifacts.save(code({ model: 'DeviceCode', key: 'd', payload: { accountId: 'ana' } }))
+        assert.deepEqual((await db.artifacts.findByUserCode('DeviceCode', 'user', NOW))?.payload, { accountId: 'ana' })
+      })
+      it('uses a row up once, and still finds it', async () => {
+        await db.artifacts.save(code())
+        assert.equal(winners(await fifty((one) => one.artifacts.consume('AuthorizationCode', 'key', NOW))), 1)
+        assert.equal((await db.artifacts.find('AuthorizationCode', 'key', NOW))?.consumedAt, NOW)
+        assert.equal(await db.artifacts.consume('AuthorizationCode', 'unknown', NOW), false)
+      })
+      it('stays used up when it is saved again', async () => {
+        await db.artifacts.save(code())
+        await db.artifacts.consume('AuthorizationCode', 'key', NOW)
+        await db.artifacts.save(code({ payload: { again: true } }))
+        const found = await db.artifacts.find('AuthorizationCode', 'key', NOW)
+        assert.equal(found?.consumedAt, NOW)
+        assert.deepEqual(found?.payload, { again: true })
+        assert.equal(await db.artifacts.consume('AuthorizationCode', 'key', NOW), false)
+      })
+      it('destroys one row; any but a session may come back', async () => {
+        await db.artifacts.save(code())
+        await db.artifacts.save(code({ key: 'another' }))
+        await db.artifacts.destroy('AuthorizationCode', 'key', NOW)
+        assert.equal(await other.artifacts.find('AuthorizationCode', 'key', NOW), undefined)
+        assert.ok(await other.artifacts.find('AuthorizationCode', 'another', NOW))
+        await db.artifacts.save(code())
+        assert.ok(await other.artifacts.find('AuthorizationCode', 'key', NOW))
+      })
+      it('revokes what came from a grant, of one model', async () => {
+        await db.artifacts.save(code({ grantId: 'grant' }))
+        await db.artifacts.save(code({ model: 'AccessToken', grantId: 'grant' }))
+        await db.artifacts.save(code({ model: 'AccessToken', key: 'other', grantId: 'another' }))
+        await db.artifacts.revokeByGrantId('AccessToken', 'grant')
+        assert.equal(await other.artifacts.find('AccessToken', 'key', NOW), undefined)
+        assert.ok(await other.artifacts.find('AccessToken', 'other', NOW))
+        assert.ok(await other.artifacts.find('AuthorizationCode', 'key', NOW))
+      })
+
+      describe('sessions', () => {
+        const session = (key: string, clients: string[], more: object = {}): Artifact => ({
+          model: 'Session',
+          key,
+          uid: 'uid',
+          expiresAt: NOW + 3600,
+          accountId: 'ana',
+          payload: {
+            uid: 'uid',
+            accountId: 'ana',
+            epoch: 1,
+            created: NOW,
+            authorizations: Object.fromEntries(clients.map((client) => [client, { grantId: `grant-${client}` }])),
+            ...more,
+          },
+        })
+        const clientsOf = (found: Artifact | undefined) => Object.keys(found?.payload['authorizations'] ?? {}).sort()
+        const live = (key: string) => other.artifacts.find('Session', key, NOW)
+
+        it('do not come back once destroyed', async () => {
+          await db.artifacts.save(session('old', ['a']))
+          await db.artifacts.destroy('Session', 'old', NOW)
+          await other.artifacts.save(session('old', ['a', 'b']))
+          assert.equal(await live('old'), undefined)
+          assert.equal(await db.artifacts.findByUid('Session', 'uid', NOW), undefined)
+        })
+        it('do not come back within the hour, whatever is swept', async () => {
+          await db.artifacts.save(session('old', ['a']))
+          await db.artifacts.destroy('Session', 'old', NOW)
+          await db.sweep(NOW + 3599)
+          await db.artifacts.save(session('old', ['a']))
+          assert.equal(await live('old'), undefined)
+        })
+        it('keep what two writers authorized', async () => {
+          await db.artifacts.save(session('key', []))
+          await db.artifacts.save(session('key', ['a']))
+          await other.artifacts.save(session('key', ['b']))
+          assert.deepEqual(clientsOf(await live('key')), ['a', 'b'])
+        })
+        it('give the newer word on one client to the later writer', async () => {
+          await db.artifacts.save(session('key', ['a']))
+          await db.artifacts.save(session('key', [], { authorizations: { a: { grantId: 'newer' } } }))
+          assert.deepEqual((await live('key'))?.payload['authorizations'], { a: { grantId: 'newer' } })
+        })
+        for (const [what, more] of [
+          ['somebody else', { accountId: 'bob' }],
+          ['another epoch', { epoch: 2 }],
+          ['another sign-in', { created: NOW + 1 }],
+        ] as const) {
+          it(`take nothing over to ${what}`, async () => {
+            await db.artifacts.save(session('key', ['a']))
+            await db.artifacts.save(session('key', ['b'], more))
+            assert.deepEqual(clientsOf(await live('key')), ['b'])
+          })
+          it(`hand nothing over from a renamed row to ${what}`, async () => {
+            await db.artifacts.save(session('old', ['a']))
+            await db.artifacts.destroy('Session', 'old', NOW)
+            await db.artifacts.save(session('new', ['b'], more))
+            await other.artifacts.save(session('old', ['a', 'c']))
+            assert.deepEqual(clientsOf(await live('new')), ['b'])
+          })
+        }
+        it('hand over what is written under the old name after a rename', async () => {
+          await db.artifacts.save(session('old', ['a']))
+          await db.artifacts.destroy('Session', 'old', NOW)
+          await db.artifacts.save(session('new', ['a']))
+          await other.artifacts.save(session('old', ['a', 'b']))
+          assert.deepEqual(clientsOf(await live('new')), ['a', 'b'])
+          assert.equal(await live('old'), undefined)
+        })
+        it('hand over what is written under the old name while the rename is half done', async () => {
+          await db.artifacts.save(session('old', ['a']))
+          await db.artifacts.destroy('Session', 'old', NOW)
+          await other.artifacts.save(session('old', ['a', 'b']))
+          await db.artifacts.save(session('new', ['a']))
+          assert.deepEqual(clientsOf(await live('new')), ['a', 'b'])
+        })
+        it('hand over what was written under the old name after the renaming request had read it', async () => {
+          await db.artifacts.save(session('old', ['a']))
+          await other.artifacts.save(session('old', ['a', 'b']))
+          await db.artifacts.destroy('Session', 'old', NOW)
+          await db.artifacts.save(session('new', ['a']))
+          assert.deepEqual(clientsOf(await live('new')), ['a', 'b'])
+        })
+      })
+    })
+
+    describe('directory', () => {
+      it('keeps companies, people, clients and APIs', async () => {
+        const mfa = { enforced_from: '2027-01-01', zone: 'Europe/Berlin' }
+        const resource = { id: 'https://api.example', name: 'Api', scopes: ['read', 'write'] }
+        const client = { client_id: 'app', client_secret: 'shh', redirect_uris: ['https://app.example'] }
+        await db.directory.commit([
+          putCompany({ mfa }),
+          { kind: 'client', op: 'put', value: client },
+          { kind: 'client', op: 'put', value: { client_id: 'spa' } },
+          { kind: 'resource', op: 'put', value: resource },
+        ])
+        assert.deepEqual(await other.directory.companies(), [{ ...COMPANY, mfa }])
+        assert.deepEqual(await other.directory.company('acme'), { ...COMPANY, mfa })
+        assert.equal(await other.directory.company('none'), undefined)
+        assert.deepEqual(await other.directory.clients(), [client, { client_id: 'spa' }])
+        assert.deepEqual(await other.directory.client('app'), client)
+        assert.equal(await other.directory.client('none'), undefined)
+        assert.deepEqual(await other.directory.resources(), [resource])
+        assert.deepEqual(
+          (await other.directory.users()).map(({ id }) => id),
+          ['ana', 'bob'],
+        )
+        assert.equal((await other.directory.user('ana'))?.email, 'ana@acme.example')
+        assert.equal((await other.directory.user('ana@acme.example'))?.id, 'ana')
+        assert.equal(await other.directory.user('none'), undefined)
+      })
+      it('says of a person what they have', async () => {
+        const before = (await db.directory.user('ana'))!
+        assert.deepEqual([before.hasPassword, before.factors, before.recoveryCode], [true, [], 'none'])
+        assert.equal((await db.directory.user('bob'))?.hasPassword, false)
+        await db.factors.activateTotp('ana', activation())
+        assert.equal((await db.directory.user('ana'))?.recoveryCode, 'unacknowledged')
+        await db.factors.setRecoveryCode('ana', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
+        await db.factors.acknowledgeRecoveryCode('ana', 'code-2')
+        const after = (await db.directory.user('ana'))!
+        assert.equal(after.recoveryCode, 'acknowledged')
+        assert.deepEqual(after.factors, [{ method: 'otp', addedAt: NOW }])
+      })
+      it('raises the epoch with a new password and with disabling, and with nothing else', async () => {
+        const epoch = async () => (await ana()).securityEpoch
+        await db.directory.commit([person('ana', { name: 'Other' })])
+        assert.equal(await epoch(), 0)
+        await db.directory.commit([person('ana', {}, 'hash-2')])
+        assert.equal(await epoch(), 1)
+        assert.equal((await db.accounts.findByEmail('ana@acme.example'))?.passwordHash, 'hash-2')
+        await db.directory.commit([person('ana', { disabled: true })])
+        assert.equal(await epoch(), 2)
+        await db.directory.commit([person('ana', { disabled: true })])
+        await db.directory.commit([person('ana')])
+        assert.equal(await epoch(), 2)
+        assert.equal((await db.accounts.findByEmail('ana@acme.example'))?.passwordHash, 'hash-2')
+      })
+      it('keeps factors when a person is put again', async () => {
+        await enrolled()
+        await db.directory.commit([person('ana', { name: 'Other' })])
+        assert.equal(await db.factors.totpSecret('ana'), SECRET)
+        assert.equal((await ana()).recoveryCode?.acknowledged, true)
+      })
+      it('writes all changes or none, and names the conflict', async () => {
+        const commit = (...changes: Change[]) =>
+          db.directory.commit([{ kind: 'client', op: 'put', value: { client_id: 'half' } }, ...changes])
+        await assert.rejects(
+          commit(person('eve', { email: 'ana@acme.example' })),
+          (error: Error) => error instanceof StoreConflict && error.message.includes('ana@acme.example'),
+        )
+        const lost = person('eve', { memberships: [{ company: 'gone', roles: [], disabled: false }] })
+        await assert.rejects(
+          commit(lost),
+          (error: Error) => error instanceof StoreConflict && error.message.includes('gone'),
+        )
+        await assert.rejects(
+          commit({ kind: 'company', op: 'remove', id: 'acme' }),
+          (error: Error) => error instanceof StoreConflict && error.message.includes('acme'),
+        )
+        assert.equal(await other.directory.client('half'), undefined)
+        assert.equal(await other.directory.user('eve'), undefined)
+        assert.ok(await other.directory.company('acme'))
+      })
+      it('takes a company and its people in any order, in and out', async () => {
+        const eve = person('eve', { memberships: [{ company: 'new', roles: [], disabled: false }] })
+        await db.directory.commit([eve, putCompany({ id: 'new' })])
+        assert.equal((await db.directory.user('eve'))?.memberships[0]?.company, 'new')
+        await db.directory.commit([
+          { kind: 'company', op: 'remove', id: 'new' },
+          { kind: 'user', op: 'remove', id: 'eve' },
+        ])
+        assert.equal(await db.directory.company('new'), undefined)
+      })
+      it('gives the address of a removed person to another in one commit', async () => {
+        await db.directory.commit([
+          person('eve', { email: 'ana@acme.example' }),
+          { kind: 'user', op: 'remove', id: 'ana' },
+        ])
+        assert.equal((await other.directory.user('ana@acme.example'))?.id, 'eve')
+      })
+      it('removes a person with all that was theirs', async () => {
+        await enrolled()
+        await db.devices.remember('device', 'ana', NOW)
+        await db.artifacts.save({
+          model: 'Session',
+          key: 's',
+          payload: {},
+          expiresAt: undefined,
+          accountId: 'ana',
+          uid: 'u',
+        })
+        await db.directory.commit([{ kind: 'user', op: 'remove', id: 'ana' }])
+        assert.equal(await other.accounts.find('ana'), undefined)
+        assert.equal(await other.factors.totpSecret('ana'), undefined)
+        assert.equal(await other.factors.recoveryCodeHash('ana'), undefined)
+        assert.equal(await other.devices.knows('device', 'ana'), false)
+        assert.equal(await other.artifacts.find('Session', 's', NOW), undefined)
+        assert.deepEqual(await other.check(), [])
+      })
+      it('removes clients and APIs', async () => {
+        await db.directory.commit([
+          { kind: 'client', op: 'put', value: { client_id: 'app' } },
+          { kind: 'resource', op: 'put', value: { id: 'api', name: 'Api', scopes: [] } },
+        ])
+        await db.directory.commit([
+          { kind: 'client', op: 'remove', id: 'app' },
+          { kind: 'resource', op: 'remove', id: 'api' },
+        ])
+        assert.deepEqual([await other.directory.clients(), await other.directory.resources()], [[], []])
+      })
+      it('resets a person’s factors, and says when there is no such person', async () => {
+        await enrolled()
+        assert.equal(await db.directory.resetMfa('ana'), true)
+        const account = await ana()
+        assert.deepEqual([account.enrolled, account.recoveryCode], [{}, undefined])
+        assert.deepEqual([account.factorVersion, account.securityEpoch], [2, 1])
+        assert.equal(await db.factors.totpSecret('ana'), undefined)
+        assert.equal(await db.directory.resetMfa('nobody'), false)
+      })
+    })
+
+    describe('signing keys', () => {
+      const key = (kid: string, createdAt = NOW) => ({ kid, privateJwk: `{"kid":"${kid}"}`, createdAt })
+      it('sign with the newest and keep the one before as retired', async () => {
+        await db.signingKeys.addSigningKey(key('one'))
+        await db.signingKeys.addSigningKey(key('two', NOW + 1))
+        assert.deepEqual(await other.signingKeys.signingKeys(), [
+          { ...key('two', NOW + 1), state: 'active' },
+          { ...key('one'), state: 'retired' },
+        ])
+      })
+      it('begin with one key, whoever starts first', async () => {
+        await fifty((one, index) => one.signingKeys.addSigningKey(key(`key-${index}`), { ifNone: true }))
+        const keys = await db.signingKeys.signingKeys()
+        assert.deepEqual(
+          keys.map(({ state }) => state),
+          ['active'],
+        )
+      })
+    })
+
+    describe('audit', () => {
+      const event = (name: string, more: object = {}) => ({
+        event: name,
+        outcome: 'success' as const,
+        at: NOW,
+        ...more,
+      })
+      it('keeps events newest first, and filters them', async () => {
+        const details = { code: 'throttled', list: ['a'], n: 1 }
+        await db.audit.append(event('login.password', { accountId: 'ana', details, reasons: ['payor'] }))
+        await other.audit.append(event('mfa.otp', { accountId: 'ana' }))
+        await db.audit.append(event('mfa.otp', { accountId: 'bob' }))
+        const rows = await other.auditReader.auditRows()
+        assert.deepEqual(
+          rows.map((row) => [row.event, row.accountId]),
+          [
+            ['mfa.otp', 'bob'],
+            ['mfa.otp', 'ana'],
+            ['login.password', 'ana'],
+          ],
+        )
+        assert.deepEqual(rows[2]?.details, details)
+        assert.deepEqual(rows[2]?.reasons, ['payor'])
+        assert.equal((await db.auditReader.auditRows({ accountId: 'ana' })).length, 2)
+        assert.equal((await db.auditReader.auditRows({ event: 'mfa.otp', limit: 1 })).length, 1)
+      })
+      it('numbers each writer’s chain without a gap, and finds it whole', async () => {
+        await fifty((one, index) => one.audit.append(event(`event-${index}`)))
+        assert.deepEqual(await db.auditReader.verifyAudit(), { rows: 50 })
+        const rows = await db.auditReader.auditRows()
+        assert.equal(new Set(rows.map(({ writer }) => writer)).size, 2)
+        for (const writer of new Set(rows.map((row) => row.writer))) {
+          const chain = rows.filter((row) => row.writer === writer).reverse()
+          assert.deepEqual(
+            chain.map(({ number }) => number),
+            chain.map((_, index) => index + 1),
+          )
+          for (const [index, row] of chain.entries()) if (index > 0) assert.equal(row.previous, chain[index - 1]?.hash)
+        }
+      })
+    })
+
+    describe('housekeeping', () => {
+      it('sweeps what has expired and nothing else', async () => {
+        await db.artifacts.save({ model: 'AccessToken', key: 'old', payload: {}, expiresAt: NOW })
+        await db.artifacts.save({ model: 'AccessToken', key: 'live', payload: {}, expiresAt: NOW + 900 })
+        await db.artifacts.save({ model: 'AccessToken', key: 'eternal', payload: {}, expiresAt: undefined })
+        await db.pending.keep({ owner: 'o', purpose: 'p', value: 'v', expiresAt: NOW, now: NOW - 60 })
+        await db.throttle.take([{ key: 'k', rule: { kind: 'window', limit: 1, seconds: 60 } }], NOW - 600)
+        await db.throttle.take([{ key: 's', rule: { kind: 'streak', every: 1, wait: 1e6 } }], NOW - 600)
+        assert.equal(await db.sweep(NOW + 300), 3)
+        assert.equal(await db.sweep(NOW + 300), 0)
+        assert.ok(await db.artifacts.find('AccessToken', 'live', NOW))
+        assert.ok(await db.artifacts.find('AccessToken', 'eternal', NOW))
+        const streak = await db.throttle.take([{ key: 's', rule: { kind: 'streak', every: 1, wait: 1e6 } }], NOW)
+        assert.equal(streak.allowed, false)
+      })
+      it('answers a ping and finds itself whole', async () => {
+        await db.ping()
+        assert.deepEqual(await db.check(), [])
+      })
+      it('has nothing to encrypt anew while the key is the same', async () => {
+        await db.factors.activateTotp('ana', activation())
+        assert.equal(await db.rewrap(), 0)
+      })
+      it('does not answer once it is closed', async () => {
+        const third = await opened.again()
+        await third.close()
+        await assert.rejects(third.ping())
+      })
+    })
+  })
+}

@@ -1,0 +1,226 @@
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createPasswordHasher } from '../../interactions/index.ts'
+import { loadConfig } from '../../server/config.ts'
+import { type House, openHouse } from '../../server/open.ts'
+import { applyPlan, type PlanOptions, parseSeed, planSeed, SeedError } from '../../server/seed.ts'
+import { temporaryFolder } from '../support/temporary.ts'
+
+const hasher = createPasswordHasher({ memoryKiB: 19456, passes: 2, parallelism: 1, concurrency: 2, queue: 100 })
+const PASSWORD = 'correct horse battery staple'
+const SECRET = 'a-client-secret-of-more-than-32-characters'
+const PHC = `$argon2id$v=19$m=19456,t=2,p=1$${'c2FsdHNhbHRzYWx0c2E'.padEnd(22, 'A')}$${'A'.repeat(43)}`
+
+const SEED = `
+companies:
+  - { id: acme-builders, name: Acme Builders, side: payor, domains: [acme.example] }
+  - { id: city-works, name: City Works, side: none, mfa: { enforced_from: "2027-01-31", zone: America/Denver } }
+users:
+  - email: Payor@Acme.example
+    name: A Payor
+    password: "${PASSWORD}"
+    memberships: [{ company: acme-builders, roles: [payments_admin] }]
+    server_roles: [operator]
+resources:
+  - { id: "https://api.payments.example", name: Payments API, scopes: [payments] }
+clients:
+  - client_id: payments
+    client_name: Payments
+    client_secret: ${SECRET}
+    redirect_uris: [http://127.0.0.1:4000/callback]
+    sallyport: { first_party: true, mfa: by_role, second_factor_max_age: 1800 }
+`
+
+describe('seed', () => {
+  let house: House
+  beforeEach(async () => {
+    const config = loadConfig({ SALLYPORT_LOG_LEVEL: 'silent' }, temporaryFolder())
+    house = await openHouse(config, { createKeys: true })
+  })
+  afterEach(() => house.close())
+
+  const plan = (text: string, options: Partial<PlanOptions> = {}) =>
+    planSeed(house.database, parseSeed(text, 'seed.yaml', {}), { hash: hasher.hash, ...options })
+  const apply = async (text: string, options: Partial<PlanOptions> = {}) => {
+    const made = await plan(text, options)
+    await applyPlan(house.database, made, 'operator:test')
+    return made.lines
+  }
+  const client = (rest: string) => `clients: [{ client_id: payments, ${rest} }]`
+  const hashNow = async () => (await house.database.accounts.findByEmail('payor@acme.example'))?.passwordHash
+
+  it('brings an empty server to what the file says, and a second time changes nothing', async () => {
+    assert.deepEqual((await apply(SEED)).sort(), [
+      '+ client payments',
+      '+ company acme-builders',
+      '+ company city-works',
+      '+ resource https://api.payments.example',
+      '+ user payor@acme.example',
+    ])
+    assert.equal(await hasher.verify(await hashNow(), PASSWORD), true)
+    assert.deepEqual(await apply(SEED), [])
+  })
+
+  it('reads the same from JSON', async () => {
+    const json = JSON.stringify({ companies: [{ id: 'acme', name: 'Acme', side: 'payor' }] }, null, '\t')
+    assert.deepEqual(await apply(json), ['+ company acme'])
+  })
+
+  it('leaves what is not listed, and brings absent keys of what is listed back to their default', async () => {
+    await apply(SEED)
+    const lines = await apply('companies: [{ id: city-works, name: City Works, side: none }]')
+    assert.deepEqual(lines, ['~ company city-works (mfa)'])
+    assert.equal((await house.database.directory.clients()).length, 1)
+    assert.equal((await house.database.directory.company('city-works'))?.mfa, undefined)
+  })
+
+  it('keeps the secret of a client that does not repeat it', async () => {
+    await apply(SEED)
+    assert.deepEqual(await apply(client('client_name: Pay, redirect_uris: [https://pay.example/cb]')), [
+      '~ client payments (client_name, redirect_uris, sallyport)',
+    ])
+    assert.equal((await house.database.directory.client('payments'))?.client_secret, SECRET)
+  })
+
+  it('uses a password only where there is none, unless told to', async () => {
+    await apply(SEED)
+    const before = await hashNow()
+    const other = SEED.replace(PASSWORD, 'another horse battery staple')
+    assert.deepEqual(await apply(other), [])
+    assert.equal(await hashNow(), before)
+    assert.deepEqual(await apply(other, { setPasswords: true }), ['~ user payor@acme.example (password)'])
+    assert.equal(await hasher.verify(await hashNow(), 'another horse battery staple'), true)
+  })
+
+  it('removes what is marked absent, and never people by pruning', async () => {
+    await apply(SEED)
+    assert.deepEqual(await apply('clients: [{ client_id: payments, state: absent }]'), ['- client payments'])
+    assert.deepEqual(await apply('users: [{ email: payor@acme.example, state: absent }]'), [
+      '- user payor@acme.example',
+    ])
+    assert.deepEqual(await apply('users: [{ email: payor@acme.example, state: absent }]'), [])
+  })
+
+  it('prunes clients that the file does not list', async () => {
+    await apply(SEED)
+    const file = `clients: [{ client_id: new, client_secret: ${SECRET}, redirect_uris: [https://a.example/cb] }]`
+    assert.deepEqual((await apply(file, { pruneClients: true })).sort(), ['+ client new', '- client payments'])
+    assert.equal((await house.database.directory.users()).length, 1)
+    await assert.rejects(plan('companies: []', { pruneClients: true }), SeedError)
+  })
+
+  it('tells that a person without a password cannot sign in yet', async () => {
+    const { notes } = await plan('users: [{ email: ana@acme.example }]')
+    assert.match(notes[0] ?? '', /ana@acme\.example.*until a password is set/)
+  })
+
+  it('records each change with who made it, and no secret', async () => {
+    await apply(SEED)
+    const rows = await house.database.auditReader.auditRows({ event: 'config.applied' })
+    assert.equal(rows.length, 5)
+    assert.ok(rows.every(({ actor, outcome }) => actor === 'operator:test' && outcome === 'success'))
+    const text = JSON.stringify(rows)
+    for (const secret of [PASSWORD, SECRET, 'argon2id']) assert.ok(!text.includes(secret), secret)
+  })
+
+  it('writes nothing when a part contradicts what is stored', async () => {
+    const made = await plan(SEED)
+    await apply('companies: [{ id: other, name: Other, side: none }]')
+    const twin = await plan('users: [{ email: ana@other.example, memberships: [{ company: other }] }]')
+    await apply('companies: [{ id: other, state: absent }]')
+    const both = { ...made, changes: [...made.changes, ...twin.changes], lines: [...made.lines, ...twin.lines] }
+    await assert.rejects(applyPlan(house.database, both, 'operator:test'), { name: 'StoreConflict' })
+    assert.equal((await house.database.directory.users()).length, 0)
+    assert.equal((await house.database.directory.clients()).length, 0)
+  })
+
+  it('keeps people’s roles possible when a company changes sides or goes', async () => {
+    await apply(SEED.replace('payments_admin', 'disburser'))
+    const side = 'companies: [{ id: acme-builders, name: Acme Builders, side: payee, domains: [acme.example] }]'
+    await assert.rejects(plan(side), /acme-builders.*payor@acme\.example.*disburser/)
+    await assert.rejects(plan('companies: [{ id: acme-builders, state: absent }]'), /payor@acme\.example/)
+  })
+
+  it('reads secrets from the environment and from files beside it', async () => {
+    const folder = temporaryFolder()
+    writeFileSync(join(folder, 'secret'), `${SECRET}\n`)
+    const text = `
+users: [{ email: ana@acme.example, password: "env:ANA" }]
+clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://a.example/cb] }]`
+    const seed = parseSeed(text, join(folder, 'seed.yaml'), { ANA: PASSWORD })
+    await applyPlan(house.database, await planSeed(house.database, seed, { hash: hasher.hash }), 'operator:test')
+    assert.equal((await house.database.directory.client('a'))?.client_secret, SECRET)
+    assert.throws(() => parseSeed(text, join(folder, 'seed.yaml'), {}), /ANA is not set/)
+    assert.throws(() => parseSeed(text, '/nowhere/seed.yaml', { ANA: PASSWORD }), /cannot read .*secret/)
+  })
+
+  const user = (rest: string) => `users: [{ email: ana@acme.example, ${rest} }]`
+  const full = (rest: string) => client(`client_secret: ${SECRET}, redirect_uris: [https://a.example/cb], ${rest}`)
+  const redirect = (uri: string, rest = '') => client(`client_secret: ${SECRET}, redirect_uris: ["${uri}"]${rest}`)
+  const WRONG: [what: string, text: string, complaint: RegExp][] = [
+    ['no YAML', 'a: [', /line \d/],
+    ['a key twice', 'users: []\nusers: []', /line 2/],
+    ['a list for a file', '- a', /sections/],
+    ['nothing', '', /sections/],
+    ['a section not built yet', 'connections: []', /connections: not built yet/],
+    ['an unknown section', 'user: []', /user: unknown key, did you mean users\?/],
+    ['an unknown key', user('pasword: x'), /pasword: unknown key, did you mean password\?/],
+    ['a key of a client not built yet', full('jwks: {}'), /jwks: not built yet/],
+    ['mfa.sso', 'companies: [{ id: a, name: A, side: none, mfa: { sso: challenge } }]', /sso: not built yet/],
+    ['third parties', full('sallyport: { first_party: false }'), /consent for third parties is not built yet/],
+    ['no e-mail address', 'users: [{ email: ana }]', /e-mail address/],
+    ['a person twice', 'users: [{ email: a@b.example }, { email: A@B.example }]', /twice/],
+    ['a short password', user('password: short'), /15 characters/],
+    ['two passwords', user(`password: "${PASSWORD}", password_hash: "${PHC}"`), /not both/],
+    ['a weak hash', user(`password_hash: "${PHC.replace('19456', '8192')}"`), /19456/],
+    ['a hash that would take the server down', user(`password_hash: "${PHC.replace('19456', '9999999')}"`), /argon2id/],
+    ['another hash', user('password_hash: "$2b$10$abc"'), /argon2id/],
+    ['no such company', user('memberships: [{ company: acme }]'), /no company "acme"/],
+    ['no such role', user('server_roles: [root]'), /operator/],
+    [
+      'a payor role at a payee',
+      `companies: [{ id: best, name: B, side: payee }]\n${user('memberships: [{ company: best, roles: [disburser] }]')}`,
+      /disburser/,
+    ],
+    ['no side', 'companies: [{ id: a, name: A, side: left }]', /payor/],
+    ['an upper-case domain', 'companies: [{ id: a, name: A, side: none, domains: [A.example] }]', /lower case/],
+    [
+      'no such day',
+      'companies: [{ id: a, name: A, side: none, mfa: { enforced_from: "2027-02-30", zone: UTC } }]',
+      /date/,
+    ],
+    [
+      'no such zone',
+      'companies: [{ id: a, name: A, side: none, mfa: { enforced_from: "2027-01-31", zone: Mars/Base } }]',
+      /time zone/,
+    ],
+    ['no redirect URI', client(`client_secret: ${SECRET}`), /redirect_uris/],
+    ['a relative redirect URI', redirect('/cb'), /redirect_uris/],
+    ['a fragment', redirect('https://a.example/cb#x'), /fragment/],
+    ['http to elsewhere', redirect('http://a.example/cb'), /redirect_uris/],
+    ['a script for an address', redirect('javascript:alert(1)', ', application_type: native'), /redirect_uris/],
+    ['a private scheme of a web app', redirect('com.example.app:/cb'), /application_type: native/],
+    ['no client secret', client('redirect_uris: [https://a.example/cb]'), /client_secret is missing/],
+    ['a short client secret', client('client_secret: abc, redirect_uris: [https://a.example/cb]'), /32 characters/],
+    ['a secret of a public client', full('token_endpoint_auth_method: none'), /client_secret/],
+    ['another way to authenticate', full('token_endpoint_auth_method: private_key_jwt'), /client_secret_basic/],
+    ['the implicit grant', full('grant_types: [implicit]'), /authorization_code/],
+    ['a negative age', full('sallyport: { second_factor_max_age: -1 }'), /second_factor_max_age/],
+    ['a resource with a fragment', 'resources: [{ id: "https://a.example#x" }]', /fragment/],
+    ['a state that is none', 'companies: [{ id: a, state: gone }]', /absent/],
+  ]
+  for (const [what, text, complaint] of WRONG)
+    it(`refuses ${what} in one line`, async () => {
+      await assert.rejects(
+        async () => plan(text),
+        (error: Error) => {
+          assert.ok(error instanceof SeedError, String(error))
+          assert.doesNotMatch(error.message, /[\r\n]/)
+          assert.match(error.message, complaint)
+          assert.ok(!error.message.includes(SECRET) && !error.message.includes(PASSWORD))
+          return true
+        },
+      )
+    })
+})
