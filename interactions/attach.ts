@@ -236,7 +236,7 @@ const isOutage = (error: unknown): boolean =>
  * would overwrite a good one. Both are dropped.
  */
 export function sessionCookie(provider: Provider): Middleware {
-  return async (ctx, next) => {
+  return async function keepSessionCookie(ctx, next) {
     await next()
     const session = (ctx as unknown as Partial<KoaContextWithOIDC>).oidc?.session as
       | (OwnSession & { state?: unknown; destroyed?: boolean })

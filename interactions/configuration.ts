@@ -184,11 +184,13 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     interactions: {
       policy: createPolicy(decided),
       url(ctx, interaction) {
-        const former = ctx.oidc.entities.Interaction
-        const clientId = ctx.oidc.client!.clientId
-        // A stale page of the former step leads on to this one.
-        if (former && former.uid !== interaction.uid)
-          leaveTrail(ctx, interactionPath(ctx.oidc.provider, former.uid), { client: clientId, next: interaction.uid })
+        // A stale page of the former step leads on to this one. The library has forgotten the former by now; the path has not.
+        const former = ctx.oidc.route === 'resume' ? ctx.path.split('/').at(-1) : undefined
+        if (former)
+          leaveTrail(ctx, interactionPath(ctx.oidc.provider, former), {
+            client: ctx.oidc.client!.clientId,
+            next: interaction.uid,
+          })
         return interactionPath(ctx.oidc.provider, interaction.uid)
       },
     },
@@ -209,7 +211,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       Session(ctx, session) {
         const { created, exp } = session as unknown as SessionFacts
         const end = (created ?? now()) + limits.absolute - now()
-        const idle = ctx.oidc?.prompts?.has('none') && exp !== undefined ? exp - now() : limits.idle
+        const silent = ctx.oidc?.params !== undefined && ctx.oidc.prompts.has('none')
+        const idle = silent && exp !== undefined ? exp - now() : limits.idle
         return Math.max(1, Math.min(idle, end))
       },
     },

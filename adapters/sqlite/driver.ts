@@ -34,6 +34,10 @@ function driver(): Driver {
 /** BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB: the database cannot answer (sqlite.org/rescode.html). */
 const OUTAGE = new Set([5, 6, 8, 10, 11, 13, 14, 15, 26])
 
+/** The same in SQLite's words: the twin's all() throws without a number. */
+const OUTAGE_TEXT =
+  /^(database (table )?is locked|attempt to write a readonly database|disk I\/O error|database disk image is malformed|database or disk is full|unable to open database file|locking protocol|file is not a database)/
+
 /** How a file is opened. */
 export interface ConnectionOptions {
   synchronous: 'FULL' | 'NORMAL'
@@ -124,7 +128,10 @@ export class Connection {
       return work()
     } catch (error) {
       const { errcode, code, message } = error as { errcode?: number; code?: string; message: string }
-      const outage = typeof errcode === 'number' ? OUTAGE.has(errcode & 0xff) : /^E[A-Z]+$/.test(code ?? '')
+      const outage =
+        typeof errcode === 'number'
+          ? OUTAGE.has(errcode & 0xff)
+          : /^E[A-Z]+$/.test(code ?? '') || OUTAGE_TEXT.test(message)
       if (outage) throw new StoreUnavailable(`the database ${this.#file} does not answer: ${message}`, { cause: error })
       throw error
     }

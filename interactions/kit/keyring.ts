@@ -70,6 +70,7 @@ export class KeyRing implements Sealer {
       throw new SealBroken(`no key "${id}" on the key ring: put it back, or restore the data it belongs to`)
     const body = Buffer.from(text, 'base64url')
     try {
+      if (`${version}.${id}.${body.toString('base64url')}` !== sealed) throw new Error('not in its one spelling')
       const decipher = createDecipheriv('aes-256-gcm', key, body.subarray(0, 12), { authTagLength: 16 })
       decipher.setAAD(additionalData(place, id))
       decipher.setAuthTag(body.subarray(-16))

@@ -271,8 +271,8 @@ export interface Artifact {
 export interface ArtifactStore {
   /**
    * Inserts or replaces, keeping `consumedAt`. For the model `Session`:
-   * - a destroyed key does not come back. What the late writer authorized on it goes to the live row of the same
-   *   `uid`, if account and security epoch (`payload.epoch`) are the same;
+   * - a destroyed key does not come back. What was authorized on it, before or by a late writer, goes to the row that
+   *   has its `uid` now or next, if account, sign-in (`payload.created`) and security epoch (`payload.epoch`) are the same;
    * - `payload.authorizations` of the stored row is kept where the new payload lacks it, if the account is the same.
    */
   save(artifact: Artifact): Promise<void>

@@ -1,5 +1,9 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Command, Option } from 'commander'
+import type { Config } from '../config.ts'
+import type { House } from '../open.ts'
 import { answer, configFor, operator, withHouse } from './house.ts'
 
 /** `apply FILE`: brings the server to what the file says. */
@@ -32,26 +36,48 @@ export function applyCommand(): Command {
         }
         const seed = parseSeed(text, file, environment())
 
-        await withHouse(
-          command,
-          async ({ database }) => {
-            const plan = await planSeed(database, seed, {
-              hash: hasherOf(config).hash,
-              passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
-              setPasswords: options.setPasswords ?? false,
-              pruneClients: options.prune === 'clients',
-            })
-            if (!options.dryRun) await applyPlan(database, plan, operator())
-            for (const note of plan.notes) process.stderr.write(`note: ${note}\n`)
-            const { lines, notes } = plan
-            answer(
-              command,
-              { dry_run: options.dryRun ?? false, changes: lines, notes },
-              lines.length > 0 ? lines : ['nothing to change'],
-            )
-          },
-          { createKeys: true },
-        )
+        const work = async ({ database }: House) => {
+          const plan = await planSeed(database, seed, {
+            hash: hasherOf(config).hash,
+            passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
+            setPasswords: options.setPasswords ?? false,
+            pruneClients: options.prune === 'clients',
+          })
+          if (!options.dryRun) await applyPlan(database, plan, operator())
+          for (const note of plan.notes) process.stderr.write(`note: ${note}\n`)
+          const { lines, notes } = plan
+          answer(
+            command,
+            { dry_run: options.dryRun ?? false, changes: lines, notes },
+            lines.length > 0 ? lines : ['nothing to change'],
+          )
+        }
+        if (!options.dryRun) return withHouse(command, work, { createKeys: true })
+        if (existsSync(config.SALLYPORT_STORE.file)) return withHouse(command, work)
+        return withEmptyHouse(config, work)
       },
     )
+}
+
+/** Works with an empty server that is thrown away: a dry run before the first start must not be the first start. */
+async function withEmptyHouse(config: Config, work: (house: House) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'sallyport-dry-run-'))
+  try {
+    const { openHouse } = await import('../open.ts')
+    const { createLogger } = await import('../log.ts')
+    const empty: Config = {
+      ...config,
+      NODE_ENV: 'development', // elsewhere no key ring is made by itself; this one seals nothing that stays
+      SALLYPORT_STORE: { kind: 'sqlite', file: join(folder, 'sallyport.sqlite') },
+      SALLYPORT_KEYS: join(folder, 'keys.json'),
+    }
+    const house = await openHouse(empty, { createKeys: true, logger: createLogger('warn') })
+    try {
+      await work(house)
+    } finally {
+      await house.close()
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { Command } from 'commander'
 import { answer, configFor, operator, Refused, table, withHouse } from './house.ts'
 
@@ -34,12 +35,9 @@ export function keysCommand(): Command {
     .description('make the key ring file that SALLYPORT_KEYS names')
     .action(async (_options: unknown, self: Command) => {
       const { createKeyRing } = await import('../key-ring-file.ts')
-      const { loadConfig, environment } = await import('../config.ts')
-      const file = loadConfig(
-        environment(),
-        process.cwd(),
-        self.optsWithGlobals<{ config?: string }>().config,
-      ).SALLYPORT_KEYS
+      const { SALLYPORT_KEYS: file, SALLYPORT_STORE: store } = configFor(self)
+      if (!existsSync(file) && existsSync(store.file))
+        throw new Refused(`no key ring at ${file}, and a new one would not open ${store.file}: restore its key ring`)
       if (!createKeyRing(file)) throw new Refused(`${file} is there already: it is not touched`)
       answer(self, { made: file }, [`made ${file}: keep a copy where the database's copies are not`])
     })

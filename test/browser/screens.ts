@@ -3,41 +3,84 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Browser } from 'playwright-core'
+import { crc32, deflateSync } from 'node:zlib'
+import type { Browser, Page } from 'playwright-core'
+import { loadAssets } from '../../interactions/kit/assets.ts'
+import { loadMessages } from '../../interactions/kit/messages.ts'
+import { createPages } from '../../interactions/kit/pages.ts'
 import { launch } from '../support/browser.ts'
-import { samplePages, samplesApp } from '../support/pages.ts'
+import { samples, samplesApp } from '../support/sample-pages.ts'
 
 const FOLDER = fileURLToPath(new URL('../../docs/screens', import.meta.url))
+const IN_PAGE = fileURLToPath(new URL('../support/in-page.js', import.meta.url))
 const LOOKS = [
-  { look: 'light', width: 800, colorScheme: 'light' },
-  { look: 'dark', width: 800, colorScheme: 'dark' },
+  { look: 'light', width: 720, colorScheme: 'light' },
+  { look: 'dark', width: 720, colorScheme: 'dark' },
   { look: '320', width: 320, colorScheme: 'light' },
 ] as const
 
 async function take(browser: Browser, origin: string, { look, width, colorScheme }: (typeof LOOKS)[number]) {
-  const context = await browser.newContext({ viewport: { width, height: 400 }, colorScheme, reducedMotion: 'reduce' })
-  const page = await context.newPage()
-  for (const { name } of samplePages()) {
+  // A low viewport: a full-page picture then ends where the page does.
+  const context = await browser.newContext({ viewport: { width, height: 300 }, colorScheme, reducedMotion: 'reduce' })
+  await context.addInitScript({ path: IN_PAGE })
+  const [page, blank] = [await context.newPage(), await context.newPage()]
+  for (const name of Object.keys(samples)) {
     await page.goto(`${origin}/${name}`)
-    await page.screenshot({ path: join(FOLDER, `${name}.${look}.png`), fullPage: true, caret: 'hide' })
+    const picture = await page.screenshot({ fullPage: true, caret: 'hide' })
+    writeFileSync(join(FOLDER, `${name}.${look}.png`), await smaller(blank, picture))
   }
   await context.close()
 }
 
-function gallery(): string {
-  const rows = samplePages().map(
-    ({ name }) => `### ${name}\n\n${LOOKS.map(({ look }) => `![${name}, ${look}](${name}.${look}.png)`).join(' ')}\n`,
-  )
-  return [
-    '# What people see',
-    '',
-    'Every page in light, dark and 320 px wide, made by `npm run screens`.',
-    '',
-    ...rows,
-  ].join('\n')
+/** The picture as a PNG with a palette, about a third as large. */
+async function smaller(blank: Page, picture: Buffer): Promise<Buffer> {
+  await blank.goto('about:blank')
+  const { width, height, palette, indices } = await blank.evaluate<{
+    width: number
+    height: number
+    palette: number[]
+    indices: string
+  }>(`inPage.fewColours('${picture.toString('base64')}')`)
+  const pixels = Buffer.from(indices, 'base64')
+  const rows = Array.from({ length: height }, (_, row) => [
+    Buffer.of(0),
+    pixels.subarray(row * width, (row + 1) * width),
+  ]).flat()
+  const header = Buffer.alloc(13)
+  header.writeUInt32BE(width, 0)
+  header.writeUInt32BE(height, 4)
+  header.set([8, 3], 8)
+  return Buffer.concat([
+    Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'),
+    chunk('IHDR', header),
+    chunk('PLTE', Buffer.from(palette)),
+    chunk('IDAT', deflateSync(Buffer.concat(rows), { level: 9 })),
+    chunk('IEND', Buffer.alloc(0)),
+  ])
 }
 
-const server = samplesApp().listen(0, '127.0.0.1')
+function chunk(type: string, data: Buffer): Buffer {
+  const body = Buffer.concat([Buffer.from(type, 'latin1'), data])
+  const [length, checksum] = [Buffer.alloc(4), Buffer.alloc(4)]
+  length.writeUInt32BE(data.length)
+  checksum.writeUInt32BE(crc32(body))
+  return Buffer.concat([length, body, checksum])
+}
+
+function gallery(): string {
+  const rows = Object.entries(samples).map(([name, { page }]) => {
+    const pictures = LOOKS.map(
+      ({ look, width }) => `<img src="${name}.${look}.png" width="${width / 2}" alt="${page.title}, ${look}">`,
+    )
+    return `## ${name}\n\n${pictures.join('\n')}\n`
+  })
+  return `# What people see\n\nEvery page, and every page with an error, in light, in dark and 320 px wide. Made by \`npm run screens\`.\n\n${rows.join('\n')}`
+}
+
+const assets = loadAssets()
+const brand = { name: 'Sallyport', supportContact: 'support@example.com' }
+const pages = createPages({ messages: loadMessages(), brand, assets })
+const server = samplesApp(assets, () => pages).listen(0, '127.0.0.1')
 const browser = await launch()
 try {
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
@@ -45,7 +88,7 @@ try {
   mkdirSync(FOLDER, { recursive: true })
   await Promise.all(LOOKS.map((look) => take(browser, origin, look)))
   writeFileSync(join(FOLDER, 'README.md'), gallery())
-  console.log(`${samplePages().length * LOOKS.length} pictures in docs/screens`)
+  console.log(`${Object.keys(samples).length * LOOKS.length} pictures in docs/screens`)
 } finally {
   await browser.close()
   server.close()

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -88,12 +88,19 @@ describe('command line', function () {
     const dry = await run(cwd, ['apply', 'seed.yaml', '--dry-run', '--json'])
     assert.equal(dry.code, 0, dry.stderr)
     assert.equal(JSON.parse(dry.stdout).changes.length, 3)
-    assert.deepEqual(JSON.parse((await run(cwd, ['user', 'list', '--json'])).stdout), [])
+    assert.deepEqual(readdirSync(cwd), ['seed.yaml'])
 
     const first = await run(cwd, ['apply', 'seed.yaml'])
     assert.match(first.stdout, /^\+ client payments$/m)
     const second = await run(cwd, ['apply', 'seed.yaml'])
     assert.equal(second.stdout, 'nothing to change\n')
+
+    const rows = async () => (await run(cwd, ['audit', 'list', '--json'])).stdout
+    const before = await rows()
+    writeFileSync(join(cwd, 'other.yaml'), SEED.replace('name: Acme', 'name: Other'))
+    assert.match((await run(cwd, ['apply', 'other.yaml', '--dry-run'])).stdout, /^~ company acme \(name\)$/m)
+    assert.equal(await rows(), before)
+    assert.match((await run(cwd, ['company', 'show', 'acme', '--json'])).stdout, /"name": "Acme"/)
     assert.equal(statSync(join(cwd, 'data/keys.json')).mode & 0o777, 0o600)
   })
 
@@ -228,11 +235,31 @@ describe('command line', function () {
   })
 
   it('makes a key ring for production, once', async () => {
-    const env = { NODE_ENV: 'production', SALLYPORT_KEYS: join(temporaryFolder(), 'keys.json') }
-    assert.equal((await run(cwd, ['keys', 'init'], env)).code, 0)
+    const folder = temporaryFolder()
+    const env = { NODE_ENV: 'production', SALLYPORT_KEYS: join(folder, 'keys.json') }
+    assert.equal((await run(folder, ['keys', 'init'], env)).code, 0)
     const before = readFileSync(env.SALLYPORT_KEYS, 'utf8')
-    assert.equal((await run(cwd, ['keys', 'init'], env)).code, 1)
+    assert.equal((await run(folder, ['keys', 'init'], env)).code, 1)
     assert.equal(readFileSync(env.SALLYPORT_KEYS, 'utf8'), before)
+  })
+
+  it('makes no key ring for a database that has lost its own', async () => {
+    const SALLYPORT_KEYS = join(temporaryFolder(), 'keys.json')
+    const { code, stderr } = await run(cwd, ['keys', 'init'], { SALLYPORT_KEYS })
+    assert.equal(code, 1, stderr)
+    assert.match(stderr, /restore its key ring/)
+    assert.equal(existsSync(SALLYPORT_KEYS), false)
+  })
+
+  it('makes nothing in a dry run before the first start', async () => {
+    const folder = temporaryFolder()
+    writeFileSync(join(folder, 'seed.yaml'), SEED)
+    for (const env of [{}, { NODE_ENV: 'production', SALLYPORT_KEYS: join(folder, 'keys.json') }]) {
+      const { code, stdout, stderr } = await run(folder, ['apply', 'seed.yaml', '--dry-run'], env)
+      assert.equal(code, 0, stderr)
+      assert.match(stdout, /^\+ client payments$/m)
+      assert.deepEqual(readdirSync(folder), ['seed.yaml'])
+    }
   })
 
   it('serves until it is told to stop, and the doctor sees it', async () => {

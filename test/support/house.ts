@@ -8,6 +8,7 @@ import { generate } from 'otplib'
 import pino from 'pino'
 import type { SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { createPasswordHasher } from '../../interactions/index.ts'
+import type { ArtifactStore } from '../../interactions/kit/stores.ts'
 import { startServer } from '../../server/app.ts'
 import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
@@ -101,7 +102,10 @@ export type Tokens = Record<string, string> & { status: number; error?: string }
 /** Starts a server. */
 export async function openTestHouse(
   env: Record<string, string> = {},
-  { folder = temporaryFolder() }: { folder?: string } = {},
+  {
+    folder = temporaryFolder(),
+    artifacts,
+  }: { folder?: string; artifacts?: (database: SqliteDatabase) => ArtifactStore } = {},
 ): Promise<TestHouse> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
@@ -121,6 +125,7 @@ export async function openTestHouse(
   const logger = pino({ level: config.SALLYPORT_LOG_LEVEL }, { write: (line: string) => void logs.push(line) })
   const house = await openHouse(config, { createKeys: true, logger })
   const database = house.database as SqliteDatabase
+  if (artifacts) Object.assign(database, { artifacts: artifacts(database) })
   await database.directory.commit([
     ...COMPANIES,
     ...CLIENTS.map((value): Change => ({ kind: 'client', op: 'put', value })),

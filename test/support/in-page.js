@@ -33,6 +33,31 @@ globalThis.inPage = {
       .map((target) => target.outerHTML)
   },
 
+  /** A PNG in Base64 with its 256 most frequent colours: red, green, blue of each, and which of them each pixel is. */
+  async fewColours(png) {
+    const image = new Image()
+    image.src = `data:image/png;base64,${png}`
+    await image.decode()
+    const { width, height } = image
+    const canvas = new OffscreenCanvas(width, height).getContext('2d')
+    canvas.drawImage(image, 0, 0)
+    const pixels = new Uint32Array(canvas.getImageData(0, 0, width, height).data.buffer)
+    const counts = new Map()
+    for (const pixel of pixels) counts.set(pixel, (counts.get(pixel) ?? 0) + 1)
+    const parts = (pixel) => [pixel & 255, (pixel >> 8) & 255, (pixel >> 16) & 255]
+    const frequent = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, 256)
+    const palette = frequent.map(parts)
+    const nearest = new Map(frequent.map((pixel, index) => [pixel, index]))
+    for (const pixel of counts.keys()) {
+      if (nearest.has(pixel)) continue
+      const [red, green, blue] = parts(pixel)
+      const distances = palette.map(([r, g, b]) => (r - red) ** 2 + (g - green) ** 2 + (b - blue) ** 2)
+      nearest.set(pixel, distances.indexOf(Math.min(...distances)))
+    }
+    const indices = Array.from(pixels, (pixel) => String.fromCharCode(nearest.get(pixel)))
+    return { width, height, palette: palette.flat(), indices: btoa(indices.join('')) }
+  },
+
   /** The brightness of the middle of each module of a QR code, a PNG in Base64; -1 for what is not grey. */
   async brightnessOf(png, size) {
     const image = new Image()

@@ -1,6 +1,9 @@
 /** Every page with something on it: each view as it is first shown, and with the error that it can have. */
+import Koa from 'koa'
 import QRCode from 'qrcode'
-import type { Page } from '../../interactions/kit/pages.ts'
+import type { Assets } from '../../interactions/kit/assets.ts'
+import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
+import type { Page, Pages } from '../../interactions/kit/pages.ts'
 
 /** A view and what it is drawn with. */
 export interface Sample {
@@ -167,4 +170,20 @@ export const samples: Record<string, Sample> = {
     view: 'home',
     page: { title: 'Sign in to Sallyport', discovery: 'https://id.example/.well-known/openid-configuration' },
   },
+}
+
+/** Answers `/<name>` with that sample, and serves what it needs. @param pagesOf the renderer for `/<name>/<kind>` */
+export function samplesApp(assets: Assets, pagesOf: (kind: string | undefined) => Pages): Koa {
+  return new Koa()
+    .use(securityHeaders(false))
+    .use(assets.serve)
+    .use((ctx) => {
+      const [, name = '', kind] = ctx.path.split('/')
+      const sample = samples[name]
+      if (!sample) return
+      const nonce = newNonce()
+      ctx.set('Content-Security-Policy', contentSecurityPolicy(nonce, []))
+      ctx.type = 'html'
+      ctx.body = pagesOf(kind).render(sample.view, { ...sample.page, nonce })
+    })
 }

@@ -1,0 +1,53 @@
+/** A process of its own for the fault tests: callers of one operation, a writer, or a server. */
+import { openSqlite } from '../../adapters/sqlite/index.ts'
+import { KeyRing, parseKeyRing } from '../../interactions/kit/keyring.ts'
+import type { Database } from '../../server/stores.ts'
+
+const NOW = 1_800_000_000
+const CALLERS = 25
+const [role = '', file = '', keys = ''] = process.argv.slice(2)
+
+/** What each caller of a round does; the answer is what it was told. */
+const OPERATIONS: Record<string, (db: Database, person: string, caller: string) => Promise<unknown>> = {
+  consume: (db, person) => db.artifacts.consume('AuthorizationCode', person, NOW),
+  reserveRecoveryCode: (db, person, caller) =>
+    db.factors.reserveRecoveryCode(person, { id: 'set', reservations: 0, cid: caller, until: NOW + 60 }),
+  claimTimeStep: (db, person) => db.factors.claimTimeStep(person, 200),
+  activateTotp: (db, person, caller) =>
+    db.factors.activateTotp(person, { secret: caller, step: 100, now: NOW, factorVersion: 1, recoveryCodeId: caller }),
+  keep: (db, person, caller) =>
+    db.pending.keep({ owner: person, purpose: 'kept', value: caller, expiresAt: NOW + 60, now: NOW }),
+  take: (db, person) => db.pending.take(person, 'put', NOW),
+  throttle: async (db, person) =>
+    (await db.throttle.take([{ key: person, rule: { kind: 'window', limit: 1, seconds: 60 } }], NOW)).allowed,
+}
+
+const database = await openSqlite({ file, sealer: new KeyRing(parseKeyRing(keys)) })
+
+if (role === 'callers') {
+  process.on('message', async ({ operation, person, at }: { operation: string; person: string; at: number }) => {
+    // The barrier: both processes begin at the same moment.
+    await new Promise((resolve) => setTimeout(resolve, at - Date.now()))
+    const answers = await Promise.all(
+      Array.from({ length: CALLERS }, async (_, index) => {
+        await new Promise((resolve) => setImmediate(resolve))
+        return OPERATIONS[operation]!(database, person, `${process.pid}-${index}`)
+      }),
+    )
+    process.send!(answers.map((answer) => answer ?? null))
+  })
+  process.send!('ready')
+}
+
+if (role === 'writer') {
+  process.send!('ready')
+  const who = String(process.pid)
+  for (let number = 1; ; number++) {
+    const key = `${who}-${number}`
+    await database.artifacts.save({ model: 'Grant', key, payload: { number }, expiresAt: undefined })
+    await database.pending.keep({ owner: key, purpose: 'p', value: key, expiresAt: NOW + 60, now: NOW })
+    await database.audit.append({ event: 'test.written', outcome: 'success', at: NOW, accountId: key })
+    process.send!(key)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
