@@ -164,7 +164,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       devInteractions: { enabled: false },
       dPoP: { enabled: false },
       pushedAuthorizationRequests: { enabled: false },
-      revocation: { enabled: true },
+      // Only the client that a token was given to (RFC 7009 §2.1).
+      revocation: { enabled: true, allowedPolicy: async (_ctx, client, token) => token.clientId === client.clientId },
       resourceIndicators: {
         enabled: true,
         async getResourceServerInfo(_ctx, id) {
