@@ -40,8 +40,9 @@ export class SqliteArtifacts implements ArtifactStore {
   }
 
   async consume(model: string, key: string, at: number): Promise<boolean> {
-    const sql = 'UPDATE artifacts SET consumed_at = ? WHERE model = ? AND key = ? AND consumed_at IS NULL'
-    return this.connection.run(sql, at, model, key) === 1
+    const sql = `UPDATE artifacts SET consumed_at = ?
+      WHERE model = ? AND key = ? AND consumed_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`
+    return this.connection.run(sql, at, model, key, at - TOLERANCE) === 1
   }
 
   async destroy(model: string, key: string, now: number): Promise<void> {
@@ -101,11 +102,14 @@ export class SqliteArtifacts implements ArtifactStore {
     this.connection.run('UPDATE destroyed_sessions SET payload = ? WHERE key = ?', payload, late.key)
   }
 
-  protected write({ model, key, payload, expiresAt, uid, grantId, accountId, userCode }: Artifact): void {
+  protected write(artifact: Artifact): void {
+    const { model, key, payload, expiresAt, uid, grantId, accountId, userCode, consumedAt } = artifact
     this.connection.run(
-      `INSERT INTO artifacts (model, key, payload, expires_at, uid, grant_id, account_id, user_code) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO artifacts (model, key, payload, expires_at, uid, grant_id, account_id, user_code, consumed_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (model, key) DO UPDATE SET payload = excluded.payload, expires_at = excluded.expires_at, uid = excluded.uid,
-          grant_id = excluded.grant_id, account_id = excluded.account_id, user_code = coalesce(excluded.user_code, user_code)`,
+          grant_id = excluded.grant_id, account_id = excluded.account_id, user_code = coalesce(excluded.user_code, user_code),
+          consumed_at = coalesce(consumed_at, excluded.consumed_at)`,
       model,
       key,
       JSON.stringify(payload),
@@ -114,6 +118,7 @@ export class SqliteArtifacts implements ArtifactStore {
       grantId ?? null,
       accountId ?? null,
       userCode ?? null,
+      consumedAt ?? null,
     )
   }
 

@@ -65,7 +65,7 @@ export class SqliteAudit implements AuditStore, AuditReader {
     let number = 0
     let previous = BEGINNING
     for (const row of this.#connection.all(
-      'SELECT writer, number, body, previous, hash FROM audit ORDER BY writer, number',
+      'SELECT writer, number, event, account_id, body, previous, hash FROM audit ORDER BY writer, number',
     )) {
       if (row['writer'] !== writer) [writer, number, previous] = [row['writer'], 0, BEGINNING]
       number += 1
@@ -74,6 +74,9 @@ export class SqliteAudit implements AuditStore, AuditReader {
       if (row['number'] !== number) return { rows, broken: { ...where, why: 'a row is missing' } }
       if (row['previous'] !== previous || row['hash'] !== link(previous, String(row['body'])))
         return { rows, broken: { ...where, why: 'the row was changed' } }
+      const { event, accountId = null } = JSON.parse(String(row['body'])) as AuditEvent
+      if (row['event'] !== event || row['account_id'] !== accountId)
+        return { rows, broken: { ...where, why: 'the row is filed under another event or person than it speaks of' } }
       previous = String(row['hash'])
     }
     return { rows }

@@ -67,7 +67,10 @@ export class SqliteDirectory implements DirectoryStore {
     this.#connection.transaction(() => {
       // People last: their memberships name companies of the same commit; removals of companies after that.
       for (const change of changes) if (change.op === 'put' && change.kind !== 'user') this.#apply(change)
-      // Removed people before others: their addresses may be given away.
+      // Removed people before others: their addresses may be given away. And no address counts that is about to change.
+      for (const change of changes)
+        if (change.kind === 'user' && change.op === 'put')
+          this.#connection.run("UPDATE accounts SET email = ' moving ' || id WHERE id = ?", change.value.id)
       for (const op of ['remove', 'put'])
         for (const change of changes) if (change.kind === 'user' && change.op === op) this.#apply(change)
       for (const change of changes) if (change.op === 'remove' && change.kind !== 'user') this.#apply(change)
@@ -150,7 +153,9 @@ export class SqliteDirectory implements DirectoryStore {
       throw error
     }
     connection.run('DELETE FROM memberships WHERE account_id = ?', id)
-    for (const { company, roles, disabled: off } of memberships) {
+    for (const [index, { company, roles, disabled: off }] of memberships.entries()) {
+      if (memberships.findIndex((other) => other.company === company) < index)
+        throw new StoreConflict(`${email} is a member of company "${company}" twice: make one membership of it`)
       if (!connection.get('SELECT 1 FROM companies WHERE id = ?', company))
         throw new StoreConflict(`${email} is a member of company "${company}", which does not exist`)
       connection.run(
@@ -166,6 +171,7 @@ export class SqliteDirectory implements DirectoryStore {
   /** Everything that names the account goes with it; the audit stays. */
   #removeUser(id: string): void {
     this.#connection.run('DELETE FROM artifacts WHERE account_id = ?', id)
+    this.#connection.run('DELETE FROM devices WHERE account_id = ?', id)
     this.#remove('accounts', 'id', id)
   }
 

@@ -1,5 +1,5 @@
 /** The one file that knows which SQLite this is: `node:sqlite` where the running Node has it, its twin on Node 20. */
-import { chmodSync, closeSync, openSync } from 'node:fs'
+import { chmodSync, closeSync, existsSync, openSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { StoreUnavailable } from '../../interactions/kit/stores.ts'
 
@@ -11,7 +11,6 @@ export type Row = Record<string, Value>
 
 interface Statement {
   run(...values: Value[]): { changes: number | bigint }
-  get(...values: Value[]): Row | undefined
   all(...values: Value[]): Row[]
 }
 
@@ -52,6 +51,7 @@ export class Connection {
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, Statement>()
   #inTransaction = false
+  #open = true
 
   /** @throws {StoreUnavailable} when the file cannot be opened or is no database */
   constructor(file: string, options: ConnectionOptions) {
@@ -59,7 +59,8 @@ export class Connection {
     this.#file = file
     this.#database = this.#guarded(() => {
       if (file !== ':memory:') {
-        closeSync(openSync(file, 'a', 0o600))
+        // Opened here only to make it: closing any handle of an open database drops this process's locks on it.
+        if (!existsSync(file)) makeFile(file)
         chmodSync(file, 0o600) // -wal and -shm take the mode of the file
       }
       return new DatabaseSync(file)
@@ -74,7 +75,7 @@ export class Connection {
 
   #configure({ synchronous, maxPages, busyMs }: ConnectionOptions): void {
     this.exec(`PRAGMA busy_timeout = ${busyMs}`)
-    this.exec('PRAGMA journal_mode = WAL')
+    this.#useWriteAheadLog(busyMs)
     this.exec(`PRAGMA synchronous = ${synchronous}`)
     this.exec('PRAGMA foreign_keys = ON')
     if (maxPages !== undefined) this.exec(`PRAGMA max_page_count = ${maxPages}`)
@@ -90,7 +91,8 @@ export class Connection {
   }
 
   get(sql: string, ...values: Value[]): Row | undefined {
-    return this.#guarded(() => this.#statement(sql).get(...values)) ?? undefined
+    // To its end: a write with RETURNING commits, or fails to, after its last row, and get() would not say so.
+    return this.all(sql, ...values)[0]
   }
 
   all(sql: string, ...values: Value[]): Row[] {
@@ -119,11 +121,31 @@ export class Connection {
   }
 
   close(): void {
+    if (!this.#open) return
+    try {
+      // The twin cannot end its statements, so its close() leaves the log beside the file: whoever copies the file alone loses it.
+      this.#database.exec('PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)')
+    } catch {
+      // Somebody else is at it, or the disk is full: the log stays, and the next one to open the file reads it.
+    }
+    this.#open = false
     this.#statements.clear()
     this.#database.close()
   }
 
+  /** Of processes that open a new file at once SQLite refuses all but one here, without waiting. So we wait. */
+  #useWriteAheadLog(busyMs: number): void {
+    for (const start = Date.now(); ; pause(20))
+      try {
+        this.exec('PRAGMA journal_mode = WAL')
+        return
+      } catch (error) {
+        if (!/is locked/.test((error as Error).message) || Date.now() - start > busyMs) throw error
+      }
+  }
+
   #guarded<T>(work: () => T): T {
+    if (!this.#open) throw new StoreUnavailable(`the database ${this.#file} is closed`)
     try {
       return work()
     } catch (error) {
@@ -145,6 +167,16 @@ export class Connection {
     return fresh
   }
 }
+
+function makeFile(file: string): void {
+  try {
+    closeSync(openSync(file, 'wx', 0o600))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error // another process was first
+  }
+}
+
+const pause = (milliseconds: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 
 /** True for a violated UNIQUE or PRIMARY KEY constraint. */
 export const isDuplicate = (error: unknown): boolean =>

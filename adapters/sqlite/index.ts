@@ -1,5 +1,5 @@
 /** The embedded database: one file, or several processes on one machine sharing it. */
-import type { SealedPlace, Sealer } from '../../interactions/kit/stores.ts'
+import { type SealedPlace, type Sealer, StoreUnavailable } from '../../interactions/kit/stores.ts'
 import type { Database } from '../../server/stores.ts'
 import { SqliteAccounts } from './accounts.ts'
 import { SqliteArtifacts } from './artifacts.ts'
@@ -159,6 +159,15 @@ export class SqliteDatabase implements Database {
   }
 
   async check(): Promise<string[]> {
+    try {
+      return this.#problems()
+    } catch (error) {
+      if (error instanceof StoreUnavailable) return [error.message] // too damaged to be looked through
+      throw error
+    }
+  }
+
+  #problems(): string[] {
     const integrity = this.connection.all('PRAGMA integrity_check').map((row) => String(row['integrity_check']))
     const orphans = this.connection
       .all('PRAGMA foreign_key_check')

@@ -62,7 +62,7 @@ const MIGRATIONS: string[] = [
   CREATE INDEX throttles_kept ON throttles (kept_until);
   CREATE TABLE devices (
     device TEXT NOT NULL,
-    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    account_id TEXT NOT NULL, -- no reference: an embedding app's people are not in this file
     last_used INTEGER NOT NULL,
     PRIMARY KEY (device, account_id)
   ) STRICT, WITHOUT ROWID;
@@ -144,6 +144,8 @@ export function migrate(connection: Connection): void {
   connection.transaction(() => {
     const found = version() // read again under the lock: another process may have been first
     newer(found)
+    if (found === 0 && connection.get('SELECT 1 FROM sqlite_schema'))
+      throw new StoreUnavailable('the database file belongs to another program: check the path')
     for (const migration of MIGRATIONS.slice(found)) connection.exec(migration)
     connection.exec(`PRAGMA user_version = ${MIGRATIONS.length}`)
   })
