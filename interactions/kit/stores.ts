@@ -87,7 +87,7 @@ export interface TotpActivation {
   now: number
   /** The factor version read when the secret was made. */
   factorVersion: number
-  /** Names the recovery code that is to follow; until it is set and acknowledged, it has no hash and opens nothing. */
+  /** Names the recovery code that is to follow; until it is set, it has no hash and opens nothing. */
   recoveryCodeId: string
   /** Given when the right to enrol comes from a reserved recovery code. */
   byRecovery?: { cid: string } | undefined
