@@ -10,7 +10,7 @@ import { InteractionError } from './kit/errors.ts'
 import { digest } from './kit/keyring.ts'
 import type { Outcome, Room, Rule } from './kit/room.ts'
 import { interactionPath, interactionRoutes, originOf } from './kit/router.ts'
-import { requestId, type Screen } from './kit/screen.ts'
+import { requestId, type Screen, seeOther } from './kit/screen.ts'
 import { StoreUnavailable } from './kit/stores.ts'
 import type { Completed } from './options.ts'
 import { acrOf, addProof, amrOf, merge, ROOM_OF, type SessionFacts, sessionAlive } from './policy.ts'
@@ -347,11 +347,6 @@ function postToGet(provider: Provider, screen: Screen, { stores, now }: Complete
     }
     return next()
   }
-}
-
-function seeOther(ctx: Context, to: string) {
-  ctx.redirect(to)
-  ctx.status = 303
 }
 
 /** A library error for the log: what differs, without what was secret. */

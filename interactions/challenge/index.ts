@@ -3,9 +3,9 @@ import { z } from 'zod'
 import type { PasswordHasher } from '../factors/password.ts'
 import { readRecoveryCode } from '../factors/recovery-code.ts'
 import { matchingStep, readCode } from '../factors/totp.ts'
-import { InteractionError, wrongCode, wrongRecoveryCode } from '../kit/errors.ts'
-import { type Attempt, definePage, type Room, type Visit } from '../kit/room.ts'
-import type { Account, FactorStore, ThrottleRule } from '../kit/stores.ts'
+import { wrongCode, wrongRecoveryCode } from '../kit/errors.ts'
+import { type Attempt, definePage, person, type Room } from '../kit/room.ts'
+import type { FactorStore, ThrottleRule } from '../kit/stores.ts'
 
 /** Every tenth wrong code since the last right one waits half an hour; a hundred close the app until recovery or reset. */
 const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 30 * 60, disableAt: 100 }
@@ -111,12 +111,6 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
     }),
   },
 })
-
-/** The policy opens this room only for a known person. */
-function person({ account }: Visit): Account {
-  if (!account) throw new InteractionError('form_expired')
-  return account
-}
 
 const dateOf = (seconds: number) =>
   new Intl.DateTimeFormat('en', { dateStyle: 'long', timeZone: 'UTC' }).format(seconds * 1000)

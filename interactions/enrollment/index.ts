@@ -3,8 +3,8 @@ import QRCode from 'qrcode'
 import { z } from 'zod'
 import { clockOffset, enrolmentUri, matchingStep, newSecret, readCode } from '../factors/totp.ts'
 import { InteractionError } from '../kit/errors.ts'
-import { type Attempt, definePage, type Room, type Visit } from '../kit/room.ts'
-import type { Account, FactorStore, PendingStore, ThrottleRule } from '../kit/stores.ts'
+import { type Attempt, definePage, person, type Room, type Visit } from '../kit/room.ts'
+import type { FactorStore, PendingStore, ThrottleRule } from '../kit/stores.ts'
 
 /** Codes at enrolment have a count of their own: they prove a secret that nobody else knows. */
 const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 60 }
@@ -116,9 +116,4 @@ function drawing(text: string): { size: number; path: string } {
     for (let column = 0; column < modules.size; column++)
       if (modules.get(row, column)) dark.push(`M${column + QUIET_ZONE} ${row + QUIET_ZONE}h1v1h-1z`)
   return { size: modules.size + 2 * QUIET_ZONE, path: dark.join('') }
-}
-
-function person({ account }: Visit): Account {
-  if (!account) throw new InteractionError('form_expired')
-  return account
 }

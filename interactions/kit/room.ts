@@ -1,6 +1,6 @@
 /** The contract of a room: what it is given, what it may answer. Everything a person is asked is one of these. */
 import type { z } from 'zod'
-import type { ErrorCode } from './errors.ts'
+import { type ErrorCode, InteractionError } from './errors.ts'
 import type { Account, Counter, Method } from './stores.ts'
 
 /** What can be proven, by its name in our bookkeeping. `pwd` is the primary proof, the others are second factors. */
@@ -139,4 +139,13 @@ export interface Rule {
   addProof(chain: FactorTimes, factor: Factor, at: number): FactorTimes
   /** The room that answers oidc-provider's prompt. */
   room(prompt: string): Room | undefined
+}
+
+/**
+ * The person of a visit, for rooms that the policy opens only once it is known who this is.
+ * @throws {InteractionError} `form_expired` when nobody is known any more
+ */
+export function person({ account }: Visit): Account {
+  if (!account) throw new InteractionError('form_expired')
+  return account
 }

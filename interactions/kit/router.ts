@@ -12,8 +12,8 @@ import { checkForm, formToken } from './csrf.ts'
 import { type ErrorCode, InteractionError } from './errors.ts'
 import { digest, type KeyRing } from './keyring.ts'
 import { networkOf } from './network.ts'
-import type { Answer, Attempt, ChainProofs, Outcome, RoomPage, Rule, Visit } from './room.ts'
-import type { Around, Screen } from './screen.ts'
+import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
+import { type Around, type Screen, seeOther } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
 import { leaveTrail, readTrail } from './trail.ts'
 
@@ -98,7 +98,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       const shown = asInteractionError(error)
       if (shown.code === 'cross_site' || !page)
         return screen.message(ctx, 'bad_request', { status: shown.status, link: back(open) })
-      return show(ctx, open, segment, page, shown)
+      // Judged anew: what failed may have failed because something changed meanwhile.
+      return show(ctx, open, segment, page, await judge(open, { ...open.outcome, login: undefined }), shown)
     }
     screen.message(ctx, 'not_found', {
       status: 404,
@@ -110,7 +111,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function visit(ctx: Context, open: Open, segment: string, page: RoomPage) {
     const here = await judge(open, { ...open.outcome, login: undefined })
     if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
-    await show(ctx, open, segment, page)
+    await show(ctx, open, segment, page, here)
   }
 
   /** POST: counts the attempt, takes the answer, lets the policy say what comes next. */
@@ -119,7 +120,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     // Answered in another tab, changed rules, a dead epoch: go on to the question that is open.
     if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
 
-    const visit = await visitOf(ctx, open)
+    const visit = visitOf(ctx, open, here)
     const parsed = page.form.safeParse(fields)
     if (!parsed.success) throw formError(parsed.error.issues[0])
     const attempt = await page.attempt?.(visit, parsed.data)
@@ -173,16 +174,19 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       case 'settled':
         return proceed(ctx, open, { ...open.outcome, ...answer.outcome })
       case 'proved':
-        return proceed(ctx, open, { ...open.outcome, proofs: withProof(open, answer, visit.now) })
+        return proceed(ctx, open, { ...open.outcome, proofs: withProof(open, answer, visit) })
     }
   }
 
-  /** The chain's proofs and this one. Proofs of another person, or of an older epoch than the chain itself knows, are dropped. */
-  function withProof(open: Open, answer: Answer & { is: 'proved' }, at: number): ChainProofs {
-    const former = open.outcome.proofs
-    const mine = former?.accountId === answer.accountId ? former.times : {}
+  /**
+   * The chain's proofs and this one. Proofs of another person are dropped, and those of another epoch than the account
+   * had when the question was asked: the proof's own write may have raised it, and then the chain goes on.
+   */
+  function withProof({ outcome }: Open, answer: Answer & { is: 'proved' }, { account, now: at }: Visit): ChainProofs {
     const { accountId, securityEpoch } = answer
-    return { accountId, securityEpoch, times: rule.addProof(mine, answer.factor, at) }
+    const former = outcome.proofs
+    const goesOn = former?.accountId === accountId && former.securityEpoch === account?.securityEpoch
+    return { accountId, securityEpoch, times: rule.addProof(goesOn ? former.times : {}, answer.factor, at) }
   }
 
   /** Keeps the outcome and lets oidc-provider ask the policy. `login` is submitted only when nothing else is open. */
@@ -271,10 +275,17 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     })
   }
 
-  async function show(ctx: Context, open: Open, segment: string, page: RoomPage, error?: InteractionError) {
+  async function show(
+    ctx: Context,
+    open: Open,
+    segment: string,
+    page: RoomPage,
+    here: Judgement,
+    error?: InteractionError,
+  ) {
     const { interaction } = open
     const { uid } = interaction
-    const visit = await visitOf(ctx, open)
+    const visit = visitOf(ctx, open, here)
     const around: Around = {
       clientName: visit.client.name,
       csrf: formToken(secretOf(uid)),
@@ -287,9 +298,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     screen.show(ctx, await page.show(visit), around)
   }
 
-  async function visitOf(ctx: Context, open: Open): Promise<Visit> {
+  function visitOf(ctx: Context, open: Open, here: Judgement): Visit {
     const { interaction, outcome, client } = open
-    const here = await judge(open, { ...outcome, login: undefined })
     const device = ctx.cookies.get(deviceCookie(ctx), { signed: true })
     const { uid, params } = interaction
     return {
@@ -421,11 +431,6 @@ function asInteractionError(error: unknown): InteractionError {
 export function originOf(uri: string): string {
   const url = new URL(uri)
   return url.origin === 'null' ? url.protocol : url.origin
-}
-
-function seeOther(ctx: Context, to: string) {
-  ctx.redirect(to)
-  ctx.status = 303
 }
 
 const stringOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)

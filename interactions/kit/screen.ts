@@ -90,3 +90,9 @@ export function requestId(ctx: Context): string {
   ctx.state['requestId'] ??= randomUUID()
   return ctx.state['requestId'] as string
 }
+
+/** 303 See Other: after a form the browser goes on with a GET (RFC 9700 §4.12). */
+export function seeOther(ctx: Context, to: string): void {
+  ctx.redirect(to)
+  ctx.status = 303
+}

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { PasswordHasher } from '../factors/password.ts'
 import { newRecoveryCode, readRecoveryCode } from '../factors/recovery-code.ts'
 import { InteractionError } from '../kit/errors.ts'
-import { definePage, type Room, type Visit } from '../kit/room.ts'
+import { definePage, person, type Room, type Visit } from '../kit/room.ts'
 import type { Account, FactorStore, PendingStore } from '../kit/stores.ts'
 
 /** Seconds that a code may be shown again (R57). */
@@ -47,21 +47,23 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
     return code
   }
 
+  async function show(visit: Visit) {
+    const locals = {
+      code: await codeFor(visit),
+      email: person(visit).email,
+      downloadAction: visit.url('download'),
+      date: longDate(visit.now),
+    }
+    return { view: 'recovery', title: 'recovery.title', locals }
+  }
+
   return {
     name: 'recovery',
     pages: {
       '': definePage({
         form: z.strictObject({ acknowledged: z.literal('yes', 'acknowledge_missing') }),
 
-        async show(visit) {
-          const locals = {
-            code: await codeFor(visit),
-            email: person(visit).email,
-            downloadAction: visit.url('download'),
-            date: longDate(visit.now),
-          }
-          return { view: 'recovery', title: 'recovery.title', locals }
-        },
+        show,
 
         async submit(visit) {
           const { id, recoveryCode } = person(visit)
@@ -79,15 +81,7 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
 
       download: definePage({
         form: z.strictObject({}),
-        async show(visit) {
-          const locals = {
-            code: await codeFor(visit),
-            email: person(visit).email,
-            downloadAction: visit.url('download'),
-            date: longDate(visit.now),
-          }
-          return { view: 'recovery', title: 'recovery.title', locals }
-        },
+        show,
         async submit(visit) {
           const text = [`${brand} recovery code`, person(visit).email, '', await codeFor(visit), ''].join('\r\n')
           return { is: 'download', name: `${brand.toLowerCase().replace(/\W+/g, '-')}-recovery-code.txt`, text }
@@ -103,8 +97,3 @@ const longDate = (seconds: number) =>
 const purposeOf = ({ id }: Account, replaces: string) => `recovery_code|${id}|${replaces}`
 
 const read = (kept: string) => JSON.parse(kept) as { id: string; code: string }
-
-function person({ account }: Visit): Account {
-  if (!account) throw new InteractionError('form_expired')
-  return account
-}
