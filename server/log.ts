@@ -3,7 +3,7 @@ import { type DestinationStream, destination, type Logger, pino, stdTimeFunction
 
 export type { Logger } from 'pino'
 
-/** What a line may say about a request, a response and an error. Give them to pino-http as well. */
+/** What a line may say about a request, a response and an error.. */
 export const serializers = {
   /** Method and path, without the query: codes, states and hints stand there. */
   req: (request: { id?: unknown; method?: string; url?: string; raw?: { originalUrl?: string } }) => ({
