@@ -136,6 +136,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       client: options.client,
     }) satisfies AdapterFactory,
     acrValues: ACR_VALUES,
+    // REQUIRED, OIDC Core §3.1.2.1: an app that leaves it out finds out before it registers a second one.
+    allowOmittingSingleRegisteredRedirectUri: false,
     claims: {
       ...configuration.claims,
       openid: ['sub', 'acr', 'amr', 'auth_time', 'second_factor_time'],

@@ -3,11 +3,12 @@ import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Context, Middleware } from 'koa'
-import { errors, Provider } from 'oidc-provider'
+import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { describeError, HashingOverloaded, type Screen, securityHeaders } from '../interactions/index.ts'
 import { trustedProxies } from './config.ts'
 import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
+import type { Client } from './stores.ts'
 
 /** A running server. */
 export interface Running {
@@ -175,20 +176,14 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
 
 /** A client's mistake: the log names exactly what differs, so that nobody has to guess. */
 function logMistakes(provider: Provider, { logger, database }: House): void {
-  const mistake = (ctx: { oidc?: unknown; path: string; state: unknown }, error: Error) => {
-    const { client, params } = (ctx.oidc ?? {}) as { client?: { clientId: string }; params?: Record<string, unknown> }
+  const mistake = (ctx: KoaContextWithOIDC, error: Error) => {
+    const oidc = ctx.oidc as KoaContextWithOIDC['oidc'] | undefined
+    const clientId = oidc?.client?.clientId ?? textOf(oidc?.params?.['client_id'])
     const requestId = (ctx.state as { requestId?: string }).requestId
-    const clientId = client?.clientId ?? textOf(params?.['client_id'])
     const line = { requestId, clientId, error: describeError(error) }
-    if (!(error instanceof errors.InvalidRedirectUri)) return logger.warn(line, 'client mistake')
     void database.directory
       .client(clientId ?? '')
-      .then((known) =>
-        logger.warn(
-          { ...line, given: textOf(params?.['redirect_uri']), registered: known?.['redirect_uris'] },
-          'client mistake',
-        ),
-      )
+      .then((registered) => logger.warn({ ...line, ...difference(ctx, error, registered) }, 'client mistake'))
       .catch(() => logger.warn(line, 'client mistake'))
   }
   provider.on('authorization.error', mistake)
@@ -196,6 +191,32 @@ function logMistakes(provider: Provider, { logger, database }: House): void {
   provider.on('end_session.error', mistake)
   provider.on('revocation.error', mistake)
   provider.on('userinfo.error', mistake)
+}
+
+/** What the client sent beside what is registered, where the mistake is that the two differ. */
+function difference(ctx: KoaContextWithOIDC, error: Error, registered: Client | undefined): object {
+  const params = ctx.oidc?.params
+  if (error instanceof errors.InvalidRedirectUri)
+    return { given: textOf(params?.['redirect_uri']), registered: registered?.['redirect_uris'] }
+  if (error instanceof errors.InvalidClientAuth)
+    return {
+      given: authenticationOf(ctx),
+      registered: registered && (registered['token_endpoint_auth_method'] ?? 'client_secret_basic'),
+    }
+  if (error instanceof errors.InvalidRequest && error.error_description?.includes('post_logout_redirect_uri'))
+    return {
+      given: textOf(params?.['post_logout_redirect_uri']),
+      registered: registered?.['post_logout_redirect_uris'],
+    }
+  return {}
+}
+
+/** How the client authenticated, by the names of `token_endpoint_auth_method`. */
+function authenticationOf(ctx: KoaContextWithOIDC): string {
+  const { client_assertion: assertion, client_secret: secret } = ctx.oidc.params ?? {}
+  if (ctx.get('authorization') !== '') return 'client_secret_basic'
+  if (secret !== undefined) return 'client_secret_post'
+  return assertion === undefined ? 'none' : 'client_secret_jwt or private_key_jwt'
 }
 
 const textOf = (value: unknown) => (typeof value === 'string' ? value.slice(0, 300) : undefined)

@@ -13,13 +13,14 @@ export interface Trail {
   done?: boolean | undefined
 }
 
-const NAME = 'trail'
+/** `__Secure-` where the issuer is https; `__Host-` forbids a path of its own (R8). */
+const nameOf = (ctx: Context) => (ctx.secure ? '__Secure-trail' : 'trail')
 const KEPT_MS = 24 * 60 * 60 * 1000
 
 /** Writes the trail of the interaction whose page is at `path`. */
 export function leaveTrail(ctx: Context, path: string, trail: Trail): void {
   const value = Buffer.from(JSON.stringify(trail)).toString('base64url')
-  ctx.cookies.set(NAME, value, {
+  ctx.cookies.set(nameOf(ctx), value, {
     path,
     signed: true,
     httpOnly: true,
@@ -31,7 +32,7 @@ export function leaveTrail(ctx: Context, path: string, trail: Trail): void {
 
 /** The trail of the interaction that this request's path belongs to. */
 export function readTrail(ctx: Context): Trail | undefined {
-  const value = ctx.cookies.get(NAME, { signed: true })
+  const value = ctx.cookies.get(nameOf(ctx), { signed: true })
   if (!value) return undefined
   return JSON.parse(Buffer.from(value, 'base64url').toString()) as Trail // signed: nobody else wrote it
 }

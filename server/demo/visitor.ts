@@ -30,15 +30,18 @@ export class Visitor {
   readonly origin: string
   /** Sent as X-Forwarded-For: an address of one's own. */
   readonly address: string
+  /** Where the connection really goes: the inner side of a proxy that ends TLS for `origin`. */
+  readonly via: string
 
-  constructor(origin: string, address = '127.0.0.1') {
+  constructor(origin: string, address = '127.0.0.1', via = origin) {
     this.origin = origin
     this.address = address
+    this.via = via
   }
 
   /** A second window of the same browser, from here on with a jar of its own. */
   clone(): Visitor {
-    const twin = new Visitor(this.origin, this.address)
+    const twin = new Visitor(this.origin, this.address, this.via)
     twin.cookies = this.cookies.map((cookie) => ({ ...cookie }))
     return twin
   }
@@ -70,7 +73,8 @@ export class Visitor {
       sent['origin'] = this.origin
       sent['sec-fetch-site'] = 'same-origin'
     }
-    const response = await fetch(target, {
+    const reached = target.origin === this.origin ? new URL(target.pathname + target.search, this.via) : target
+    const response = await fetch(reached, {
       method: verb,
       headers: { ...sent, ...headers },
       redirect: 'manual',

@@ -108,7 +108,8 @@ export async function openTestHouse(
   }: { folder?: string; artifacts?: (database: SqliteDatabase) => ArtifactStore } = {},
 ): Promise<TestHouse> {
   const port = await freePort()
-  const url = `http://127.0.0.1:${port}`
+  const listening = `http://127.0.0.1:${port}`
+  const url = env['SALLYPORT_ISSUER'] ?? listening
   const logs: string[] = []
   const config = loadConfig(
     {
@@ -142,7 +143,7 @@ export async function openTestHouse(
         ? { client_id: client, client_secret: CLIENT_SECRET }
         : {}
     const basic = `Basic ${Buffer.from(`${client}:${CLIENT_SECRET}`).toString('base64')}`
-    const response = await fetch(`${url}/token`, {
+    const response = await fetch(`${listening}/token`, {
       method: 'POST',
       headers: isPublic || client === 'poster' ? {} : { authorization: basic },
       body: new URLSearchParams({ ...form, ...inBody }),
@@ -158,7 +159,8 @@ export async function openTestHouse(
     logs,
     visitor: () => {
       visitors += 1
-      return new Visitor(url, `10.${(visitors >> 16) & 255}.${(visitors >> 8) & 255}.${visitors & 255}`)
+      const address = `10.${(visitors >> 16) & 255}.${(visitors >> 8) & 255}.${visitors & 255}`
+      return new Visitor(url, address, listening)
     },
     async person(email, role = 'payor') {
       const id = `person-${randomBytes(6).toString('hex')}`
