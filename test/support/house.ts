@@ -107,7 +107,7 @@ export async function openTestHouse(
     artifacts,
   }: { folder?: string; artifacts?: (database: SqliteDatabase) => ArtifactStore } = {},
 ): Promise<TestHouse> {
-  const port = await freePort()
+  const port = Number(env['PORT'] ?? (await freePort()))
   const listening = `http://127.0.0.1:${port}`
   const url = env['SALLYPORT_ISSUER'] ?? listening
   const logs: string[] = []
