@@ -156,7 +156,10 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
           view: 'home',
           title: 'home.title',
           titleVars: { brand: config.SALLYPORT_BRAND_NAME },
-          locals: { discovery: `${config.SALLYPORT_ISSUER}/.well-known/openid-configuration` },
+          locals: {
+            apps: appsOf(await database.directory.clients()),
+            discovery: `${config.SALLYPORT_ISSUER}/.well-known/openid-configuration`,
+          },
         })
       case '/healthz':
         return answer(ctx, 200, { status: 'ok' })
@@ -173,6 +176,14 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
     }
   }
 }
+
+/** The house's own apps, by where a person opens them. A client without such an address has none. */
+const appsOf = (clients: Client[]) =>
+  clients.flatMap(({ client_id, client_name, initiate_login_uri, client_uri, sallyport }) => {
+    const href = initiate_login_uri ?? client_uri
+    const own = (sallyport as { first_party?: boolean } | undefined)?.first_party === true
+    return own && /^https?:/.test(String(href)) ? [{ name: String(client_name ?? client_id), href: String(href) }] : []
+  })
 
 /** A client's mistake: the log names exactly what differs, so that nobody has to guess. */
 function logMistakes(provider: Provider, { logger, database }: House): void {

@@ -33,6 +33,7 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
     passwords: hasherOf(config),
     brand: {
       name: config.SALLYPORT_BRAND_NAME,
+      homeUrl: `${config.SALLYPORT_ISSUER}/`,
       ...(config.SALLYPORT_HELP_URL !== undefined && { helpUrl: config.SALLYPORT_HELP_URL }),
       ...(config.SALLYPORT_SUPPORT_CONTACT !== undefined && { supportContact: config.SALLYPORT_SUPPORT_CONTACT }),
     },

@@ -35,6 +35,8 @@ export interface Brand {
   helpUrl?: string
   /** Whom to ask, as text: a mail address or a phone number. */
   supportContact?: string
+  /** Where somebody goes whose app is not known: a page that lists the apps. */
+  homeUrl?: string
 }
 
 /** Makes HTML of a view and its locals. */

@@ -322,9 +322,9 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** The interaction of this browser, or an answer that says what became of it and leads on. */
   async function find(ctx: Context, uid: string): Promise<Open | undefined> {
-    if (ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) !== uid) return lost(ctx)
+    if (ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) !== uid) return lost(ctx, uid)
     const interaction = await provider.Interaction.find(uid)
-    if (!interaction) return lost(ctx)
+    if (!interaction) return lost(ctx, uid)
     const client = await provider.Client.find(String(interaction.params['client_id']))
     if (!client) {
       screen.message(ctx, 'unknown_client', { status: 400 })
@@ -353,13 +353,18 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   }
 
   /** A page whose interaction is over or unknown: the trail says where to go on. */
-  async function lost(ctx: Context): Promise<undefined> {
+  async function lost(ctx: Context, uid: string): Promise<undefined> {
     const trail = readTrail(ctx)
     if (trail?.next) {
       seeOther(ctx, interactionPath(provider, trail.next))
       return
     }
-    const client = trail && ((await provider.Client.find(trail.client)) as unknown as Open['client'] | undefined)
+    // Somebody who has only the address learns which app asked, and nothing else.
+    const clientId = trail?.client ?? (await provider.Interaction.find(uid))?.params['client_id']
+    const client =
+      clientId === undefined
+        ? undefined
+        : ((await provider.Client.find(String(clientId))) as unknown as Open['client'] | undefined)
     const link = client && appLink(client)
     if (trail?.done) screen.message(ctx, 'already_done', { status: 400, link })
     else screen.message(ctx, trail ? 'expired' : 'other_browser', { status: 400, link })

@@ -216,9 +216,19 @@ describe('no dead ends', () => {
       await visitor.go('/auth'),
       await visitor.go('/session/end/success'),
     ]) {
-      assert.ok(answer.status < 500)
-      assert.match(answer.text, /<h1[^>]*>[^<]+<\/h1>/, answer.at)
+      leadsOn(answer, answer.at)
     }
+  })
+
+  it('a page whose app is not known leads to the list of apps, and one in another browser to the app that asked', async () => {
+    const page = await test.visitor().go('/nowhere')
+    const home = await test.visitor().go(/class="button" href="([^"]+)"/.exec(page.text)![1]!)
+    assert.equal(home.status, 200)
+    assert.match(home.text, /<a href="https:\/\/rp\.example">Payments<\/a>/)
+    const visitor = test.visitor()
+    const elsewhere = await test.visitor().go((await visitor.go(test.authUrl())).at)
+    assert.equal(headingOf(elsewhere), 'Go on where you began')
+    assert.match(elsewhere.text, /href="https:\/\/rp\.example">Back to Payments/)
   })
 
   it('a restart of the server in the middle of every step loses nothing', async () => {

@@ -201,7 +201,7 @@ describe('pages', () => {
   it('offers the help that the brand has', () => {
     const footer = (brand: Partial<Brand>) =>
       pagesOf({ name: 'Sallyport', ...brand })
-        .render('home', { title: 'Home', discovery: '/d', nonce: 'n' })
+        .render('home', { title: 'Home', apps: [], discovery: '/d', nonce: 'n' })
         .split('<footer>')[1]
     assert.match(footer({})!, /Ask the company that invited you\./)
     assert.match(footer({ helpUrl: 'https://help.example' })!, /<a href="https:\/\/help\.example">Help<\/a>/)
@@ -233,7 +233,7 @@ describe('pages', () => {
     writeFileSync(join(folder, 'home.ejs'), "<%- include('partials/head') %>Ours<%- include('partials/foot') %>")
     writeFileSync(join(folder, 'partials', 'foot.ejs'), 'our foot')
     const theirs = createPages({ messages, assets, brand: { name: 'Acme' }, views: [folder] })
-    const home = theirs.render('home', { title: 'Hi', discovery: '/d', nonce: 'n' })
+    const home = theirs.render('home', { title: 'Hi', apps: [], discovery: '/d', nonce: 'n' })
     assert.match(home, /<h1>Hi<\/h1>\nOursour foot$/)
     assert.match(theirs.render('credentials', { title: 'Sign in', email: '', nonce: 'n' }), /our foot$/)
     assert.match(sample('home'), /<\/footer>/)

@@ -168,7 +168,14 @@ export const samples: Record<string, Sample> = {
   },
   home: {
     view: 'home',
-    page: { title: 'Sign in to Sallyport', discovery: 'https://id.example/.well-known/openid-configuration' },
+    page: {
+      title: 'Sign in to Sallyport',
+      apps: [
+        { name: 'Payments', href: 'https://payments.example' },
+        { name: 'Procurement and Subcontractor Compliance', href: 'https://procurement.example' },
+      ],
+      discovery: 'https://id.example/.well-known/openid-configuration',
+    },
   },
 }
 
