@@ -11,7 +11,7 @@ import { createAdapter } from './kit/oidc-adapter.ts'
 import type { Outcome } from './kit/room.ts'
 import { interactionPath } from './kit/router.ts'
 import type { Account } from './kit/stores.ts'
-import { leaveTrail } from './kit/trail.ts'
+import { keepSuccessor } from './kit/trail.ts'
 import { type Completed, METHODS } from './options.ts'
 import {
   ACR_VALUES,
@@ -186,14 +186,10 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     },
     interactions: {
       policy: createPolicy(decided),
-      url(ctx, interaction) {
+      async url(ctx, interaction) {
         // A stale page of the former step leads on to this one. The library has forgotten the former by now; the path has not.
         const former = ctx.oidc.route === 'resume' ? ctx.path.split('/').at(-1) : undefined
-        if (former)
-          leaveTrail(ctx, interactionPath(ctx.oidc.provider, former), {
-            client: ctx.oidc.client!.clientId,
-            next: interaction.uid,
-          })
+        if (former) await keepSuccessor(stores.pending, former, interaction, now())
         return interactionPath(ctx.oidc.provider, interaction.uid)
       },
     },

@@ -1,7 +1,7 @@
 /** The pages that oidc-provider draws itself, in our look: errors and logout. */
 import type { Context } from 'koa'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
-import { interactionPath } from './kit/router.ts'
+import { againPath } from './kit/router.ts'
 import type { Screen } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
@@ -14,7 +14,7 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
       const interaction = resumed(ctx)
       // A resume that came too late or twice: the page of its interaction knows where to go on.
       if (interaction !== undefined && out.error === 'invalid_request') {
-        koa.redirect(interactionPath(ctx.oidc.provider, interaction))
+        koa.redirect(againPath(ctx.oidc.provider, interaction))
         koa.status = 303
         return
       }

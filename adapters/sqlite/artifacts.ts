@@ -6,6 +6,9 @@ const TOLERANCE = 15
 /** Longer than any request takes. */
 const DESTROYED_KEPT = 60 * 60
 
+/** What oidc-provider destroys while another request may still be about to write it. */
+const ENDS_FOR_GOOD = new Set(['Session', 'Interaction'])
+
 type Payload = Record<string, unknown>
 
 /** The rows of oidc-provider. The three duties are methods of their own, so that a test can take one away. */
@@ -17,9 +20,11 @@ export class SqliteArtifacts implements ArtifactStore {
   }
 
   async save(artifact: Artifact): Promise<void> {
-    if (artifact.model !== 'Session') return this.write(artifact)
+    if (!ENDS_FOR_GOOD.has(artifact.model)) return this.write(artifact)
     this.connection.transaction(() => {
-      if (this.isDestroyed(artifact.key)) return this.handOver(artifact)
+      const session = artifact.model === 'Session'
+      if (this.isDestroyed(artifact.key)) return session ? this.handOver(artifact) : undefined
+      if (!session) return this.write(artifact)
       const stored = this.read('WHERE model = ? AND key = ?', artifact.model, artifact.key)
       const before = stored ? [stored.payload] : this.buried(artifact.uid)
       const payload = before.reduce((next, earlier) => this.merged(earlier, next), artifact.payload)
@@ -45,10 +50,10 @@ export class SqliteArtifacts implements ArtifactStore {
     return this.connection.run(sql, at, model, key, at - TOLERANCE) === 1
   }
 
-  async destroy(model: string, key: string, now: number): Promise<void> {
-    this.connection.transaction(() => {
-      if (model === 'Session') this.bury(key, now)
-      this.connection.run('DELETE FROM artifacts WHERE model = ? AND key = ?', model, key)
+  async destroy(model: string, key: string, now: number): Promise<boolean> {
+    return this.connection.transaction(() => {
+      if (ENDS_FOR_GOOD.has(model)) this.bury(model, key, now)
+      return this.connection.run('DELETE FROM artifacts WHERE model = ? AND key = ?', model, key) === 1
     })
   }
 
@@ -56,14 +61,15 @@ export class SqliteArtifacts implements ArtifactStore {
     this.connection.run('DELETE FROM artifacts WHERE grant_id = ? AND model = ?', grantId, model)
   }
 
-  /** A slower request must not bring a destroyed session back. What was authorized on it waits for the row that has its uid next. */
-  protected bury(key: string, now: number): void {
+  /** A slower request must not bring it back. What was authorized on a session waits for the row that has its uid next. */
+  protected bury(model: string, key: string, now: number): void {
     this.connection.run(
-      `INSERT INTO destroyed_sessions (key, kept_until, uid, payload)
-        SELECT ?1, ?2, max(uid), max(payload) FROM artifacts WHERE model = 'Session' AND key = ?1
+      `INSERT INTO destroyed (key, kept_until, uid, payload)
+        SELECT ?1, ?2, max(uid), max(payload) FROM artifacts WHERE model = 'Session' AND ?3 = 'Session' AND key = ?1
         ON CONFLICT DO UPDATE SET kept_until = excluded.kept_until`,
       key,
       now + DESTROYED_KEPT,
+      model,
     )
   }
 
@@ -71,17 +77,17 @@ export class SqliteArtifacts implements ArtifactStore {
   protected buried(uid: string | undefined): Payload[] {
     if (uid === undefined) return []
     return this.connection
-      .all('SELECT payload FROM destroyed_sessions WHERE uid = ?', uid)
+      .all('SELECT payload FROM destroyed WHERE uid = ?', uid)
       .map((row) => JSON.parse(String(row['payload'])) as Payload)
   }
 
   protected isDestroyed(key: string): boolean {
-    return this.connection.get('SELECT 1 FROM destroyed_sessions WHERE key = ?', key) !== undefined
+    return this.connection.get('SELECT 1 FROM destroyed WHERE key = ?', key) !== undefined
   }
 
   /** Two apps authorized in parallel on one session: the second writer read the row before the first wrote it. */
   protected merged(stored: Payload, next: Payload): Payload {
-    return sameSignIn(stored, next) ? { ...next, authorizations: union(stored, next) } : next
+    return sameSignIn(stored, next) ? { ...next, authorizations: this.union(stored, next) } : next
   }
 
   /** What a late writer authorized on a renamed session goes to the row that has its uid now, or will have it in a moment. */
@@ -89,17 +95,24 @@ export class SqliteArtifacts implements ArtifactStore {
     const live = late.uid === undefined ? undefined : this.read('WHERE model = ? AND uid = ?', 'Session', late.uid)
     if (live) {
       if (!sameSignIn(live.payload, late.payload)) return
-      this.write({ ...live, payload: { ...live.payload, authorizations: union(late.payload, live.payload) } })
+      this.write({ ...live, payload: { ...live.payload, authorizations: this.union(late.payload, live.payload) } })
       return
     }
-    const row = this.connection.get(
-      'SELECT payload FROM destroyed_sessions WHERE key = ? AND uid IS NOT NULL',
-      late.key,
-    )
+    const row = this.connection.get('SELECT payload FROM destroyed WHERE key = ? AND uid IS NOT NULL', late.key)
     const earlier = row && (JSON.parse(String(row['payload'])) as Payload)
     if (!earlier || !sameSignIn(earlier, late.payload)) return
-    const payload = JSON.stringify({ ...earlier, authorizations: union(late.payload, earlier) })
-    this.connection.run('UPDATE destroyed_sessions SET payload = ? WHERE key = ?', payload, late.key)
+    const payload = JSON.stringify({ ...earlier, authorizations: this.union(late.payload, earlier) })
+    this.connection.run('UPDATE destroyed SET payload = ? WHERE key = ?', payload, late.key)
+  }
+
+  /** Both, the strong one's word first. An app that was signed out of since then has no grant any more. */
+  protected union(weak: Payload, strong: Payload) {
+    const standing = Object.entries(authorizationsOf(weak)).filter(([, { grantId }]) => this.stands(grantId))
+    return { ...Object.fromEntries(standing), ...authorizationsOf(strong) }
+  }
+
+  protected stands(grantId: string | undefined): boolean {
+    return grantId === undefined || this.read('WHERE model = ? AND key = ?', 'Grant', grantId) !== undefined
   }
 
   protected write(artifact: Artifact): void {
@@ -132,10 +145,8 @@ export class SqliteArtifacts implements ArtifactStore {
 const sameSignIn = (a: Payload, b: Payload): boolean =>
   ['accountId', 'epoch', 'created'].every((name) => a[name] === b[name])
 
-const union = (weak: Payload, strong: Payload) => ({
-  ...(weak['authorizations'] as object | undefined),
-  ...(strong['authorizations'] as object | undefined),
-})
+const authorizationsOf = (payload: Payload) =>
+  (payload['authorizations'] as Record<string, { grantId?: string }> | undefined) ?? {}
 
 const alive = (artifact: Artifact | undefined, now: number): Artifact | undefined =>
   artifact && (artifact.expiresAt === undefined || artifact.expiresAt + TOLERANCE > now) ? artifact : undefined

@@ -91,13 +91,13 @@ const MIGRATIONS: string[] = [
   CREATE INDEX artifacts_grant ON artifacts (grant_id) WHERE grant_id IS NOT NULL;
   CREATE INDEX artifacts_user_code ON artifacts (user_code) WHERE user_code IS NOT NULL;
   CREATE INDEX artifacts_expires ON artifacts (expires_at) WHERE expires_at IS NOT NULL;
-  CREATE TABLE destroyed_sessions (
+  CREATE TABLE destroyed (
     key TEXT PRIMARY KEY,
     kept_until INTEGER NOT NULL,
     uid TEXT,
     payload TEXT
   ) STRICT, WITHOUT ROWID;
-  CREATE INDEX destroyed_sessions_uid ON destroyed_sessions (uid) WHERE uid IS NOT NULL;
+  CREATE INDEX destroyed_uid ON destroyed (uid) WHERE uid IS NOT NULL;
 
   CREATE TABLE clients (client_id TEXT PRIMARY KEY, metadata TEXT NOT NULL, secret TEXT) STRICT;
   CREATE TABLE resources (id TEXT PRIMARY KEY, name TEXT NOT NULL, scopes TEXT NOT NULL) STRICT;

@@ -77,8 +77,10 @@ class ArtifactAdapter implements Adapter {
       : new errors.InvalidGrant(`${this.#model} was used already`)
   }
 
+  /** One interaction leads to one answer: of two resumes at once the library itself would let both go on. */
   async destroy(id: string): Promise<void> {
-    await this.#artifacts.destroy(this.#model, this.#key(id), this.#now())
+    const was = await this.#artifacts.destroy(this.#model, this.#key(id), this.#now())
+    if (!was && this.#model === 'Interaction') throw new errors.SessionNotFound('the interaction was resumed already')
   }
 
   async revokeByGrantId(grantId: string): Promise<void> {

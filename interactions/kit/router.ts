@@ -15,7 +15,7 @@ import { networkOf } from './network.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
 import { type Around, type Screen, seeOther } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
-import { leaveTrail, readTrail } from './trail.ts'
+import { leaveTrail, readTrail, successorOf } from './trail.ts'
 
 /** What the router stands on. */
 export interface RouterParts {
@@ -29,6 +29,8 @@ export interface RouterParts {
 }
 
 const FORM_LIMIT = '16kb'
+/** Where a failed resume goes. */
+const AGAIN = 'again'
 const DEVICE_COOKIE = 'device'
 const DEVICE_KEPT_MS = 400 * 24 * 60 * 60 * 1000
 /** A twin of a failed request (double click) may be about to finish; it also slows a guesser down. */
@@ -48,6 +50,10 @@ interface Open {
 /** Where the pages of an interaction live; used for oidc-provider's `interactions.url` too. */
 export const interactionPath = (provider: Pick<Provider, 'issuer'>, uid: string, page = ''): string =>
   `${new URL(provider.issuer).pathname.replace(/\/$/, '')}/interaction/${uid}${page && `/${page}`}`
+
+/** Where a browser goes whose resume failed: to the question that is open, or to the beginning. Never round in circles. */
+export const againPath = (provider: Pick<Provider, 'issuer'>, uid: string): string =>
+  interactionPath(provider, uid, AGAIN)
 
 /** The middleware that answers all interaction pages. */
 export function interactionRoutes(parts: RouterParts): Middleware {
@@ -77,6 +83,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
     const open = await find(ctx, uid)
     if (!open) return
+    if (segment === AGAIN && ctx.method === 'GET') return again(ctx, open)
     const { interaction, client } = open
     const room = rule.room(interaction.prompt.name)
     const page = room?.pages[segment]
@@ -237,7 +244,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const uid = interaction.session?.uid
     const session = uid === undefined ? undefined : await stores.artifacts.findByUid('Session', uid, now())
     if (session) await stores.artifacts.destroy('Session', session.key, now())
-    await interaction.destroy()
+    await discard(interaction)
     await record(ctx, {
       event: 'interaction.ended_by_wrong_codes',
       outcome: 'failure',
@@ -322,7 +329,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** The interaction of this browser, or an answer that says what became of it and leads on. */
   async function find(ctx: Context, uid: string): Promise<Open | undefined> {
-    if (ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) !== uid) return lost(ctx, uid)
+    if (!holds(ctx, uid)) return lost(ctx, uid)
     const interaction = await provider.Interaction.find(uid)
     if (!interaction) return lost(ctx, uid)
     const client = await provider.Client.find(String(interaction.params['client_id']))
@@ -333,13 +340,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const sessionUid = interaction.session?.uid
     const session = sessionUid === undefined ? undefined : await provider.Session.findByUid(sessionUid)
     if (sessionUid !== undefined && session?.accountId !== interaction.session?.accountId) {
-      // The session behind this page ended (idle, signed out in another tab). The row knows the request: begin it again.
-      await interaction.destroy()
-      const params = Object.entries(interaction.params).filter(([, value]) => typeof value === 'string') as [
-        string,
-        string,
-      ][]
-      seeOther(ctx, `${provider.urlFor('authorization')}?${new URLSearchParams(params)}`)
+      // The session behind this page ended (idle, signed out in another tab).
+      await beginAgain(ctx, interaction as Interaction)
       return undefined
     }
     const last = interaction.lastSubmission as Outcome | undefined
@@ -352,13 +354,55 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     }
   }
 
+  /** This browser was given the interaction's cookie. */
+  function holds(ctx: Context, uid: string) {
+    return ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) === uid
+  }
+
+  /** Hands the cookies of the interaction that came next to a browser which gave up the answer that brought them. */
+  async function goOn(ctx: Context, uid: string): Promise<boolean> {
+    const next = await successorOf(stores.pending, uid, now())
+    if (!next) return false
+    const path = interactionPath(provider, next.uid)
+    const { pathname: resume } = new URL(`${provider.urlFor('authorization')}/${next.uid}`)
+    const maxAge = Math.max(0, next.exp - now()) * 1000
+    const cookie = { signed: true, httpOnly: true, sameSite: 'lax', maxAge } as const
+    ctx.cookies.set(provider.cookieName('interaction'), next.uid, { ...cookie, path })
+    ctx.cookies.set(provider.cookieName('resume'), next.uid, { ...cookie, path: resume })
+    seeOther(ctx, path)
+    return true
+  }
+
+  /** oidc-provider could not resume. Where the question is still open, nothing is lost; else the request begins again. */
+  async function again(ctx: Context, open: Open) {
+    const here = await judge(open, { ...open.outcome, login: undefined })
+    if (asksThis(open, here.open)) return seeOther(ctx, interactionPath(provider, open.interaction.uid))
+    await beginAgain(ctx, open.interaction)
+  }
+
+  /** The row knows the request: back to /auth with it. */
+  async function beginAgain(ctx: Context, interaction: Interaction) {
+    await discard(interaction)
+    const params = Object.entries(interaction.params).filter(
+      (entry): entry is [string, string] => typeof entry[1] === 'string',
+    )
+    seeOther(ctx, `${provider.urlFor('authorization')}?${new URLSearchParams(params)}`)
+  }
+
+  /** Not by `interaction.destroy()`, which says that somebody else was first: here that is as good. */
+  async function discard({ uid }: Interaction) {
+    await stores.artifacts.destroy('Interaction', digest(uid), now())
+  }
+
   /** A page whose interaction is over or unknown: the trail says where to go on. */
   async function lost(ctx: Context, uid: string): Promise<undefined> {
-    const trail = readTrail(ctx)
-    if (trail?.next) {
-      seeOther(ctx, interactionPath(provider, trail.next))
-      return
+    if (holds(ctx, uid)) {
+      if (await goOn(ctx, uid)) return
+      // The first of two clicks may be about to say where it goes on.
+      await setTimeout(TWIN_MS)
+      if (await goOn(ctx, uid)) return
     }
+    const trail = readTrail(ctx)
     // Somebody who has only the address learns which app asked, and nothing else.
     const clientId = trail?.client ?? (await provider.Interaction.find(uid))?.params['client_id']
     const client =

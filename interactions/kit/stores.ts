@@ -270,10 +270,12 @@ export interface Artifact {
 /** The rows of oidc-provider, with the three duties that the library leaves to its adapter. */
 export interface ArtifactStore {
   /**
-   * Inserts or replaces, keeping `consumedAt`. For the model `Session`:
-   * - a destroyed key does not come back. What was authorized on it, before or by a late writer, goes to the row that
-   *   has its `uid` now or next, if account, sign-in (`payload.created`) and security epoch (`payload.epoch`) are the same;
-   * - `payload.authorizations` of the stored row is kept where the new payload lacks it, if the account is the same.
+   * Inserts or replaces, keeping `consumedAt`. A destroyed `Session` or `Interaction` does not come back: a slower
+   * request that writes it changes nothing. For the model `Session` besides:
+   * - what was authorized on a destroyed key, before or by a late writer, goes to the row that has its `uid` now or next;
+   * - `payload.authorizations` of the stored row is kept where the new payload lacks it;
+   * both only if account, sign-in (`payload.created`) and security epoch (`payload.epoch`) are the same, and only what
+   * its `Grant` still stands for: signing out of one app revokes that.
    */
   save(artifact: Artifact): Promise<void>
   /** The row, consumed ones too, until `expiresAt` + 15 s (the library's clock tolerance). A fresh object each time. */
@@ -282,8 +284,11 @@ export interface ArtifactStore {
   findByUserCode(model: string, userCode: string, now: number): Promise<Artifact | undefined>
   /** Uses the row up. Once: false for every caller but the first, and when there is no such row. */
   consume(model: string, key: string, at: number): Promise<boolean>
-  /** Removes the row. A session's key stays known as destroyed for an hour, so that a slower request cannot bring it back. */
-  destroy(model: string, key: string, now: number): Promise<void>
+  /**
+   * Removes the row. The key of a session or an interaction stays known as destroyed for an hour.
+   * Once: false for every caller but the first, and when there was no such row.
+   */
+  destroy(model: string, key: string, now: number): Promise<boolean>
   /** Removes all rows of this model that came from this grant. */
   revokeByGrantId(model: string, grantId: string): Promise<void>
 }

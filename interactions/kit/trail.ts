@@ -1,14 +1,16 @@
 /**
- * The trail: a signed cookie on the path of each interaction. It outlives the interaction's row, so that a stale page
- * (Back, a bookmark, a restart, an expired tab) still knows which app asked and where the sign-in went on.
+ * Where a sign-in went on, for stale pages (Back, a double click, a bookmark, an expired tab).
+ *
+ * The trail is a signed cookie on the path of each interaction. It outlives the interaction's row and says which app asked.
+ * The successor is kept in the store: an answer that the browser gave up, as it does at a double click, leaves no cookie.
  */
 import type { Context } from 'koa'
+import { digest } from './keyring.ts'
+import type { PendingStore } from './stores.ts'
 
 /** Where an interaction led. */
 export interface Trail {
   client: string
-  /** The interaction that came after this one. */
-  next?: string | undefined
   /** The sign-in was finished. */
   done?: boolean | undefined
 }
@@ -35,4 +37,25 @@ export function readTrail(ctx: Context): Trail | undefined {
   const value = ctx.cookies.get(nameOf(ctx), { signed: true })
   if (!value) return undefined
   return JSON.parse(Buffer.from(value, 'base64url').toString()) as Trail // signed: nobody else wrote it
+}
+
+/** An interaction, as far as its successor is concerned. */
+export interface Step {
+  uid: string
+  /** Seconds since 1970. */
+  exp: number
+}
+
+const PURPOSE = 'next_interaction'
+
+/** Remembers which interaction came after `former`. */
+export async function keepSuccessor(pending: PendingStore, former: string, next: Step, now: number): Promise<void> {
+  const value = JSON.stringify({ uid: next.uid, exp: next.exp })
+  await pending.keep({ owner: digest(former), purpose: PURPOSE, value, expiresAt: next.exp, now })
+}
+
+/** The interaction that came after `former`, or `undefined`. */
+export async function successorOf(pending: PendingStore, former: string, now: number): Promise<Step | undefined> {
+  const kept = await pending.recall(digest(former), PURPOSE, now)
+  return kept === undefined ? undefined : (JSON.parse(kept) as Step)
 }

@@ -6,7 +6,7 @@ import { Provider } from 'oidc-provider'
 import { SqliteArtifacts } from '../../adapters/sqlite/artifacts.ts'
 import type { Artifact } from '../../interactions/kit/stores.ts'
 import { openTestHouse, PASSWORD, signIn, type TestHouse } from '../support/house.ts'
-import type { Answer, Visitor } from '../support/visitor.ts'
+import { type Answer, formOf, type Visitor } from '../support/visitor.ts'
 
 /** A promise and what resolves it. */
 function latch(): { promise: Promise<void>; resolve: () => void } {
@@ -201,10 +201,40 @@ const savedBeforeTheRename: Scenario = async (test, slow) => {
   assert.equal((await test.exchange(answer, 'spa')).status, 200)
 }
 
+/** A slow form whose interaction was finished meanwhile writes it back, and with it the finished sign-in. */
+const answeredLate: Scenario = async (test, slow) => {
+  await test.person('late@city.example', 'standard')
+  const visitor = test.visitor()
+  const page = await visitor.submit(await visitor.go(test.authUrl()), { email: 'late@city.example' })
+  const { action, hidden } = formOf(page)
+  const form = { ...hidden, password: PASSWORD }
+  const save = slow.save.bind(slow)
+  const reached = latch()
+  const release = latch()
+  let first = true
+  slow.save = async (artifact) => {
+    if (artifact.model === 'Interaction' && first) {
+      first = false
+      reached.resolve()
+      await release.promise
+    }
+    return save(artifact)
+  }
+  const late = visitor.request(action, { form })
+  await reached.promise
+  const cookies = visitor.clone()
+  const answer = await visitor.go(action, { form })
+  assert.match(answer.location!, /code=/)
+  release.resolve()
+  const again = await cookies.go((await late).location!)
+  assert.ok(!again.location?.includes('code='), 'one interaction, one code')
+}
+
 describe('duties of the adapter', () => {
   const duties: [string, Scenario, typeof SlowArtifacts][] = [
     ['gives tokens for a code once, to one of twenty, and then revokes them', oneExchange, ConsumesTwice],
     ['lets no slow request bring a session back after a logout', loggedOut, ForgetsTheDestroyed],
+    ['lets no slow form bring a finished interaction back', answeredLate, ForgetsTheDestroyed],
     ['keeps what two apps authorized in parallel', twoClients, Overwrites],
     ['keeps what an app authorized while the session was renamed', renamedMeanwhile, HandsNothingOver],
     ['keeps what an app authorized just before the session was renamed', savedBeforeTheRename, LeavesBuriedBehind],

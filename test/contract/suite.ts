@@ -455,10 +455,10 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.deepEqual(found?.payload, { again: true })
         assert.equal(await db.artifacts.consume('AuthorizationCode', 'key', NOW), false)
       })
-      it('destroys one row; any but a session may come back', async () => {
+      it('destroys one row, once; any but a session or an interaction may come back', async () => {
         await db.artifacts.save(code())
         await db.artifacts.save(code({ key: 'another' }))
-        await db.artifacts.destroy('AuthorizationCode', 'key', NOW)
+        assert.equal(winners(await fifty((one) => one.artifacts.destroy('AuthorizationCode', 'key', NOW))), 1)
         assert.equal(await other.artifacts.find('AuthorizationCode', 'key', NOW), undefined)
         assert.ok(await other.artifacts.find('AuthorizationCode', 'another', NOW))
         await db.artifacts.save(code())
@@ -474,7 +474,27 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.ok(await other.artifacts.find('AuthorizationCode', 'key', NOW))
       })
 
+      it('brings no destroyed interaction back', async () => {
+        const interaction = code({ model: 'Interaction' })
+        await db.artifacts.save(interaction)
+        await other.artifacts.save(code({ model: 'Interaction', payload: { answered: true } }))
+        assert.deepEqual((await db.artifacts.find('Interaction', 'key', NOW))?.payload, { answered: true })
+        assert.equal(await db.artifacts.destroy('Interaction', 'key', NOW), true)
+        await other.artifacts.save(interaction)
+        assert.equal(await db.artifacts.find('Interaction', 'key', NOW), undefined)
+        assert.equal(await other.artifacts.destroy('Interaction', 'key', NOW), false)
+      })
+
       describe('sessions', () => {
+        const grant = (grantId: string): Artifact => ({
+          model: 'Grant',
+          key: grantId,
+          expiresAt: undefined,
+          payload: { accountId: 'ana' },
+        })
+        beforeEach(async () => {
+          for (const client of ['a', 'b', 'c']) await db.artifacts.save(grant(`grant-${client}`))
+        })
         const session = (key: string, clients: string[], more: object = {}): Artifact => ({
           model: 'Session',
           key,
@@ -512,6 +532,17 @@ export function contract(name: string, open: () => Promise<Opened>): void {
           await db.artifacts.save(session('key', ['a']))
           await other.artifacts.save(session('key', ['b']))
           assert.deepEqual(clientsOf(await live('key')), ['a', 'b'])
+        })
+        it('take over nothing whose grant was revoked: that app was signed out of', async () => {
+          await db.artifacts.save(session('old', ['a', 'b']))
+          await db.artifacts.destroy('Grant', 'grant-a', NOW)
+          await db.artifacts.destroy('Session', 'old', NOW)
+          await db.artifacts.save(session('new', ['b']))
+          assert.deepEqual(clientsOf(await live('new')), ['b'])
+          await other.artifacts.save(session('old', ['a', 'c']))
+          assert.deepEqual(clientsOf(await live('new')), ['b', 'c'])
+          await other.artifacts.save(session('new', []))
+          assert.deepEqual(clientsOf(await live('new')), ['b', 'c'])
         })
         it('give the newer word on one client to the later writer', async () => {
           await db.artifacts.save(session('key', ['a']))
