@@ -13,7 +13,17 @@ import { interactionPath, interactionRoutes, originOf } from './kit/router.ts'
 import { requestId, type Screen, seeOther } from './kit/screen.ts'
 import { StoreUnavailable } from './kit/stores.ts'
 import type { Completed } from './options.ts'
-import { acrOf, addProof, amrOf, merge, ROOM_OF, type SessionFacts, sessionAlive } from './policy.ts'
+import {
+  acrOf,
+  addProof,
+  amrOf,
+  carriedOver,
+  counted,
+  merge,
+  ROOM_OF,
+  type SessionFacts,
+  sessionAlive,
+} from './policy.ts'
 
 /** What {@link attach} needs besides the provider. */
 export interface AttachParts {
@@ -36,18 +46,24 @@ type OwnSession = SessionFacts & {
 export function attach(provider: Provider, parts: AttachParts): void {
   const { options, decided, decide, rooms, screen } = parts
   extendModels(provider, decided)
+  endSessions(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)
+  slideIdleness(provider, options)
   const record = createRecorder(options.stores.audit, options.now)
   auditEvents(provider, options, decided, record)
 
   const rule: Rule = {
     async judge({ client, ...situation }) {
-      const { account, open, requirement } = await decide({ ...situation, client: clientRules({ sallyport: client }) })
-      return { account, open, because: requirement.because }
+      const { account, open, requirement, proofs } = await decide({
+        ...situation,
+        client: clientRules({ sallyport: client }),
+      })
+      return { account, open, counted: counted(requirement, proofs), because: requirement.because }
     },
     addProof,
-    room: (prompt) => (prompt in ROOM_OF ? rooms[ROOM_OF[prompt as keyof typeof ROOM_OF]] : undefined),
+    carriedOver,
+    room: (prompt) => (Object.hasOwn(ROOM_OF, prompt) ? rooms[ROOM_OF[prompt as keyof typeof ROOM_OF]] : undefined),
   }
   const { stores, keyRing, now } = options
   provider.use(unavailable(provider, screen, options))
@@ -63,7 +79,7 @@ function extendModels(provider: Provider, decided: Decided): void {
     const { IN_PAYLOAD } = Model as { IN_PAYLOAD: string[] }
     Object.defineProperty(Model, 'IN_PAYLOAD', { configurable: true, get: () => [...IN_PAYLOAD, ...more] })
   }
-  extend(provider.Session, 'factors', 'epoch', 'created')
+  extend(provider.Session, 'factors', 'epoch', 'created', 'idle')
 
   for (const Model of [provider.AuthorizationCode, provider.RefreshToken, provider.AccessToken]) {
     extend(Model, 'epoch', 'secondFactorTime')
@@ -76,6 +92,16 @@ function extendModels(provider: Provider, decided: Decided): void {
         Object.assign(this, origin(ctx, decided))
       return save.apply(this, rest)
     }
+  }
+}
+
+/** The library destroys the row it has read; what another request is about to write of the same session must die too. */
+function endSessions(provider: Provider, { stores, now }: Completed): void {
+  const prototype = provider.Session.prototype as unknown as { destroy(this: OwnSession): Promise<void> }
+  const { destroy } = prototype
+  prototype.destroy = async function () {
+    if (this.uid !== undefined) await stores.artifacts.endSession(this.uid, now())
+    await destroy.call(this)
   }
 }
 
@@ -114,6 +140,13 @@ function claimsOfThisRequest(provider: Provider, decided: Decided): void {
   })
 }
 
+/** A session slides with use: a request that was let through. `prompt=none` is no use: nobody need be there. */
+function slideIdleness(provider: Provider, { limits, now }: Completed): void {
+  provider.on('authorization.accepted', ({ oidc }) => {
+    if (!oidc.prompts.has('none')) (oidc.session as unknown as OwnSession).idle = now() + limits.idle
+  })
+}
+
 /** When a chain of interactions ends with a login, its proofs go into the session row. */
 function keepProofs(provider: Provider, { limits, now }: Completed): void {
   provider.on('interaction.ended', (ctx) => {
@@ -127,12 +160,14 @@ function keepProofs(provider: Provider, { limits, now }: Completed): void {
     const alive = sessionAlive(session, { id, securityEpoch, disabled: false }, limits, now())
     if (!alive) {
       // Signed in again on the cookie of a dead session: nothing of the old one is taken over.
-      session.created = now()
+      // Not now: a chain that raised the epoch itself goes on with the password of the session before.
+      session.created = proofs.times.pwd ?? now()
       session.factors = {}
       session.authorizations = undefined
     }
     const factors = merge(session.factors ?? {}, proofs.times)
     session.factors = factors
+    session.idle = now() + limits.idle
     session.epoch = securityEpoch
     session.amr = amrOf(factors)
     session.acr = acrOf(factors)

@@ -205,14 +205,11 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       IdToken: limits.idToken,
       Interaction: limits.interaction,
       RefreshToken: limits.refreshToken,
-      // Slides with use, never past the absolute end. `prompt=none` is no use. The library wants at least 1: the policy
-      // checks the end itself.
-      Session(ctx, session) {
-        const { created, exp } = session as unknown as SessionFacts
-        const end = (created ?? now()) + limits.absolute - now()
-        const silent = ctx.oidc?.params !== undefined && ctx.oidc.prompts.has('none')
-        const idle = silent && exp !== undefined ? exp - now() : limits.idle
-        return Math.max(1, Math.min(idle, end))
+      // The library writes it at the end of every request. The policy looks at the two ends itself; a row past them may go.
+      Session(_ctx, session) {
+        const { created, idle } = session as unknown as SessionFacts
+        const end = Math.min(idle ?? now() + limits.idle, (created ?? now()) + limits.absolute)
+        return Math.max(1, end - now())
       },
     },
 
@@ -248,7 +245,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       const record = await stores.accounts.find(id)
       if (!record || record.disabled) return undefined
       const facts = token as TokenFacts | undefined
-      if (facts?.epoch !== undefined && facts.epoch !== record.securityEpoch) return undefined
+      // A token that says no epoch was made by something that this rule does not know.
+      if (facts && facts.epoch !== record.securityEpoch) return undefined
       if (facts?.kind === 'RefreshToken') {
         const needed = requirement({}, clientRules(ctx.oidc.client), record, METHODS, now())
         if (!stillSatisfies(needed, facts.amr ?? [])) return undefined

@@ -74,9 +74,14 @@ export function createDecision(
     }
     const needed = requirement(params, client, known, available, at)
     const subject = known && {
+      id: known.id,
       enrolled: known.enrolled,
       reserved:
-        cid !== undefined && known.recoveryCode?.reservedBy === cid && (known.recoveryCode.reservedUntil ?? 0) > at,
+        // "Not you?" drops the outcome and with it the right to enrol, though the chain is the same.
+        outcome?.reservedFor === known.id &&
+        cid !== undefined &&
+        known.recoveryCode?.reservedBy === cid &&
+        (known.recoveryCode.reservedUntil ?? 0) > at,
       unacknowledged: known.recoveryCode?.acknowledged === false,
     }
     const open = openReasons(needed, subject, proofs, at, { differentAccount: outcome?.differentAccount ?? false })

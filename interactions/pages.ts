@@ -1,7 +1,7 @@
 /** The pages that oidc-provider draws itself, in our look: errors and logout. */
 import type { Context } from 'koa'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
-import { againPath } from './kit/router.ts'
+import { againPath, originOf } from './kit/router.ts'
 import type { Screen } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
@@ -41,7 +41,7 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
                 logoutAction: ctx.oidc.urlFor('end_session_confirm'),
               },
             },
-            typeof target === 'string' ? { formActions: [new URL(target).origin] } : {},
+            typeof target === 'string' ? { formActions: [originOf(target)] } : {},
           )
         },
         async postLogoutSuccessSource(ctx) {

@@ -4,6 +4,7 @@
  * The Checks call it, the page handlers call it, the claims come from it, the audit prints it. No other place holds a rule.
  */
 
+import { decodeJwt } from 'jose'
 import type { Factor, FactorTimes } from './kit/room.ts'
 import type { Account, Membership, MembershipRole, Method } from './kit/stores.ts'
 
@@ -14,17 +15,18 @@ export const ACR_2FA = 'urn:sallyport:acr:2fa'
 /** A second factor proven by us that is not SMS. */
 export const ACR_2FA_APP = 'urn:sallyport:acr:2fa-app'
 
-const RANK: Record<string, number> = {
-  [ACR_1FA]: 1,
-  [ACR_2FA]: 2,
-  [ACR_2FA_APP]: 3,
-  'http://schemas.openid.net/pape/policies/2007/06/multi-factor': 2,
-  'https://refeds.org/profile/mfa': 2,
-}
+/** A map, not an object: apps may send any text, `constructor` too. */
+const RANK = new Map([
+  [ACR_1FA, 1],
+  [ACR_2FA, 2],
+  [ACR_2FA_APP, 3],
+  ['http://schemas.openid.net/pape/policies/2007/06/multi-factor', 2],
+  ['https://refeds.org/profile/mfa', 2],
+])
 const OWN_ACR = [ACR_1FA, ACR_1FA, ACR_2FA, ACR_2FA_APP] as const
 
 /** The values of `acr_values_supported`, our own and the aliases. */
-export const ACR_VALUES = Object.keys(RANK)
+export const ACR_VALUES = [...RANK.keys()]
 
 /** oidc-provider's prompt → the room that answers it. */
 export const ROOM_OF = {
@@ -43,6 +45,7 @@ export type PromptName = (typeof PROMPTS)[number]
 export const REASONS = {
   no_session: ['login', 'End-User authentication is required'],
   different_account: ['login', 'another account was asked for'],
+  hinted_account: ['login', 'id_token_hint names another account'],
   login_prompt: ['login', 'login prompt was not resolved'],
   max_age: ['login', 'End-User authentication is too old'],
   login_not_submitted: ['login', 'End-User authentication is not finished'],
@@ -80,6 +83,8 @@ export interface Requirement {
   /** Seconds; 0: proven in this very chain. */
   secondFactorMaxAge?: number | undefined
   requestedAcr: string[]
+  /** The only account that may answer: the `sub` of `id_token_hint` (OIDC Core §3.1.2.1). */
+  accountId?: string | undefined
   /** Who raised the rank, for the audit: `role:payments_admin@acme`, `client`, `acr_values`, … */
   because: string[]
 }
@@ -98,6 +103,7 @@ export interface Proofs {
 
 /** Who is in front of us, as far as the decision needs it. */
 export interface Subject {
+  id: string
   enrolled: Partial<Record<Method, unknown>>
   /** This chain holds the right to enrol by a recovery code. */
   reserved: boolean
@@ -128,8 +134,9 @@ const PAYOR_APP_ROLES: MembershipRole[] = ['payments_admin', 'disburser', 'benef
 /** What one membership asks of its holder. */
 function needsOfMembership(membership: Membership, now: number): { methods: Method[]; because: string[] } {
   const payor = membership.side === 'payor' || membership.side === 'both'
-  const app = payor ? membership.roles.filter((role) => PAYOR_APP_ROLES.includes(role)) : []
-  const any = membership.side === 'payee' ? membership.roles.filter((role) => role === 'payments_admin') : []
+  const paying = membership.roles.filter((role) => PAYOR_APP_ROLES.includes(role))
+  // Fails closed: who may move money needs a second factor, whatever the company was called.
+  const [app, any] = payor ? [paying, []] : [[], paying]
   return {
     methods: app.length > 0 ? ['otp'] : ['otp', 'sms'],
     because: [
@@ -175,7 +182,7 @@ export function requirement(
 
   // A list is a set of alternatives: the weakest known one must be reached (OIDC Core §3.1.2.1: voluntary).
   const requestedAcr = words(params['acr_values'])
-  const ranks = requestedAcr.flatMap((value) => RANK[value] ?? [])
+  const ranks = requestedAcr.flatMap((value) => RANK.get(value) ?? [])
   if (ranks.length > 0) raise(Math.min(...ranks), 'acr_values')
 
   const asked = seconds(params['second_factor_max_age'])
@@ -192,9 +199,13 @@ export function requirement(
     maxAge: seconds(params['max_age']),
     secondFactorMaxAge: ages.length > 0 ? Math.min(...ages) : undefined,
     requestedAcr,
+    accountId: subjectOf(params['id_token_hint']),
     because,
   }
 }
+
+/** oidc-provider has verified the token by now: when the request came, and before it was kept with the interaction. */
+const subjectOf = (hint: unknown): string | undefined => (typeof hint === 'string' ? decodeJwt(hint).sub : undefined)
 
 const words = (value: unknown): string[] =>
   typeof value === 'string' ? value.split(' ').filter((word) => word !== '') : []
@@ -204,6 +215,13 @@ const seconds = (value: unknown): number | undefined =>
 /** The chain with one more proof. A primary proof starts over. */
 export const addProof = (chain: FactorTimes, factor: Factor, at: number): FactorTimes =>
   factor === 'pwd' ? { pwd: at } : { ...chain, [factor]: at }
+
+/**
+ * What a chain takes over the epoch that it raised itself, by a new app in place of a lost one: the primary proof, as far
+ * as it counts. The former second factors are dead.
+ */
+export const carriedOver = (counting: FactorTimes): FactorTimes =>
+  counting.pwd === undefined ? {} : { pwd: counting.pwd }
 
 /** Session and chain together. A new primary proof drops every older one; a step-up keeps them. */
 export function merge(session: FactorTimes, chain: FactorTimes): FactorTimes {
@@ -242,6 +260,7 @@ export function openReasons(
   { differentAccount = false } = {},
 ): Open | undefined {
   if (!subject) return open(differentAccount ? 'different_account' : 'no_session')
+  if (needed.accountId !== undefined && needed.accountId !== subject.id) return open('hinted_account')
   const counting = counted(needed, proofs)
   const all = merge(proofs.session, proofs.chain)
   if (counting.pwd === undefined) return open(missingPrimary(needed, all))
@@ -302,9 +321,9 @@ export function claimsOf(needed: Requirement, proofs: Proofs): Claims {
   const counting = counted(needed, proofs)
   const rank = rankOf(counting)
   const met = needed.requestedAcr
-    .filter((value) => (RANK[value] ?? Number.POSITIVE_INFINITY) <= rank)
-    .sort((a, b) => RANK[b]! - RANK[a]!)
-  const namesAlias = needed.requestedAcr.some((value) => value in RANK && !value.startsWith('urn:sallyport:'))
+    .filter((value) => (RANK.get(value) ?? Number.POSITIVE_INFINITY) <= rank)
+    .sort((a, b) => RANK.get(b)! - RANK.get(a)!)
+  const namesAlias = needed.requestedAcr.some((value) => RANK.has(value) && !value.startsWith('urn:sallyport:'))
   const second = Math.max(counting.otp ?? 0, counting.sms ?? 0)
   return {
     amr: amrOf(counting),
@@ -326,7 +345,8 @@ export interface SessionFacts {
   epoch?: number | undefined
   /** When this session began; the absolute limit counts from here. */
   created?: number | undefined
-  exp?: number | undefined
+  /** End of idleness. Ours, not the library's `exp`, which every request to /auth moves, answered or not. */
+  idle?: number | undefined
 }
 
 /** Seconds. */
@@ -337,7 +357,7 @@ export interface SessionLimits {
 
 /**
  * A session counts only while its epoch is the account's and both limits stand. Checked here because the library accepts
- * a session 15 s after its end, and slides the end with each request.
+ * a session 15 s after its end, and slides the end with each request, whatever it was answered.
  */
 export function sessionAlive(
   session: SessionFacts | undefined,
@@ -348,7 +368,7 @@ export function sessionAlive(
   if (!session || session.accountId !== account.id || account.disabled) return false
   if (session.epoch !== account.securityEpoch) return false
   if (session.created === undefined || now >= session.created + limits.absolute) return false
-  return session.exp === undefined || now < session.exp
+  return session.idle !== undefined && now < session.idle
 }
 
 const entries = (times: FactorTimes) => Object.entries(times) as [Factor, number][]

@@ -23,6 +23,7 @@ export class SqliteArtifacts implements ArtifactStore {
     if (!ENDS_FOR_GOOD.has(artifact.model)) return this.write(artifact)
     this.connection.transaction(() => {
       const session = artifact.model === 'Session'
+      if (session && this.hasEnded(artifact.uid)) return
       if (this.isDestroyed(artifact.key)) return session ? this.handOver(artifact) : undefined
       if (!session) return this.write(artifact)
       const stored = this.read('WHERE model = ? AND key = ?', artifact.model, artifact.key)
@@ -57,6 +58,17 @@ export class SqliteArtifacts implements ArtifactStore {
     })
   }
 
+  async endSession(uid: string, now: number): Promise<void> {
+    this.connection.transaction(() => {
+      this.connection.run(
+        'INSERT INTO ended_sessions (uid, kept_until) VALUES (?, ?) ON CONFLICT DO UPDATE SET kept_until = excluded.kept_until',
+        uid,
+        now + DESTROYED_KEPT,
+      )
+      this.connection.run("DELETE FROM artifacts WHERE model = 'Session' AND uid = ?", uid)
+    })
+  }
+
   async revokeByGrantId(model: string, grantId: string): Promise<void> {
     this.connection.run('DELETE FROM artifacts WHERE grant_id = ? AND model = ?', grantId, model)
   }
@@ -79,6 +91,11 @@ export class SqliteArtifacts implements ArtifactStore {
     return this.connection
       .all('SELECT payload FROM destroyed WHERE uid = ?', uid)
       .map((row) => JSON.parse(String(row['payload'])) as Payload)
+  }
+
+  /** Signed out in another tab while a resume was about to rename the session. */
+  protected hasEnded(uid: string | undefined): boolean {
+    return uid !== undefined && this.connection.get('SELECT 1 FROM ended_sessions WHERE uid = ?', uid) !== undefined
   }
 
   protected isDestroyed(key: string): boolean {

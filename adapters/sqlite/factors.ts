@@ -30,9 +30,10 @@ export class SqliteFactors implements FactorStore {
   }
 
   async activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined> {
-    const { secret, step, now, factorVersion, recoveryCodeId, byRecovery } = activation
+    const { secret, step, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery } = activation
     const sealed = this.#sealer.seal(placeOf(accountId), secret)
     const connection = this.#connection
+    const raise = byRecovery ? 1 : 0
     return connection.transaction(() => {
       if (byRecovery) {
         const held = connection.get(
@@ -44,10 +45,12 @@ export class SqliteFactors implements FactorStore {
         if (!held) return undefined
       }
       const won = connection.run(
-        'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + ? WHERE id = ? AND factor_version = ?',
-        byRecovery ? 1 : 0,
+        `UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + ?, always_require_2fa = 1
+          WHERE id = ? AND factor_version = ? AND security_epoch = ? AND disabled = 0`,
+        raise,
         accountId,
         factorVersion,
+        securityEpoch,
       )
       if (won !== 1) return undefined
       connection.run(
@@ -58,8 +61,7 @@ export class SqliteFactors implements FactorStore {
         now,
       )
       connection.run('INSERT OR REPLACE INTO recovery_codes (account_id, id) VALUES (?, ?)', accountId, recoveryCodeId)
-      const account = connection.get('SELECT security_epoch FROM accounts WHERE id = ?', accountId)!
-      return { securityEpoch: Number(account['security_epoch']) }
+      return { securityEpoch: securityEpoch + raise }
     })
   }
 

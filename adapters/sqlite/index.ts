@@ -108,6 +108,7 @@ export class SqliteDatabase implements Database {
     return [
       connection.run('DELETE FROM artifacts WHERE expires_at < ?', now - 60),
       connection.run('DELETE FROM destroyed WHERE kept_until < ?', now),
+      connection.run('DELETE FROM ended_sessions WHERE kept_until < ?', now),
       connection.run('DELETE FROM pending WHERE expires_at <= ?', now),
       connection.run('DELETE FROM throttles WHERE kept_until < ?', now),
       connection.run('DELETE FROM devices WHERE last_used < ?', now - 400 * 24 * 60 * 60),

@@ -99,6 +99,8 @@ const MIGRATIONS: string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX destroyed_uid ON destroyed (uid) WHERE uid IS NOT NULL;
 
+  CREATE TABLE ended_sessions (uid TEXT PRIMARY KEY, kept_until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
   CREATE TABLE clients (client_id TEXT PRIMARY KEY, metadata TEXT NOT NULL, secret TEXT) STRICT;
   CREATE TABLE resources (id TEXT PRIMARY KEY, name TEXT NOT NULL, scopes TEXT NOT NULL) STRICT;
   CREATE TABLE signing_keys (

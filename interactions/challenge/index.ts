@@ -106,7 +106,7 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
           until: visit.now + reservationSeconds,
         })
         if (!reserved) throw wrongRecoveryCode()
-        return { is: 'settled', audit: { event: 'recovery_code.reserved' } }
+        return { is: 'settled', outcome: { reservedFor: id }, audit: { event: 'recovery_code.reserved' } }
       },
     }),
   },

@@ -37,11 +37,14 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
               .regex(/^[^@\s]+@[^@\s]+$/, 'email_invalid'),
           ),
       }),
-      async show({ identifier }) {
+      async show({ identifier, reasons }) {
         return {
           view: 'credentials',
           title: 'credentials.title',
-          locals: { email: identifier.typed ?? identifier.hinted ?? '' },
+          locals: {
+            email: identifier.typed ?? identifier.hinted ?? '',
+            hinted: reasons.includes('hinted_account'),
+          },
         }
       },
       async attempt({ network }) {

@@ -68,7 +68,7 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
         },
 
         async submit(visit, { code }) {
-          const { id, factorVersion, enrolled } = person(visit)
+          const { id, factorVersion, securityEpoch, enrolled } = person(visit)
           const secret = await secretFor(visit)
           const step = await matchingStep(secret, code, visit.now, totpWindow)
           if (step === undefined) throw await unmatched(secret, code, visit.now)
@@ -79,10 +79,11 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
             step,
             now: visit.now,
             factorVersion,
+            securityEpoch,
             recoveryCodeId: newId(),
             ...(byRecovery && { byRecovery: { cid: visit.cid } }),
           })
-          // Another tab was first: the policy asks for a code of the app that stands.
+          // Another tab or a new password was first: the policy asks what is open now.
           if (!activated) return { is: 'settled' }
           return {
             is: 'proved',

@@ -21,6 +21,8 @@ export interface Outcome {
   /** Start of the request: the first /auth of the chain. Ages are measured from here. */
   started?: number | undefined
   proofs?: ChainProofs | undefined
+  /** The account whose recovery code this chain has reserved. */
+  reservedFor?: string | undefined
   /** The e-mail address typed on the identifier page. */
   identifier?: string | undefined
   /** "Not you?": the session in this browser does not count for this request. */
@@ -121,6 +123,8 @@ export const definePage = <Form>(page: RoomPage<Form>): RoomPage => page as Room
 /** What the policy says of a situation, as far as the kit needs it. */
 export interface Judgement {
   account: Account | undefined
+  /** The proofs that count for this request, the session's and the chain's. */
+  counted: FactorTimes
   open: { prompt: string; reasons: readonly string[]; offer: Method[] } | undefined
   /** Who raised the requirement, for the audit. */
   because: readonly string[]
@@ -137,6 +141,8 @@ export interface Rule {
     started: number
   }): Promise<Judgement>
   addProof(chain: FactorTimes, factor: Factor, at: number): FactorTimes
+  /** What of the counted proofs a chain keeps that raised the epoch itself. */
+  carriedOver(counted: FactorTimes): FactorTimes
   /** The room that answers oidc-provider's prompt. */
   room(prompt: string): Room | undefined
 }

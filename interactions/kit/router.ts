@@ -86,7 +86,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     if (segment === AGAIN && ctx.method === 'GET') return again(ctx, open)
     const { interaction, client } = open
     const room = rule.room(interaction.prompt.name)
-    const page = room?.pages[segment]
+    const page = room && Object.hasOwn(room.pages, segment) ? room.pages[segment] : undefined
     leaveTrail(ctx, interactionPath(provider, uid), { client: client.clientId })
 
     try {
@@ -181,7 +181,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       case 'settled':
         return proceed(ctx, open, { ...open.outcome, ...answer.outcome })
       case 'proved':
-        return proceed(ctx, open, { ...open.outcome, proofs: withProof(open, answer, visit) })
+        return proceed(ctx, open, { ...open.outcome, proofs: withProof(open, answer, here) })
     }
   }
 
@@ -189,11 +189,14 @@ export function interactionRoutes(parts: RouterParts): Middleware {
    * The chain's proofs and this one. Proofs of another person are dropped, and those of another epoch than the account
    * had when the question was asked: the proof's own write may have raised it, and then the chain goes on.
    */
-  function withProof({ outcome }: Open, answer: Answer & { is: 'proved' }, { account, now: at }: Visit): ChainProofs {
+  function withProof({ outcome }: Open, answer: Answer & { is: 'proved' }, here: Judgement): ChainProofs {
     const { accountId, securityEpoch } = answer
     const former = outcome.proofs
-    const goesOn = former?.accountId === accountId && former.securityEpoch === account?.securityEpoch
-    return { accountId, securityEpoch, times: rule.addProof(goesOn ? former.times : {}, answer.factor, at) }
+    const seen = here.account?.id === accountId ? here.account.securityEpoch : undefined
+    const goesOn = former?.accountId === accountId && former.securityEpoch === seen
+    const raised = seen !== undefined && seen !== securityEpoch
+    const kept = raised ? rule.carriedOver(here.counted) : goesOn ? former.times : {}
+    return { accountId, securityEpoch, times: rule.addProof(kept, answer.factor, now()) }
   }
 
   /** Keeps the outcome and lets oidc-provider ask the policy. `login` is submitted only when nothing else is open. */
@@ -242,15 +245,14 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function end(ctx: Context, open: Open) {
     const { interaction, client } = open
     const uid = interaction.session?.uid
-    const session = uid === undefined ? undefined : await stores.artifacts.findByUid('Session', uid, now())
-    if (session) await stores.artifacts.destroy('Session', session.key, now())
+    if (uid !== undefined) await stores.artifacts.endSession(uid, now())
     await discard(interaction)
     await record(ctx, {
       event: 'interaction.ended_by_wrong_codes',
       outcome: 'failure',
       clientId: client.clientId,
       cid: interaction.cid,
-      details: { session_ended: session !== undefined },
+      details: { session_ended: uid !== undefined },
     })
     leaveTrail(ctx, interactionPath(provider, interaction.uid), { client: client.clientId, done: true })
     const href = errorResponse(open, 'access_denied', 'too many wrong codes')

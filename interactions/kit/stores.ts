@@ -85,8 +85,9 @@ export interface TotpActivation {
   /** The time step of the code that proved it: used up by the same write (RFC 6238 §5.2). */
   step: number
   now: number
-  /** The factor version read when the secret was made. */
+  /** The factor version and the security epoch that the page saw: whatever was raised meanwhile voids the activation. */
   factorVersion: number
+  securityEpoch: number
   /** Names the recovery code that is to follow; until it is set, it has no hash and opens nothing. */
   recoveryCodeId: string
   /** Given when the right to enrol comes from a reserved recovery code. */
@@ -103,13 +104,14 @@ export interface FactorStore {
    */
   claimTimeStep(accountId: string, step: number): Promise<boolean>
   /**
-   * Makes an authenticator app the person's one app. Once per factor version: compare-and-set on `factorVersion`.
+   * Makes an authenticator app the person's one app. Once per factor version: compare-and-set on `factorVersion`,
+   * `securityEpoch` and the account not being disabled.
    *
-   * In the same write: the version rises by one, `step` is used up, the former recovery code is void and the new,
-   * unacknowledged one is named. With `byRecovery` the reservation must still be held by that chain; then every
+   * In the same write: the version rises by one, `step` is used up, "Always require 2FA" is switched on, the former
+   * recovery code is void and the new, unacknowledged one is named. With `byRecovery` the reservation must still be held by that chain; then every
    * former factor dies and the security epoch rises by one.
    *
-   * @returns the account's security epoch after the write, or `undefined` when another activation or a reset was first
+   * @returns the account's security epoch after the write, or `undefined` when another activation, a reset or a new password was first
    */
   activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined>
   /** Sets the code that takes the place of `replaces`, unacknowledged. Once per replaced id. */
@@ -289,6 +291,11 @@ export interface ArtifactStore {
    * Once: false for every caller but the first, and when there was no such row.
    */
   destroy(model: string, key: string, now: number): Promise<boolean>
+  /**
+   * Ends a session for good: every row of this `uid` goes, and for an hour none is saved again, under whatever key.
+   * `destroy` alone is what the library does when it renames a session.
+   */
+  endSession(uid: string, now: number): Promise<void>
   /** Removes all rows of this model that came from this grant. */
   revokeByGrantId(model: string, grantId: string): Promise<void>
 }

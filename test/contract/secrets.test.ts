@@ -53,6 +53,7 @@ describe('secrets at rest', () => {
         step: 1,
         now: NOW,
         factorVersion: 0,
+        securityEpoch: 0,
         recoveryCodeId: 'code',
       })
     await db.signingKeys.addSigningKey({ kid: 'one', privateJwk: SECRETS.key, createdAt: NOW })

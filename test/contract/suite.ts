@@ -64,6 +64,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       step: 100,
       now: NOW,
       factorVersion: 0,
+      securityEpoch: 0,
       recoveryCodeId: 'code-1',
       ...more,
     })
@@ -543,6 +544,21 @@ export function contract(name: string, open: () => Promise<Opened>): void {
           assert.deepEqual(clientsOf(await live('new')), ['b', 'c'])
           await other.artifacts.save(session('new', []))
           assert.deepEqual(clientsOf(await live('new')), ['b', 'c'])
+        })
+        it('that ended save nothing any more, under any key', async () => {
+          await db.artifacts.save(session('one', ['a']))
+          await db.artifacts.save(session('two', ['a']))
+          await other.artifacts.endSession('uid', NOW)
+          assert.equal(await live('one'), undefined)
+          assert.equal(await live('two'), undefined)
+          await db.artifacts.destroy('Session', 'one', NOW)
+          await db.artifacts.save(session('three', ['a']))
+          await other.sweep(NOW + 3599)
+          await db.artifacts.save(session('four', ['a']))
+          assert.equal(await db.artifacts.findByUid('Session', 'uid', NOW), undefined)
+          const others = { ...session('five', ['a']), uid: 'another' }
+          await db.artifacts.save(others)
+          assert.ok(await live('five'))
         })
         it('give the newer word on one client to the later writer', async () => {
           await db.artifacts.save(session('key', ['a']))

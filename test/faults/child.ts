@@ -14,7 +14,14 @@ const OPERATIONS: Record<string, (db: Database, person: string, caller: string) 
     db.factors.reserveRecoveryCode(person, { id: 'set', reservations: 0, cid: caller, until: NOW + 60 }),
   claimTimeStep: (db, person) => db.factors.claimTimeStep(person, 200),
   activateTotp: (db, person, caller) =>
-    db.factors.activateTotp(person, { secret: caller, step: 100, now: NOW, factorVersion: 1, recoveryCodeId: caller }),
+    db.factors.activateTotp(person, {
+      secret: caller,
+      step: 100,
+      now: NOW,
+      factorVersion: 1,
+      securityEpoch: 0,
+      recoveryCodeId: caller,
+    }),
   keep: (db, person, caller) =>
     db.pending.keep({ owner: person, purpose: 'kept', value: caller, expiresAt: NOW + 60, now: NOW }),
   take: (db, person) => db.pending.take(person, 'put', NOW),

@@ -44,7 +44,14 @@ describe('one SQLite file, several processes', () => {
     async function prepare(id: string) {
       const value = { id, email: `${id}@acme.example`, disabled: false, memberships: [], serverRoles: [] }
       await database.directory.commit([{ kind: 'user', op: 'put', value }])
-      const activation = { secret: 'FIRST', step: 100, now: NOW, factorVersion: 0, recoveryCodeId: 'named' }
+      const activation = {
+        secret: 'FIRST',
+        step: 100,
+        now: NOW,
+        factorVersion: 0,
+        securityEpoch: 0,
+        recoveryCodeId: 'named',
+      }
       await database.factors.activateTotp(id, activation)
       await database.factors.setRecoveryCode(id, { replaces: 'named', id: 'set', hash: 'hash' })
       await database.factors.acknowledgeRecoveryCode(id, 'set')

@@ -42,6 +42,7 @@ const proofs = (chain: FactorTimes = {}, session: FactorTimes = {}): Proofs => (
   unsubmitted: false,
 })
 const subject = (over: Partial<Subject> = {}): Subject => ({
+  id: 'ana',
   enrolled: {},
   reserved: false,
   unacknowledged: false,
@@ -265,11 +266,11 @@ describe('policy: what the tokens say', () => {
 describe('policy: when a session counts', () => {
   const limits = { idle: 3600, absolute: 43200 }
   const account = { id: 'a', securityEpoch: 3, disabled: false }
-  const session = { accountId: 'a', epoch: 3, created: NOW, exp: NOW + 3600 }
+  const session = { accountId: 'a', epoch: 3, created: NOW, idle: NOW + 3600 }
   const table: [string, boolean, object, object, number][] = [
     ['as long as it is used', true, {}, {}, NOW + 10],
     ['not after its idle limit, to the second', false, {}, {}, NOW + 3600],
-    ['not after the absolute limit, however much it was used', false, { exp: NOW + 99999 }, {}, NOW + 43200],
+    ['not after the absolute limit, however much it was used', false, { idle: NOW + 99999 }, {}, NOW + 43200],
     ['not with an older epoch', false, { epoch: 2 }, {}, NOW],
     ['not for a disabled account', false, {}, { disabled: true }, NOW],
     ['not for somebody else', false, { accountId: 'b' }, {}, NOW],

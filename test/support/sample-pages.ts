@@ -47,11 +47,17 @@ const codeError = {
 export const samples: Record<string, Sample> = {
   credentials: {
     view: 'credentials',
-    page: { ...flow, title: 'Sign in', email: '' },
+    page: { ...flow, title: 'Sign in', email: '', hinted: false },
   },
   'credentials-error': {
     view: 'credentials',
-    page: { ...flow, title: 'Sign in', email: 'payor', error: { message: 'Enter your email address', field: 'email' } },
+    page: {
+      ...flow,
+      title: 'Sign in',
+      email: 'payor',
+      hinted: true,
+      error: { message: 'Enter your email address', field: 'email' },
+    },
   },
   'credentials-password': {
     view: 'credentials-password',
