@@ -55,6 +55,9 @@ class ForgetsTheDestroyed extends SlowArtifacts {
   protected override isDestroyed(): boolean {
     return false
   }
+  protected override hasEnded(): boolean {
+    return false
+  }
 }
 
 class Overwrites extends SlowArtifacts {
