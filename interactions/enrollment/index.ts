@@ -63,7 +63,7 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
               { key: `enrolment|${person(visit).id}|${visit.cid}`, rule: CODES },
             ],
             event: 'mfa.enrolled',
-            refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'code_blocked'),
+            refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'too_many_attempts'),
           }
         },
 
