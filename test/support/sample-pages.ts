@@ -1,6 +1,7 @@
 /** Every page as it is first shown, and with every error that it can show. The types see to it that no error code and no message page is left out. */
 import Koa from 'koa'
 import QRCode from 'qrcode'
+import { drawing } from '../../interactions/enrollment/index.ts'
 import type { Assets } from '../../interactions/kit/assets.ts'
 import { type ErrorCode, InteractionError } from '../../interactions/kit/errors.ts'
 import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
@@ -22,11 +23,6 @@ const OTPAUTH =
 /** The dark modules of the sample QR code, row by row, without the quiet zone. */
 export const modules = QRCode.create(OTPAUTH, { errorCorrectionLevel: 'M' }).modules
 
-const path = Array.from({ length: modules.size ** 2 }, (_, i) => [i % modules.size, Math.floor(i / modules.size)])
-  .filter(([x, y]) => modules.get(y!, x!))
-  .map(([x, y]) => `M${x! + 4} ${y! + 4}h1v1h-1z`)
-  .join('')
-
 const email = 'payor@acme.example'
 const longEmail = 'somebody.with.a.very.long.name.indeed@accounting.department.acme-builders.example'
 const app = { clientName: 'Payments' }
@@ -47,7 +43,7 @@ const VIEWS = {
     view: 'enrollment',
     locals: {
       ...known,
-      qr: { size: modules.size + 8, path },
+      qr: drawing(OTPAUTH),
       key: 'JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP',
       otpauth: OTPAUTH,
       account: `Sallyport: ${email}`,
