@@ -67,7 +67,7 @@ globalThis.inPage = {
       .map((target) => target.outerHTML)
   },
 
-  /** A PNG in Base64 with its 256 most frequent colours: red, green, blue of each, and which of them each pixel is. */
+  /** A PNG in Base64 with its 64 most frequent colours: red, green, blue of each, and which of them each pixel is. */
   async fewColours(png) {
     const image = new Image()
     image.src = `data:image/png;base64,${png}`
@@ -79,7 +79,7 @@ globalThis.inPage = {
     const counts = new Map()
     for (const pixel of pixels) counts.set(pixel, (counts.get(pixel) ?? 0) + 1)
     const parts = (pixel) => [pixel & 255, (pixel >> 8) & 255, (pixel >> 16) & 255]
-    const frequent = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, 256)
+    const frequent = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, 64)
     const palette = frequent.map(parts)
     const nearest = new Map(frequent.map((pixel, index) => [pixel, index]))
     for (const pixel of counts.keys()) {
