@@ -345,7 +345,7 @@ function postToGet(provider: Provider, screen: Screen, { stores, now }: Complete
         checkOrigin(ctx, new URL(provider.issuer).origin)
       } catch (error) {
         if (!(error instanceof InteractionError)) throw error
-        return screen.message(ctx, 'bad_request', { status: error.status })
+        return screen.message(ctx, 'cross_site', { status: error.status })
       }
     }
     if (!paths().includes(ctx.path)) return next()

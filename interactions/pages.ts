@@ -1,7 +1,7 @@
 /** The pages that oidc-provider draws itself, in our look: errors and logout. */
 import type { Context } from 'koa'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
-import { againPath, originOf } from './kit/router.ts'
+import { againPath, appLink, originOf } from './kit/router.ts'
 import type { Screen } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
@@ -20,7 +20,9 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
       }
       if (out.error === 'server_error') return screen.message(koa, 'server_error', { status: 500, reference: true })
       const name = out.error === 'invalid_client' ? 'unknown_client' : 'bad_request'
-      screen.message(koa, name, { status: koa.status, reference: true })
+      const client = ctx.oidc?.client as Parameters<typeof appLink>[0] | undefined
+      const link = client && appLink(client, screen.messages)
+      screen.message(koa, name, { status: koa.status, reference: true, link })
     },
     features: {
       ...configuration.features,

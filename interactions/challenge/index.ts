@@ -51,7 +51,10 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
             { key: `code|otp|${id}|${factorVersion}`, rule: CODES },
           ],
           event: 'mfa.otp',
-          refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'code_blocked'),
+          refusal(key, wait) {
+            if (key.startsWith('code|network|')) return 'too_many_from_network'
+            return wait === Number.POSITIVE_INFINITY ? 'code_disabled' : 'code_blocked'
+          },
           endsInteraction: true,
         }
       },

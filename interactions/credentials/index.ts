@@ -37,14 +37,12 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
               .regex(/^[^@\s]+@[^@\s]+$/, 'email_invalid'),
           ),
       }),
-      async show({ identifier, reasons }) {
+      async show({ identifier, posted, reasons }) {
+        const typed = typeof posted['email'] === 'string' ? posted['email'] : identifier.typed
         return {
           view: 'credentials',
           title: 'credentials.title',
-          locals: {
-            email: identifier.typed ?? identifier.hinted ?? '',
-            hinted: reasons.includes('hinted_account'),
-          },
+          locals: { email: typed ?? identifier.hinted ?? '', hinted: reasons.includes('hinted_account') },
         }
       },
       async attempt({ network }) {
@@ -81,7 +79,7 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
       },
 
       async submit({ identifier: { typed = '' } }, { password }) {
-        if (typed === '') throw new InteractionError('email_missing', { field: 'password' })
+        if (typed === '') throw new InteractionError('email_missing', { field: 'username' })
         const known = await accounts.findByEmail(typed)
         // One hash on every path: unknown, disabled and passwordless accounts cost what a known one costs (R21, R23).
         const right = await passwords.verify(known?.passwordHash, password)
@@ -108,6 +106,9 @@ function fromNetwork(counters: Counter[], event: string): Attempt {
   return {
     counters,
     event,
-    refusal: (key) => (key.includes('|account|') ? 'too_many_attempts' : 'too_many_from_network'),
+    refusal(key, wait) {
+      if (!key.includes('|account|')) return 'too_many_from_network'
+      return wait === Number.POSITIVE_INFINITY ? 'sign_in_closed' : 'too_many_attempts'
+    },
   }
 }

@@ -63,7 +63,7 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
               { key: `enrolment|${person(visit).id}|${visit.cid}`, rule: CODES },
             ],
             event: 'mfa.enrolled',
-            refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'code_blocked'),
+            refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'too_many_attempts'),
           }
         },
 
@@ -109,12 +109,17 @@ async function unmatched(secret: string, code: string, now: number) {
   return new InteractionError(offset < 0 ? 'clock_slow' : 'clock_fast', { field: 'code', vars: { minutes } })
 }
 
-/** The modules of the QR code as one SVG path, quiet zone included. Level M. */
-function drawing(text: string): { size: number; path: string } {
+/** A QR code of level M: its width in modules with the quiet zone, and an SVG path of one bar for each run of dark modules. */
+export function drawing(text: string): { size: number; path: string } {
   const { modules } = QRCode.create(text, { errorCorrectionLevel: 'M' })
-  const dark: string[] = []
+  const bars: string[] = []
   for (let row = 0; row < modules.size; row++)
-    for (let column = 0; column < modules.size; column++)
-      if (modules.get(row, column)) dark.push(`M${column + QUIET_ZONE} ${row + QUIET_ZONE}h1v1h-1z`)
-  return { size: modules.size + 2 * QUIET_ZONE, path: dark.join('') }
+    for (let column = 0; column < modules.size; column++) {
+      let end = column
+      while (end < modules.size && modules.get(row, end)) end += 1
+      if (end > column)
+        bars.push(`M${column + QUIET_ZONE} ${row + QUIET_ZONE}h${end - column}v1H${column + QUIET_ZONE}z`)
+      column = end
+    }
+  return { size: modules.size + 2 * QUIET_ZONE, path: bars.join('') }
 }

@@ -1,13 +1,14 @@
 /** Failures a person can act on. */
 import type { Vars } from './messages.ts'
 
-/** Stable names, for logs and tests. Each has a sentence `error.<code>` in locales/. */
+/** Stable names, for logs and tests. Each has a sentence `error.<code>` in locales/; `cross_site` has a page. */
 export type ErrorCode =
   | 'email_missing'
   | 'email_invalid'
   | 'password_missing'
   | 'wrong_credentials'
   | 'too_many_attempts'
+  | 'sign_in_closed'
   | 'too_many_from_network'
   | 'code_missing'
   | 'code_format'
@@ -18,19 +19,15 @@ export type ErrorCode =
   | 'clock_slow'
   | 'clock_fast'
   | 'wrong_enrollment_code'
-  | 'setup_expired'
-  | 'already_set_up'
   | 'recovery_code_missing'
   | 'wrong_recovery_code'
   | 'recovery_code_blocked'
-  | 'no_recovery_code'
   | 'acknowledge_missing'
   | 'recovery_code_replaced'
   | 'form_invalid'
   | 'form_expired'
   | 'cross_site'
   | 'too_large'
-  | 'busy'
 
 /** A failure the person can act on: the page is shown again with its sentence. Anything else thrown is a bug or an outage. */
 export class InteractionError extends Error {

@@ -54,6 +54,8 @@ export interface Visit {
   /** The e-mail address typed, or hinted at by the app. */
   identifier: { typed?: string | undefined; hinted?: string | undefined }
   scopes: string[]
+  /** What was just sent and could not be used, so that nobody types it again. Never shown where it may be secret. */
+  posted: Record<string, unknown>
   /** The person's network (IPv4 address, IPv6 /64) as a key for counters. */
   network: string
   /** SHA-256 of this browser's device cookie, if it has one. */
@@ -91,8 +93,8 @@ export interface AuditNote {
 /** What limits the attempts at a page, counted before the answer is looked at. */
 export interface Attempt {
   counters: Counter[]
-  /** The message when the limit is reached, given the counter's key. */
-  refusal: (key: string) => ErrorCode
+  /** The message when the limit is reached, given the counter's key and the seconds to wait; `Infinity`: closed for good. */
+  refusal: (key: string, wait: number) => ErrorCode
   /** The audit event of a refused or wrong answer. */
   event: string
   /** True: the attempt after which a streak waits ends the interaction, and at a step-up the session. */

@@ -11,6 +11,7 @@ import type { Recorder } from './audit.ts'
 import { checkForm, formToken } from './csrf.ts'
 import { type ErrorCode, InteractionError } from './errors.ts'
 import { digest, type KeyRing } from './keyring.ts'
+import type { Messages } from './messages.ts'
 import { networkOf } from './network.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
 import { type Around, type Screen, seeOther } from './screen.ts'
@@ -103,8 +104,9 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       } else if (page) return await visit(ctx, open, segment, page)
     } catch (error) {
       const shown = asInteractionError(error)
-      if (shown.code === 'cross_site' || !page)
-        return screen.message(ctx, 'bad_request', { status: shown.status, link: back(open) })
+      const link = appLink(client, screen.messages)
+      if (shown.code === 'cross_site') return screen.message(ctx, 'cross_site', { status: shown.status, link })
+      if (!page) return screen.message(ctx, 'bad_request', { status: shown.status, link })
       // Judged anew: what failed may have failed because something changed meanwhile.
       return show(ctx, open, segment, page, await judge(open, { ...open.outcome, login: undefined }), shown)
     }
@@ -323,6 +325,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       offer: here.open?.offer ?? [],
       identifier: { typed: outcome.identifier, hinted: stringOf(params['login_hint']) },
       scopes: (stringOf(params['scope']) ?? '').split(' ').filter((scope) => scope !== ''),
+      posted: (ctx.request.body ?? {}) as Record<string, unknown>,
       network: networkOf(ctx.ip),
       device: device && digest(device),
       url: (page = '') => interactionPath(provider, uid, page),
@@ -411,21 +414,9 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       clientId === undefined
         ? undefined
         : ((await provider.Client.find(String(clientId))) as unknown as Open['client'] | undefined)
-    const link = client && appLink(client)
+    const link = client && appLink(client, screen.messages)
     if (trail?.done) screen.message(ctx, 'already_done', { status: 400, link })
     else screen.message(ctx, trail ? 'expired' : 'other_browser', { status: 400, link })
-  }
-
-  function back(open: Open) {
-    return appLink(open.client)
-  }
-
-  /** The way to the app: where a sign-in starts, else its home, else the origin it is called back at. */
-  function appLink(client: Open['client']): { href: string; label: string } {
-    const redirectUri = (client['redirectUris'] as string[] | undefined)?.[0]
-    const href = client['initiateLoginUri'] ?? client['clientUri'] ?? (redirectUri && originOf(redirectUri))
-    const name = client.clientName ?? client.clientId
-    return { href: String(href ?? '/'), label: screen.messages.t('shell.back', { app: name }) }
   }
 
   function backLabel({ client }: Open) {
@@ -434,7 +425,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** The app's redirect URI with an error, for an interaction that oidc-provider knows nothing of any more (OIDC Core §3.1.2.6). */
   function errorResponse({ interaction: { params }, client }: Open, error: string, description: string) {
-    if (params['response_mode'] !== undefined && params['response_mode'] !== 'query') return appLink(client).href
+    if (params['response_mode'] !== undefined && params['response_mode'] !== 'query')
+      return appLink(client, screen.messages).href
     const url = new URL(String(params['redirect_uri']))
     url.searchParams.set('error', error)
     url.searchParams.set('error_description', description)
@@ -462,7 +454,7 @@ function formError(issue: { message: string; path: PropertyKey[]; code?: string 
 }
 
 function refused(attempt: Attempt, { key = '', retryAfter }: ThrottleVerdict): InteractionError {
-  return new InteractionError(attempt.refusal(key), { status: 429, retryAfter })
+  return new InteractionError(attempt.refusal(key, retryAfter), { status: 429, retryAfter })
 }
 
 /** Tells a person who is about to be made to wait. */
@@ -476,6 +468,13 @@ function withTries(error: InteractionError, page: RoomPage, verdict: ThrottleVer
 function asInteractionError(error: unknown): InteractionError {
   if (error instanceof InteractionError) return error
   throw error
+}
+
+/** The way to the app: where a sign-in starts, else its home, else the origin it is called back at. */
+export function appLink(client: Open['client'], { t }: Messages): { href: string; label: string } {
+  const redirectUri = (client['redirectUris'] as string[] | undefined)?.[0]
+  const href = client['initiateLoginUri'] ?? client['clientUri'] ?? (redirectUri && originOf(redirectUri))
+  return { href: String(href ?? '/'), label: t('shell.back', { app: client.clientName ?? client.clientId }) }
 }
 
 /** An origin for `form-action`; a custom scheme stands as `scheme:`. */

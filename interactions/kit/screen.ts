@@ -19,7 +19,6 @@ export type MessageName =
   | 'expired'
   | 'already_done'
   | 'other_browser'
-  | 'cookies'
   | 'too_many_codes'
   | 'unavailable'
   | 'busy'
@@ -28,7 +27,10 @@ export type MessageName =
   | 'bad_request'
   | 'unknown_client'
   | 'posted_expired'
-  | 'signed_out_elsewhere'
+  | 'cross_site'
+
+/** Those that the same address may get past a little later. */
+const PASSING: readonly MessageName[] = ['unavailable', 'busy', 'server_error']
 
 /** Draws pages. */
 export interface Screen {
@@ -66,8 +68,11 @@ export function createScreen(pages: ReturnType<typeof createPages>, messages: Me
       }
       draw(ctx, view, page, formActions)
     },
-    message(ctx, name, { status, link, vars, reference }) {
+    message(ctx, name, { status, link: given, vars, reference }) {
       ctx.status = status
+      // An empty reference is this page's own address, asked for with a GET.
+      const again = PASSING.includes(name) ? { href: '', label: messages.t('message.again') } : undefined
+      const link = given ?? again
       const page = {
         title: messages.t(`page.${name}.title`, vars),
         text: messages.t(`page.${name}.text`, vars),

@@ -4,11 +4,10 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import AxeBuilder from '@axe-core/playwright'
+import axe, { type Result, type RunOptions } from 'axe-core'
 import type { BrowserContext, BrowserContextOptions, Page } from 'playwright-core'
 import { loadAssets, packageFolder } from '../../interactions/kit/assets.ts'
 import { loadMessages } from '../../interactions/kit/messages.ts'
-import { createPages } from '../../interactions/kit/pages.ts'
 import { describeInBrowser } from '../support/browser.ts'
 import { modules, samples, samplesApp } from '../support/sample-pages.ts'
 
@@ -20,7 +19,11 @@ const LOOKS = {
 } as const
 /** What can differ from light in another look; the rest of the page is the same. */
 const COLOR_RULES = ['color-contrast', 'link-in-text-block']
-const WIDTHS = [1280, 320]
+const NARROW = { width: 320, height: 800 }
+const PHONE = { viewport: { width: 390, height: 844 }, reducedMotion: 'reduce' } as const
+/** For what an error does not change. */
+const oneOfEachKind = Object.entries(samples).flatMap(([name, { code }]) => (code ? [] : [name]))
+const withError = Object.entries(samples).flatMap(([name, { code }]) => (code ? [name] : []))
 const TABS = 4
 
 /** What a page must bear (WCAG 1.4.4, 1.4.12). */
@@ -28,12 +31,15 @@ const TEXT_TWICE_AS_LARGE = 'html{font-size:200%!important}'
 const TEXT_SPACING =
   '*{line-height:1.5!important;letter-spacing:.12em!important;word-spacing:.16em!important}p{margin-bottom:2em!important}'
 
+type Look = (tab: Page, name: string) => Promise<void>
+
 describeInBrowser('pages in a browser', (browser) => {
   const assets = loadAssets()
-  const brand = { name: 'Sallyport' }
-  const pages = createPages({ messages: loadMessages(), assets, brand })
-  const wordy = createPages({ messages: wordyMessages(), assets, brand: { ...brand, helpUrl: '/help' } })
-  const app = samplesApp(assets, (kind) => (kind === 'wordy' ? wordy : pages))
+  const brand = { name: 'Sallyport', homeUrl: '/' }
+  const app = samplesApp(assets, {
+    '': { messages: loadMessages(), brand },
+    wordy: { messages: wordyMessages(), brand: { ...brand, helpUrl: '/help' } },
+  })
   const server = app.listen(0, '127.0.0.1')
   after(() => server.close())
   const url = (name: string) => `http://127.0.0.1:${(server.address() as AddressInfo).port}/${name}`
@@ -62,9 +68,10 @@ describeInBrowser('pages in a browser', (browser) => {
   }
   const inTab = inTabs.bind(undefined, 1)
 
-  /** Goes through all pages, in several tabs at a time. */
-  async function onEveryPage(options: BrowserContextOptions, look: (tab: Page, name: string) => Promise<void>) {
-    const left = Object.keys(samples)
+  /** Goes through all pages, or those of these names, in several tabs at a time. */
+  async function onEveryPage(options: BrowserContextOptions, ...rest: [Look] | [readonly string[], Look]) {
+    const [names, look] = rest.length === 1 ? [Object.keys(samples), rest[0]] : rest
+    const left = [...names]
     await inTabs(TABS, options, async (tab) => {
       for (let name = left.pop(); name; name = left.pop()) {
         await tab.goto(url(name))
@@ -75,43 +82,88 @@ describeInBrowser('pages in a browser', (browser) => {
 
   const focused = (tab: Page, what: string) => tab.evaluate<string>(`document.activeElement.${what}`)
 
-  for (const width of WIDTHS)
-    it(`gives axe nothing to find at ${width} px, in light, dark and forced colors`, async () => {
-      const found: string[] = []
-      const options = { viewport: { width, height: 800 }, reducedMotion: 'reduce' } as const
-      await onEveryPage(options, async (tab, name) => {
-        for (const [look, media] of Object.entries(LOOKS)) {
-          await tab.emulateMedia({ colorScheme: 'light', forcedColors: 'none', ...media })
-          const axe = new AxeBuilder({ page: tab }).setLegacyMode().options({ resultTypes: ['violations'] })
-          if (look !== 'light') axe.withRules(COLOR_RULES)
-          const { violations, passes } = await axe.analyze()
-          assert.ok(passes.length > (look === 'light' ? 10 : 0))
-          for (const { id, nodes } of violations)
-            found.push(...nodes.map(({ html, failureSummary }) => `${name}, ${look}: ${id}: ${html} ${failureSummary}`))
-        }
-      })
-      assert.deepEqual(found, [])
-    }).timeout(120_000)
+  /** What axe finds, as lines. @param rules by name; without them, all */
+  async function axeOn(tab: Page, where: string, rules: RunOptions = {}) {
+    const options = { resultTypes: ['violations'], ...rules } satisfies RunOptions
+    if (!(await tab.evaluate('Boolean(globalThis.axe)'))) await tab.evaluate(axe.source)
+    const { passed, violations } = await tab.evaluate<{ passed: number; violations: Result[] }>(
+      `axe.run(${JSON.stringify(options)}).then((all) => ({ passed: all.passes.length, violations: all.violations }))`,
+    )
+    assert.ok(passed > 0)
+    return violations.flatMap(({ id, nodes }) =>
+      nodes.map(({ html, failureSummary }) => `${where}: ${id}: ${html} ${failureSummary}`),
+    )
+  }
+  const onlyColors: RunOptions = { runOnly: { type: 'rule', values: COLOR_RULES } }
+  const notColors: RunOptions = { rules: Object.fromEntries(COLOR_RULES.map((rule) => [rule, { enabled: false }])) }
 
-  for (const width of WIDTHS)
-    it(`fits ${width} px, also with text twice as large, wide text spacing and longer words from right to left`, async () => {
+  it('gives axe nothing to find on any page and error, on a phone in light and dark, and 320 px wide', async () => {
+    const found: string[] = []
+    await onEveryPage(PHONE, async (tab, name) => {
+      await tab.evaluate('inPage.openDetails()')
+      found.push(...(await axeOn(tab, `${name}, light`)))
+      await tab.emulateMedia({ colorScheme: 'dark' })
+      found.push(...(await axeOn(tab, `${name}, dark`, onlyColors)))
+      await tab.emulateMedia({ colorScheme: 'light' })
+      await tab.setViewportSize(NARROW)
+      found.push(...(await axeOn(tab, `${name}, 320 px`, notColors)))
+      await tab.setViewportSize(PHONE.viewport)
+    })
+    assert.deepEqual(found, [])
+  }).timeout(120_000)
+
+  it('gives axe nothing to find on a wide screen and in forced colors', async () => {
+    const found: string[] = []
+    await onEveryPage({ reducedMotion: 'reduce' }, oneOfEachKind, async (tab, name) => {
+      for (const [look, media] of Object.entries(LOOKS)) {
+        await tab.emulateMedia({ colorScheme: 'light', forcedColors: 'none', ...media })
+        found.push(...(await axeOn(tab, `${name}, ${look}`, look === 'light' ? {} : onlyColors)))
+      }
+    })
+    assert.deepEqual(found, [])
+  }).timeout(60_000)
+
+  it('says what went wrong: to screen readers at once, above the h1, and at the field (R16)', async () => {
+    const wrong: string[] = []
+    await onEveryPage(PHONE, withError, async (tab, name) => {
+      wrong.push(...(await tab.evaluate<string[]>('inPage.unannounced()')).map((what) => `${name}: ${what}`))
+    })
+    assert.ok(withError.length > 50)
+    assert.deepEqual(wrong, [])
+  })
+
+  it('has one h1 and a way on: a link, or a form', async () => {
+    const without: string[] = []
+    await onEveryPage(PHONE, async (tab, name) => {
+      if (!(await tab.evaluate('inPage.leadsOn()'))) without.push(name)
+    })
+    assert.deepEqual(without, [])
+  })
+
+  for (const [viewport, names] of [
+    [NARROW, Object.keys(samples)],
+    [{ width: 1280, height: 800 }, oneOfEachKind],
+  ] as const)
+    it(`fits ${viewport.width} px, also with text twice as large, wide text spacing and longer words from right to left`, async () => {
       const tooWide: string[] = []
-      await onEveryPage({ viewport: { width, height: 800 } }, async (tab, name) => {
+      await onEveryPage({ viewport }, names, async (tab, name) => {
         const look = async (change: string, css: string) => {
           const out = await tab.evaluate<string[]>(`inPage.sticksOut(${JSON.stringify(css)})`)
           tooWide.push(...out.map((what) => `${name}, ${change}: ${what}`))
         }
+        await tab.evaluate('inPage.openDetails()')
         await look('as it is', '')
         await look('200 % text', TEXT_TWICE_AS_LARGE)
         await look('text spacing', TEXT_SPACING)
         await tab.goto(url(`${name}/wordy`))
+        await tab.evaluate('inPage.openDetails()')
         await look('wordy', '')
       })
       assert.deepEqual(tooWide, [])
     }).timeout(60_000)
 
   it('has targets and letters that are large enough (WCAG 2.5.8; iOS zooms into fields below 16 px)', async () => {
-    await onEveryPage({ viewport: { width: 320, height: 800 } }, async (tab, name) =>
+    await onEveryPage({ viewport: NARROW }, oneOfEachKind, async (tab, name) =>
       assert.deepEqual(await tab.evaluate('inPage.tooSmall()'), [], name),
     )
   })
@@ -136,7 +188,7 @@ describeInBrowser('pages in a browser', (browser) => {
 
   it('begins at the error summary, whose link leads to the field', async () => {
     await inTab({}, async (tab) => {
-      await tab.goto(url('challenge-error'))
+      await tab.goto(url('challenge.wrong_code'))
       assert.equal(await focused(tab, 'className'), 'summary')
       await tab.click('.summary a')
       assert.equal(await focused(tab, 'id'), 'code')
@@ -220,7 +272,7 @@ describeInBrowser('pages in a browser', (browser) => {
 
   it('prints code, site, account and date, and nothing else, dark on white', async () => {
     await inTab({ colorScheme: 'dark' }, async (tab) => {
-      await tab.goto(url('recovery-error'))
+      await tab.goto(url('recovery.acknowledge_missing'))
       await tab.emulateMedia({ media: 'print' })
       assert.equal(
         (await tab.innerText('body')).trim().replace(/\s+/g, ' '),

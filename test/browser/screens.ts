@@ -7,7 +7,6 @@ import { crc32, deflateSync } from 'node:zlib'
 import type { Browser, Page } from 'playwright-core'
 import { loadAssets } from '../../interactions/kit/assets.ts'
 import { loadMessages } from '../../interactions/kit/messages.ts'
-import { createPages } from '../../interactions/kit/pages.ts'
 import { launch } from '../support/browser.ts'
 import { samples, samplesApp } from '../support/sample-pages.ts'
 
@@ -74,13 +73,12 @@ function gallery(): string {
     )
     return `## ${name}\n\n${pictures.join('\n')}\n`
   })
-  return `# What people see\n\nEvery page, and every page with an error, in light, in dark and 320 px wide. Made by \`npm run screens\`.\n\n${rows.join('\n')}`
+  return `# What people see\n\nEvery page, with every error that it can show, in light, in dark and 320 px wide. Made by \`npm run screens\`.\n\n${rows.join('\n')}`
 }
 
 const assets = loadAssets()
-const brand = { name: 'Sallyport', supportContact: 'support@example.com' }
-const pages = createPages({ messages: loadMessages(), brand, assets })
-const server = samplesApp(assets, () => pages).listen(0, '127.0.0.1')
+const brand = { name: 'Sallyport', supportContact: 'support@example.com', homeUrl: '/' }
+const server = samplesApp(assets, { '': { messages: loadMessages(), brand } }).listen(0, '127.0.0.1')
 const browser = await launch()
 try {
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`

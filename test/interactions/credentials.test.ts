@@ -227,6 +227,7 @@ describe('credentials', () => {
       const busy = answers.filter(({ status }) => status === 503)
       assert.ok(busy.length > 0 && busy.length < 30)
       assert.ok(busy.every(({ headers }) => headers.get('retry-after') === '5'))
+      assert.ok(busy.every(({ text }) => text.includes('<a class="button" href="">Try again</a>')))
       await small.close()
     })
   })

@@ -30,6 +30,18 @@ const templates = filesIn('views', /\.ejs$/)
 /** The start tag of the element of that id. */
 const tag = (html: string, id: string) => new RegExp(`<\\w+[^>]* id="${id}"[^>]*>`).exec(html)?.[0] ?? ''
 
+/** What a person reads. */
+const textOf = (html: string) =>
+  html
+    .replace(/<[^>]+>/g, '')
+    .replaceAll('&#34;', '"')
+    .replaceAll('&#39;', "'")
+    .replaceAll('&amp;', '&')
+
+/** Whether `sentence` stands in `text`, with anything for its placeholders. */
+const isIn = (text: string, sentence: string) =>
+  new RegExp(sentence.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/\\\{\w+\\\}/g, '.+')).test(text)
+
 /** Asserts that all these stand in `text`, in this order. */
 function inOrder(text: string, parts: string[]) {
   let from = 0
@@ -76,12 +88,49 @@ describe('pages', () => {
 
   for (const view of views.map((name) => name.replace('.ejs', '')))
     it(`draws ${view} with an error that belongs to no field`, () => {
-      const html = draw(view, { ...samples[view]!.page, error: { message: 'Try again.' } })
+      const { page } = Object.values(samples).find((one) => one.view === view)!
+      const html = draw(view, { ...page, error: { message: 'Try again.' } })
       assert.ok(html.includes('<title>Error: '))
       assert.match(html, /role="alert" tabindex="-1" aria-labelledby="summary-title">\n<h2 id="summary-title">/)
       assert.ok(html.includes('<li>Try again.</li>'))
       assert.doesNotMatch(html, /aria-invalid/)
     })
+
+  it('has a sample of every error sentence and of every page that says something', () => {
+    const texts = Object.values(samples).map(({ view, page }) => textOf(draw(view, page)))
+    const sentences = Object.entries(JSON.parse(read('locales/en.json')) as Record<string, string>)
+    const missing = sentences
+      .filter(([key]) => /^(error|page)\./.test(key))
+      .filter(([, sentence]) => !texts.some((text) => isIn(text, sentence)))
+    assert.deepEqual(missing, [])
+  })
+
+  for (const room of ['credentials', 'challenge', 'enrollment', 'recovery', 'consent'])
+    it(`has a sample of every error that ${room} names, on one of its pages`, () => {
+      const source = read(`interactions/${room}/index.ts`)
+      // `wrongCode()` and the like: what each of them makes, from where they are written.
+      const makers = [...read('interactions/kit/errors.ts').matchAll(/const (\w+) = .*InteractionError\('(\w+)'/g)]
+      assert.equal(makers.length, 3)
+      const made = makers.filter(([, maker]) => source.includes(`${maker}(`)).map(([, , code]) => code!)
+      const codes = Object.keys(JSON.parse(read('locales/en.json'))).flatMap(
+        (key) => /^error\.(\w+)$/.exec(key)?.[1] ?? [],
+      )
+      const named = [...made, ...codes.filter((code) => source.includes(`'${code}'`))]
+      const shown = Object.values(samples).filter(({ view }) => view.startsWith(room))
+      assert.deepEqual(
+        named.filter((code) => !shown.some((one) => one.code === code)),
+        [],
+      )
+    })
+
+  it('has a sample of every form that was not understood, was open for too long or holds too much', () => {
+    const forms = views
+      .map((name) => name.replace('.ejs', ''))
+      .filter((view) => /action="<%= action %>"/.test(read(`views/${view}.ejs`)))
+    assert.equal(forms.length, 7)
+    for (const view of forms)
+      for (const code of ['form_invalid', 'form_expired', 'too_large']) assert.ok(samples[`${view}.${code}`], view)
+  })
 
   const withField = Object.entries(samples).filter(([, { page }]) => page.error?.field)
   for (const [name, { page }] of withField)
@@ -96,11 +145,11 @@ describe('pages', () => {
     })
 
   it('keeps the email address that was typed, and no secret', () => {
-    assert.match(tag(sample('credentials-error'), 'email'), / value="payor"/)
+    assert.match(tag(sample('credentials.email_invalid'), 'email'), / value="payor\.acme\.example"/)
     for (const [name, id] of [
-      ['credentials-password-error', 'password'],
-      ['challenge-error', 'code'],
-      ['challenge-recovery-code-error', 'recovery_code'],
+      ['credentials-password.wrong_credentials', 'password'],
+      ['challenge.wrong_code', 'code'],
+      ['challenge-recovery-code.wrong_recovery_code', 'recovery_code'],
     ] as const)
       assert.doesNotMatch(tag(sample(name), id), /value=/)
   })
@@ -260,7 +309,9 @@ describe('messages', () => {
     .flatMap((folder) => filesIn(folder, /\.ts$/))
     .map(read)
     .join('\n')
-  const isQuoted = (text: string) => inViews.includes(`'${text}'`) || inCode.includes(`'${text}'`)
+  // Being listed in a type is no use.
+  const inUse = `${inViews}\n${inCode.replace(/^ +\| '\w+'$/gm, '')}`
+  const isQuoted = (text: string) => inUse.includes(`'${text}'`)
 
   it('has all that the views and the code ask for', () => {
     const asked = [...`${inViews}\n${inCode}`.matchAll(/\b(?:t|around)\(\s*'([\w.-]+\w)'/g)].map(([, key]) => key!)
@@ -316,11 +367,11 @@ describe('messages', () => {
 })
 
 describe('assets and headers', () => {
-  it('keeps HTML, style and script of a sign-in page under 18 KB', () => {
+  it('keeps HTML, style and script of a page under 18 KB together, and under 30 KB with a QR code', () => {
     const rest = ['css', 'js'].reduce((sum, type) => sum + read(`public/sallyport.${type}`).length, 0)
-    for (const name of ['credentials', 'credentials-password', 'challenge', 'recovery']) {
+    for (const [name, { view }] of Object.entries(samples)) {
       const size = Buffer.byteLength(sample(name)) + rest
-      assert.ok(size < 18 * 1024, `${name}: ${size} bytes`)
+      assert.ok(size < (view === 'enrollment' ? 30 : 18) * 1024, `${name}: ${size} bytes`)
     }
   })
 

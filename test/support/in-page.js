@@ -19,6 +19,40 @@ globalThis.inPage = {
     return [`${scrollWidth} px`, ...out.map((element) => element.outerHTML.slice(0, 80))]
   },
 
+  /** Shows what is folded away. */
+  openDetails() {
+    for (const details of document.querySelectorAll('details')) details.open = true
+  },
+
+  /** What the error of this page lacks. */
+  unannounced() {
+    const summary = document.querySelector('main > .summary:first-child')
+    if (!summary) return ['no summary first in main']
+    const title = document.getElementById(summary.getAttribute('aria-labelledby'))
+    const link = summary.querySelector('a')
+    const text = summary.querySelector('li')?.textContent
+    const field = link && document.querySelector(link.getAttribute('href'))
+    const descriptions = (field?.getAttribute('aria-describedby') ?? '').split(' ')
+    const beside = descriptions.map((id) => document.getElementById(id)?.textContent ?? '')
+    const holds = {
+      'an alert': summary.getAttribute('role') === 'alert',
+      'the focus': document.activeElement === summary,
+      'a title': title?.textContent.length > 0,
+      'a sentence': text?.length > 0,
+      'Error: in the page title': document.title.startsWith('Error: '),
+      'a link to a field that is invalid': !link || field?.getAttribute('aria-invalid') === 'true',
+      'the sentence at its field': !link || beside.some((one) => one.includes(text)),
+      'no other invalid field': document.querySelectorAll('[aria-invalid]').length === (link ? 1 : 0),
+    }
+    return Object.keys(holds).filter((what) => !holds[what])
+  },
+
+  /** Whether there is one h1, and something to go on with. */
+  leadsOn() {
+    const ways = [...document.querySelectorAll('main :is(a[href], button)')].filter((way) => way.checkVisibility())
+    return document.querySelectorAll('h1').length === 1 && ways.length > 0
+  },
+
   /** Targets below 24 px, buttons and fields below 44 px, and fields with letters below 16 px. */
   tooSmall() {
     const targets = [...document.querySelectorAll('button, input:not([type=hidden]), summary, .button, .ways a')]
@@ -33,7 +67,7 @@ globalThis.inPage = {
       .map((target) => target.outerHTML)
   },
 
-  /** A PNG in Base64 with its 256 most frequent colours: red, green, blue of each, and which of them each pixel is. */
+  /** A PNG in Base64 with its 64 most frequent colours: red, green, blue of each, and which of them each pixel is. */
   async fewColours(png) {
     const image = new Image()
     image.src = `data:image/png;base64,${png}`
@@ -45,7 +79,7 @@ globalThis.inPage = {
     const counts = new Map()
     for (const pixel of pixels) counts.set(pixel, (counts.get(pixel) ?? 0) + 1)
     const parts = (pixel) => [pixel & 255, (pixel >> 8) & 255, (pixel >> 16) & 255]
-    const frequent = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, 256)
+    const frequent = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, 64)
     const palette = frequent.map(parts)
     const nearest = new Map(frequent.map((pixel, index) => [pixel, index]))
     for (const pixel of counts.keys()) {

@@ -1,14 +1,20 @@
-/** Every page with something on it: each view as it is first shown, and with the error that it can have. */
+/** Every page as it is first shown, and with every error that it can show. The types see to it that no error code and no message page is left out. */
 import Koa from 'koa'
 import QRCode from 'qrcode'
+import { drawing } from '../../interactions/enrollment/index.ts'
 import type { Assets } from '../../interactions/kit/assets.ts'
+import { type ErrorCode, InteractionError } from '../../interactions/kit/errors.ts'
 import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
-import type { Page, Pages } from '../../interactions/kit/pages.ts'
+import { loadMessages, type Messages, type Vars } from '../../interactions/kit/messages.ts'
+import { type Brand, createPages, type Page } from '../../interactions/kit/pages.ts'
+import { type MessageName, sentence } from '../../interactions/kit/screen.ts'
 
 /** A view and what it is drawn with. */
 export interface Sample {
   view: string
   page: Page
+  /** What went wrong. */
+  code?: ErrorCode
 }
 
 const OTPAUTH =
@@ -17,165 +23,59 @@ const OTPAUTH =
 /** The dark modules of the sample QR code, row by row, without the quiet zone. */
 export const modules = QRCode.create(OTPAUTH, { errorCorrectionLevel: 'M' }).modules
 
-const path = Array.from({ length: modules.size ** 2 }, (_, i) => [i % modules.size, Math.floor(i / modules.size)])
-  .filter(([x, y]) => modules.get(y!, x!))
-  .map(([x, y]) => `M${x! + 4} ${y! + 4}h1v1h-1z`)
-  .join('')
-
 const email = 'payor@acme.example'
-const flow = {
-  clientName: 'Payments',
-  csrf: 'csrf-token',
-  action: '/here',
-  cancel: { action: '/cancel' },
-  different: { action: '/different' },
-}
-const lost = { help: 'Ask an administrator at your company to reset your two-step sign-in.' }
-const recovery = { code: '7K2M-4QXN-90TB-C3HZ-8WDR-P5VE', email, downloadAction: '/download', date: 'March 3, 2027' }
-const enrollment = {
-  qr: { size: modules.size + 8, path },
-  key: 'JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP',
-  otpauth: OTPAUTH,
-  account: `Sallyport: ${email}`,
-}
-const codeError = {
-  message: 'That code did not work. Wait for the next code in your app and enter it.',
-  field: 'code',
+const longEmail = 'somebody.with.a.very.long.name.indeed@accounting.department.acme-builders.example'
+const app = { clientName: 'Payments' }
+const flow = { ...app, csrf: 'csrf-token', action: '/here', cancel: { action: '/cancel' } }
+const known = { ...flow, different: { action: '/different' } }
+
+/** A view as it is first shown. `title`: the variables of its title. */
+interface First {
+  view: string
+  title?: Vars
+  locals: object
 }
 
-/** By name: the view, or `<view>-error`. */
-export const samples: Record<string, Sample> = {
-  credentials: {
-    view: 'credentials',
-    page: { ...flow, title: 'Sign in', email: '', hinted: false },
-  },
-  'credentials-error': {
-    view: 'credentials',
-    page: {
-      ...flow,
-      title: 'Sign in',
-      email: 'payor',
-      hinted: true,
-      error: { message: 'Enter your email address', field: 'email' },
-    },
-  },
-  'credentials-password': {
-    view: 'credentials-password',
-    page: { ...flow, title: 'Enter your password', email, identifierUrl: '/identifier' },
-  },
-  'credentials-password-error': {
-    view: 'credentials-password',
-    page: {
-      ...flow,
-      title: 'Enter your password',
-      email: 'somebody.with.a.very.long.name.indeed@accounting.department.acme-builders.example',
-      identifierUrl: '/identifier',
-      error: {
-        message: 'The email address or password is not right. Check both and try again.',
-        field: 'password',
-      },
-    },
-  },
-  enrollment: { view: 'enrollment', page: { ...flow, title: 'Secure Your Account', ...enrollment } },
-  'enrollment-error': {
+const VIEWS = {
+  credentials: { view: 'credentials', locals: { ...flow, email: '' } },
+  'credentials-password': { view: 'credentials-password', locals: { ...flow, email, identifierUrl: '/identifier' } },
+  enrollment: {
     view: 'enrollment',
-    page: { ...flow, title: 'Secure Your Account', ...enrollment, error: codeError },
-  },
-  challenge: {
-    view: 'challenge',
-    page: {
-      ...flow,
-      ...lost,
-      title: 'Enter the code from your authenticator app',
-      addedOn: 'March 3, 2027',
-      recoveryUrl: '/recovery',
+    locals: {
+      ...known,
+      qr: drawing(OTPAUTH),
+      key: 'JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP',
+      otpauth: OTPAUTH,
+      account: `Sallyport: ${email}`,
     },
   },
-  'challenge-error': {
-    view: 'challenge',
-    page: {
-      ...flow,
-      ...lost,
-      title: 'Enter the code from your authenticator app',
-      recoveryUrl: '/recovery',
-      error: codeError,
-    },
-  },
-  'challenge-recovery-code': {
-    view: 'challenge-recovery-code',
-    page: { ...flow, ...lost, title: 'Enter your recovery code', codeUrl: '/code' },
-  },
-  'challenge-recovery-code-error': {
-    view: 'challenge-recovery-code',
-    page: {
-      ...flow,
-      ...lost,
-      title: 'Enter your recovery code',
-      codeUrl: '/code',
-      error: { message: 'That recovery code is not right.', field: 'recovery_code' },
-    },
-  },
-  recovery: { view: 'recovery', page: { ...flow, title: 'Almost There', ...recovery } },
-  'recovery-error': {
+  recovery: {
     view: 'recovery',
-    page: {
-      ...flow,
-      title: 'Almost There',
-      ...recovery,
-      error: { message: 'Select “I have safely recorded this code” to continue', field: 'acknowledged' },
+    locals: {
+      ...known,
+      code: '7K2M-4QXN-90TB-C3HZ-8WDR-P5VE',
+      email,
+      downloadAction: '/download',
+      date: 'March 3, 2027',
     },
   },
+  challenge: { view: 'challenge', locals: { ...known, addedOn: 'March 3, 2027', recoveryUrl: '/recovery' } },
+  'challenge-recovery-code': { view: 'challenge-recovery-code', locals: { ...known, codeUrl: '/code' } },
   consent: {
     view: 'consent',
-    page: {
-      ...flow,
-      title: 'Continue to Payments?',
-      email,
-      scopes: ['openid', 'email', 'offline_access', 'see what you paid'],
-    },
-  },
-  'consent-error': {
-    view: 'consent',
-    page: {
-      ...flow,
-      title: 'Continue to Payments?',
-      email,
-      scopes: [],
-      error: { message: 'This page was open for too long. Try again.' },
-    },
+    title: { app: 'Payments' },
+    locals: { ...known, email, scopes: ['openid', 'email', 'profile', 'offline_access', 'see what you paid'] },
   },
   'switch-account': {
     view: 'switch-account',
-    page: {
-      ...flow,
-      title: 'You are signed in with another account',
-      signedInAs: 'bo@best.example',
-      newAccount: email,
-      xsrf: 'xsrf-token',
-      switchAction: '/switch',
-    },
+    locals: { ...flow, signedInAs: 'bo@best.example', newAccount: email, xsrf: 'xsrf-token', switchAction: '/switch' },
   },
-  logout: {
-    view: 'logout',
-    page: { title: 'Do you want to sign out?', email, xsrf: 'xsrf-token', logoutAction: '/logout' },
-  },
-  'signed-out': {
-    view: 'signed-out',
-    page: { title: 'You are signed out', clientName: 'Payments', clientUri: 'https://rp.example' },
-  },
-  message: {
-    view: 'message',
-    page: {
-      title: 'Something went wrong here',
-      text: ['The fault is on our side.', 'Try again. If it keeps happening, ask for help.'],
-      link: { href: '/', label: 'Try again' },
-      reference: '3f0c1b52-7a31-4a0e-9d0e-2f8f3f1c9b1a',
-    },
-  },
+  logout: { view: 'logout', locals: { email, xsrf: 'xsrf-token', logoutAction: '/logout' } },
+  'signed-out': { view: 'signed-out', locals: { ...app, clientUri: 'https://rp.example' } },
   home: {
     view: 'home',
-    page: {
-      title: 'Sign in to Sallyport',
+    title: { brand: 'Sallyport' },
+    locals: {
       apps: [
         { name: 'Payments', href: 'https://payments.example' },
         { name: 'Procurement and Subcontractor Compliance', href: 'https://procurement.example' },
@@ -183,20 +83,188 @@ export const samples: Record<string, Sample> = {
       discovery: 'https://id.example/.well-known/openid-configuration',
     },
   },
+} satisfies Record<string, First>
+type View = keyof typeof VIEWS
+
+/** Pages that look different with other facts. */
+const OTHER_FACTS: Record<string, First> = {
+  'credentials.hinted': { ...VIEWS.credentials, locals: { ...VIEWS.credentials.locals, email, hinted: true } },
+  'credentials-password.long_names': {
+    ...VIEWS['credentials-password'],
+    locals: {
+      ...VIEWS['credentials-password'].locals,
+      email: longEmail,
+      clientName: 'The Construction Payments and Invoicing Portal of Acme Builders International',
+    },
+  },
+  'switch-account.long_names': {
+    ...VIEWS['switch-account'],
+    locals: { ...VIEWS['switch-account'].locals, signedInAs: longEmail, newAccount: `other.${longEmail}` },
+  },
+  'logout.account_gone': { ...VIEWS.logout, locals: { ...VIEWS.logout.locals, email: undefined } },
+  'signed-out.no_app': { ...VIEWS['signed-out'], locals: {} },
+  'home.no_apps': { ...VIEWS.home, locals: { ...VIEWS.home.locals, apps: [] } },
 }
 
-/** Answers `/<name>` with that sample, and serves what it needs. @param pagesOf the renderer for `/<name>/<kind>` */
-export function samplesApp(assets: Assets, pagesOf: (kind: string | undefined) => Pages): Koa {
+/** Where an error is shown and with what; `as` names a second form that its sentence takes. */
+interface Shown {
+  on: View[]
+  field?: string
+  vars?: Vars
+  /** Seconds. */
+  retryAfter?: number
+  as?: string
+}
+
+const CODE: View[] = ['enrollment', 'challenge']
+const COUNTED: View[] = ['credentials', 'credentials-password', 'enrollment', 'challenge', 'challenge-recovery-code']
+const FORMS: View[] = [...COUNTED, 'recovery', 'consent']
+
+/** `cross_site` has a page of its own. */
+const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
+  email_missing: [
+    { on: ['credentials'], field: 'email' },
+    { on: ['credentials-password'], field: 'username' },
+  ],
+  email_invalid: [{ on: ['credentials'], field: 'email' }],
+  password_missing: [{ on: ['credentials-password'], field: 'password' }],
+  wrong_credentials: [{ on: ['credentials-password'], field: 'password' }],
+  too_many_attempts: [
+    { on: ['credentials-password'], retryAfter: 30 * 60 },
+    { on: ['enrollment'], retryAfter: 60 },
+  ],
+  sign_in_closed: [{ on: ['credentials-password'] }],
+  too_many_from_network: [{ on: COUNTED, retryAfter: 40 }],
+  code_missing: [{ on: CODE, field: 'code' }],
+  code_format: [{ on: CODE, field: 'code' }],
+  wrong_code: [{ on: ['challenge'], field: 'code' }],
+  wrong_code_tries: [
+    { on: ['challenge'], field: 'code', vars: { left: 3 } },
+    { on: ['challenge'], field: 'code', vars: { left: 1 }, as: 'one' },
+  ],
+  code_blocked: [{ on: ['challenge'], retryAfter: 30 * 60 }],
+  code_disabled: [{ on: ['challenge'] }],
+  clock_slow: [
+    { on: ['enrollment'], field: 'code', vars: { minutes: 3 } },
+    { on: ['enrollment'], field: 'code', vars: { minutes: 1 }, as: 'one' },
+  ],
+  clock_fast: [
+    { on: ['enrollment'], field: 'code', vars: { minutes: 3 } },
+    { on: ['enrollment'], field: 'code', vars: { minutes: 1 }, as: 'one' },
+  ],
+  wrong_enrollment_code: [{ on: ['enrollment'], field: 'code' }],
+  recovery_code_missing: [{ on: ['challenge-recovery-code'], field: 'recovery_code' }],
+  wrong_recovery_code: [{ on: ['challenge-recovery-code'], field: 'recovery_code' }],
+  recovery_code_blocked: [{ on: ['challenge-recovery-code'], retryAfter: 30 * 60 }],
+  acknowledge_missing: [{ on: ['recovery'], field: 'acknowledged' }],
+  recovery_code_replaced: [{ on: ['recovery'] }],
+  form_invalid: [{ on: FORMS }],
+  form_expired: [{ on: FORMS }],
+  too_large: [{ on: FORMS }],
+}
+
+/** A page that says something and leads on; each entry is a form that it takes. */
+interface Said {
+  as?: string
+  /** It knows the app, and leads back to it. */
+  toApp?: true
+  /** It leads on by a button of these words. */
+  label?: string
+  reference?: true
+}
+
+const MESSAGES: Record<MessageName, Said[]> = {
+  expired: [{ toApp: true }],
+  already_done: [{ toApp: true }],
+  other_browser: [{ toApp: true }, { as: 'no_app' }],
+  cross_site: [{ toApp: true }],
+  too_many_codes: [{ toApp: true }],
+  unavailable: [{ label: 'message.again', reference: true }],
+  busy: [{ label: 'message.again' }],
+  server_error: [{ label: 'message.again', reference: true }],
+  not_found: [{}, { label: 'page.not_found.link', as: 'signing_in' }],
+  bad_request: [{ reference: true }, { toApp: true, reference: true, as: 'from_app' }],
+  unknown_client: [{ reference: true }],
+  posted_expired: [{}],
+}
+
+/** All of them in one language, by `<page>` or `<page>.<state>`. */
+export function samplesIn(messages: Messages): Record<string, Sample> {
+  const { t } = messages
+  const first = ({ view, title, locals }: First): Sample => ({
+    view,
+    page: { ...locals, title: t(`${view}.title`, title) },
+  })
+  const failed = (view: View, code: ErrorCode, { field, vars, retryAfter }: Shown): Sample => {
+    const error = new InteractionError(code, {
+      ...(field && { field }),
+      ...(vars && { vars }),
+      ...(retryAfter && { retryAfter }),
+    })
+    const { page } = first(VIEWS[view])
+    const kept = code === 'email_invalid' ? { email: 'payor.acme.example' } : {}
+    const gone = field === 'username' ? { email: '' } : {}
+    return {
+      view,
+      code,
+      page: { ...page, ...kept, ...gone, error: { message: sentence(messages, error), ...(field && { field }) } },
+    }
+  }
+  const said = (name: MessageName, { toApp, label, reference }: Said): Sample => ({
+    view: 'message',
+    page: {
+      title: t(`page.${name}.title`),
+      text: t(`page.${name}.text`),
+      ...(label && { link: { href: '', label: t(label) } }),
+      ...(toApp && { link: { href: 'https://rp.example', label: t('shell.back', { app: 'Payments' }) } }),
+      ...(reference && { reference: '3f0c1b52-7a31-4a0e-9d0e-2f8f3f1c9b1a' }),
+    },
+  })
+  const named = (...parts: (string | undefined)[]) => parts.filter(Boolean).join('.')
+
+  return Object.fromEntries<Sample>([
+    ...Object.entries<First>(VIEWS).flatMap(([view, shown]) => [
+      [view, first(shown)] as const,
+      ...Object.entries(OTHER_FACTS)
+        .filter(([name]) => name.startsWith(`${view}.`))
+        .map(([name, facts]) => [name, first(facts)] as const),
+      ...Object.entries(ERRORS).flatMap(([code, shows]) =>
+        shows
+          .filter(({ on }) => on.includes(view as View))
+          .map((show) => [named(view, code, show.as), failed(view as View, code as ErrorCode, show)] as const),
+      ),
+    ]),
+    ...Object.entries(MESSAGES).flatMap(([name, forms]) =>
+      forms.map((form) => [named('message', name, form.as), said(name as MessageName, form)] as const),
+    ),
+  ])
+}
+
+/** The samples in English. */
+export const samples = samplesIn(loadMessages())
+
+/**
+ * Answers `/<name>` with that sample, and serves what it needs.
+ * @param languages by the second part of a path: `/<name>/<language>`; English is `''`
+ */
+export function samplesApp(assets: Assets, languages: Record<string, { messages: Messages; brand: Brand }>): Koa {
+  const drawn = new Map(
+    Object.entries(languages).map(([language, { messages, brand }]) => [
+      language,
+      { pages: createPages({ messages, brand, assets }), samples: samplesIn(messages) },
+    ]),
+  )
   return new Koa()
     .use(securityHeaders(false))
     .use(assets.serve)
     .use((ctx) => {
-      const [, name = '', kind] = ctx.path.split('/')
-      const sample = samples[name]
-      if (!sample) return
+      const [, name = '', language = ''] = ctx.path.split('/')
+      const { pages, samples } = drawn.get(language) ?? {}
+      const sample = samples?.[name]
+      if (!pages || !sample) return
       const nonce = newNonce()
       ctx.set('Content-Security-Policy', contentSecurityPolicy(nonce, []))
       ctx.type = 'html'
-      ctx.body = pagesOf(kind).render(sample.view, { ...sample.page, nonce })
+      ctx.body = pages.render(sample.view, { ...sample.page, nonce })
     })
 }
