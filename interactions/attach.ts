@@ -1,17 +1,22 @@
 /** What has to be done to a Provider after it was made: models, claims of this request, listeners, routes. */
-import { bodyParser } from '@koa/bodyparser'
-import type { Context, Middleware } from 'koa'
+import type { Context } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { clientRules, type Decided, type TokenFacts } from './configuration.ts'
 import type { Decision, Situation } from './decision.ts'
 import { createRecorder, type Happened } from './kit/audit.ts'
-import { checkOrigin, formToken } from './kit/csrf.ts'
-import { InteractionError } from './kit/errors.ts'
 import { digest } from './kit/keyring.ts'
 import type { Outcome, Room, Rule } from './kit/room.ts'
-import { interactionPath, interactionRoutes, originOf } from './kit/router.ts'
-import { requestId, type Screen, seeOther } from './kit/screen.ts'
-import { StoreUnavailable } from './kit/stores.ts'
+import { interactionRoutes } from './kit/router.ts'
+import { requestId, type Screen } from './kit/screen.ts'
+import {
+  floodGate,
+  formPostPolicy,
+  nobodyToSignOut,
+  postToGet,
+  sessionCookie,
+  switchPage,
+  unavailable,
+} from './middleware.ts'
 import type { Completed } from './options.ts'
 import {
   acrOf,
@@ -69,6 +74,9 @@ export function attach(provider: Provider, parts: AttachParts): void {
   provider.use(unavailable(provider, screen, options))
   provider.use(sessionCookie(provider))
   provider.use(switchPage(provider, screen, options))
+  provider.use(formPostPolicy())
+  provider.use(nobodyToSignOut(provider))
+  provider.use(floodGate(provider, screen, options))
   provider.use(postToGet(provider, screen, options))
   provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, now }))
 }
@@ -198,7 +206,9 @@ function auditEvents(
   provider.on('interaction.started', (ctx, prompt) => {
     const decision = decided.settled(ctx)
     const reasons = [...prompt.reasons, ...(decision?.requirement.because ?? [])]
-    report(ctx, { event: `prompt.${prompt.name}`, outcome: 'success', accountId: decision?.account?.id, reasons })
+    // Nobody has done anything yet: a row for each visitor would only fill the disk. The log has the request.
+    if (!decision?.account) return
+    report(ctx, { event: `prompt.${prompt.name}`, outcome: 'success', accountId: decision.account.id, reasons })
   })
   provider.on('authorization.success', (ctx) => {
     const decision = decided.settled(ctx)
@@ -217,15 +227,16 @@ function auditEvents(
     })
   })
   provider.on('authorization.error', (ctx, error) => {
-    report(ctx, { event: 'authorization', outcome: 'failure', reasons: [error.message] })
+    const accountId = decided.settled(ctx)?.account?.id
+    if (accountId !== undefined)
+      report(ctx, { event: 'authorization', outcome: 'failure', accountId, reasons: [error.message] })
   })
   provider.on('grant.success', (ctx) => {
     const accountId = ctx.oidc.account?.accountId
-    report(ctx, { event: `token.${ctx.oidc.params?.['grant_type']}`, outcome: 'success', accountId })
+    report(ctx, { event: tokenEvent(ctx), outcome: 'success', accountId })
   })
   provider.on('grant.error', (ctx, error) => {
-    const type = String(ctx.oidc.params?.['grant_type'] ?? 'unknown').slice(0, 60)
-    report(ctx, { event: `token.${type}`, outcome: 'failure', reasons: [error.message] })
+    if (ctx.oidc.client) report(ctx, { event: tokenEvent(ctx), outcome: 'failure', reasons: [error.message] })
   })
   provider.on('grant.revoked', (ctx) => report(ctx, { event: 'grant.revoked', outcome: 'success' }))
   provider.on('end_session.success', (ctx) => {
@@ -233,155 +244,12 @@ function auditEvents(
   })
 }
 
-/** A store that does not answer: 503 and a page, whatever the library made of it, and nobody gets in. */
-function unavailable(provider: Provider, screen: Screen, options: Completed): Middleware {
-  const outage = new WeakSet<object>()
-  provider.on('server_error', (ctx, error) => {
-    options.onError(error, {
-      requestId: requestId(ctx as unknown as Context),
-      where: ctx.path.replace(/[\w-]{21,}/g, ':id'),
-    })
-    if (isOutage(error)) outage.add(ctx)
-  })
-
-  return async (ctx, next) => {
-    try {
-      await next()
-      if (!outage.has(ctx)) return
-    } catch (error) {
-      if (!isOutage(error)) throw error
-      options.onError(error as Error, { requestId: requestId(ctx), where: 'store' })
-    }
-    ctx.remove('Location')
-    ctx.set('Retry-After', '5')
-    if (ctx.accepts('json', 'html') === 'html') screen.message(ctx, 'unavailable', { status: 503, reference: true })
-    else {
-      ctx.status = 503
-      ctx.body = { error: 'temporarily_unavailable', error_description: 'try again in a few seconds' }
-    }
-  }
-}
-
-const isOutage = (error: unknown): boolean =>
-  error instanceof StoreUnavailable || (error instanceof Error && error.cause !== undefined && isOutage(error.cause))
-
-/**
- * The library sets the session cookie on every answer. Ours has no expiry, so repeating what the browser sent says nothing
- * new, and from a slow request it would put back an id that a resume has renamed meanwhile; the cookie of an empty session
- * would overwrite a good one. Both are dropped.
- */
-export function sessionCookie(provider: Provider): Middleware {
-  return async function keepSessionCookie(ctx, next) {
-    await next()
-    const session = (ctx as unknown as Partial<KoaContextWithOIDC>).oidc?.session as
-      | (OwnSession & { state?: unknown; destroyed?: boolean })
-      | undefined
-    if (!session || session.destroyed) return
-    const name = provider.cookieName('session')
-    const sent = ctx.cookies.get(name)
-    const all = [ctx.response.headers['set-cookie'] ?? []].flat() as string[]
-    const own = all.find((cookie) => cookie.startsWith(`${name}=`))
-    const empty = session.accountId === undefined && session.state === undefined
-    if (!own || !(empty || own.slice(name.length + 1).split(';')[0] === sent)) return
-    const kept = all.filter((cookie) => !cookie.startsWith(`${name}=`) && !cookie.startsWith(`${name}.sig=`))
-    ctx.remove('Set-Cookie')
-    if (kept.length > 0) ctx.set('Set-Cookie', kept)
-  }
-}
-
-/** A resume as somebody else: the library answers with a form that submits itself. Ours is a page with two buttons. */
-function switchPage(provider: Provider, screen: Screen, { stores, keyRing }: Completed): Middleware {
-  return async (ctx, next) => {
-    await next()
-    const { oidc } = ctx as unknown as Partial<KoaContextWithOIDC>
-    const state = oidc?.session?.state as { secret?: string; postLogoutRedirectUri?: string } | undefined
-    if (oidc?.route !== 'resume' || ctx.status !== 200 || !state?.secret) return
-    const interaction = oidc.entities.Interaction!
-    const outcome = interaction.result as Outcome | undefined
-    const [present, other] = await Promise.all([
-      stores.accounts.find(oidc.session!.accountId!),
-      stores.accounts.find(outcome?.login?.accountId ?? ''),
-    ])
-    const client = await provider.Client.find(String(interaction.params['client_id']))
-    ctx.remove('Content-Length')
-    screen.show(
-      ctx as unknown as Context,
-      {
-        view: 'switch-account',
-        title: 'switch-account.title',
-        locals: {
-          signedInAs: present?.email ?? '',
-          newAccount: other?.email ?? '',
-          xsrf: state.secret,
-          switchAction: oidc.urlFor!('end_session_confirm'),
-        },
-      },
-      {
-        clientName: client?.clientName ?? client?.clientId ?? '',
-        csrf: formToken(keyRing.mac('form', interaction.uid)),
-        cancel: { action: interactionPath(provider, interaction.uid, 'cancel') },
-        formActions: [originOf(String(interaction.params['redirect_uri']))],
-      },
-    )
-  }
-}
-
-/** A query this long still fits Node's 16 KB of headers with room for cookies. */
-const URL_LIMIT = 6 * 1024
-const BODY_LIMIT = 56 * 1024
-const PARKED_SECONDS = 60
-
-/**
- * POST /auth and POST /session/end: answered with a 303 to the GET, so that Lax cookies come along and the library's own
- * POST support (which wants SameSite=None) stays off. Long bodies wait under a one-time handle.
- */
-function postToGet(provider: Provider, screen: Screen, { stores, now }: Completed): Middleware {
-  const parse = bodyParser({ enableTypes: ['form'], formLimit: BODY_LIMIT })
-  const paths = () => [provider.pathFor('authorization'), provider.pathFor('end_session')]
-
-  return async (ctx, next) => {
-    if (ctx.method === 'POST' && ctx.path === provider.pathFor('end_session_confirm')) {
-      try {
-        checkOrigin(ctx, new URL(provider.issuer).origin)
-      } catch (error) {
-        if (!(error instanceof InteractionError)) throw error
-        return screen.message(ctx, 'cross_site', { status: error.status })
-      }
-    }
-    if (!paths().includes(ctx.path)) return next()
-
-    if (ctx.method === 'POST') {
-      if (!ctx.is('application/x-www-form-urlencoded')) return screen.message(ctx, 'bad_request', { status: 415 })
-      try {
-        await parse(ctx, async () => {})
-      } catch (error) {
-        return screen.message(ctx, 'bad_request', { status: (error as { status?: number }).status === 413 ? 413 : 400 })
-      }
-      // Encoded anew; a repeated parameter stays repeated, so that the library still refuses it.
-      const query = new URLSearchParams(ctx.request.rawBody).toString()
-      ctx.set('Cache-Control', 'no-store')
-      if (query.length <= URL_LIMIT) return seeOther(ctx, `${ctx.path}?${query}`)
-      const handle = crypto.randomUUID()
-      const value = JSON.stringify({ path: ctx.path, query })
-      await stores.pending.keep({
-        owner: digest(handle),
-        purpose: 'posted',
-        value,
-        expiresAt: now() + PARKED_SECONDS,
-        now: now(),
-      })
-      return seeOther(ctx, `${ctx.path}?posted=${handle}`)
-    }
-
-    const { posted } = ctx.query
-    if (typeof posted === 'string') {
-      const value = await stores.pending.take(digest(posted), 'posted', now())
-      const parked = value === undefined ? undefined : (JSON.parse(value) as { path: string; query: string })
-      if (parked?.path !== ctx.path) return screen.message(ctx, 'posted_expired', { status: 400 })
-      ctx.querystring = parked.query
-    }
-    return next()
-  }
+/** A stable name: strangers may send any `grant_type`. */
+function tokenEvent(ctx: KoaContextWithOIDC): string {
+  const type = String(ctx.oidc.params?.['grant_type'])
+  return ['authorization_code', 'refresh_token', 'client_credentials'].includes(type)
+    ? `token.${type}`
+    : 'token.unknown'
 }
 
 /** A library error for the log: what differs, without what was secret. */

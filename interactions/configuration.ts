@@ -118,13 +118,30 @@ export function createPolicy(decided: Decided) {
   return policy
 }
 
+/** Features that would issue something past the policy: an essential claim, a device, a client that registers itself. */
+const NOT_GUARDED = [
+  'ciba',
+  'claimsParameter',
+  'deviceFlow',
+  'introspection',
+  'registration',
+  'registrationManagement',
+  'richAuthorizationRequests',
+] as const
+
 /**
  * The configuration an app gave, extended. What the app set for other purposes stays; what proves who signs in is ours.
  *
- * @throws nothing; oidc-provider checks the result
+ * @throws {TypeError} for a feature that the policy does not guard. oidc-provider checks the rest
  */
 export function extendConfiguration(configuration: Configuration, options: Completed, decided: Decided): Configuration {
   const { stores, keyRing, limits, now } = options
+  const features = configuration.features as Record<string, { enabled?: boolean } | undefined> | undefined
+  for (const name of NOT_GUARDED)
+    if (features?.[name]?.enabled)
+      throw new TypeError(
+        `features.${name}: not supported: it would issue what the policy has not decided; leave it out`,
+      )
   const cookie = { signed: true, httpOnly: true, sameSite: 'lax' } as const
 
   return {

@@ -7,21 +7,23 @@
 import { randomBytes } from 'node:crypto'
 import { type Configuration, Provider } from 'oidc-provider'
 import { attach as attachParts } from './attach.ts'
-import { challenge } from './challenge/index.ts'
+import { challenge, codeCounter, recoveryCodeCounter } from './challenge/index.ts'
 import { decideOnce, extendConfiguration as extend } from './configuration.ts'
 import { consent } from './consent/index.ts'
-import { credentials } from './credentials/index.ts'
+import { credentials, passwordCounter } from './credentials/index.ts'
 import { createDecision } from './decision.ts'
 import { enrollment } from './enrollment/index.ts'
 import { type Assets, loadAssets } from './kit/assets.ts'
 import { loadMessages } from './kit/messages.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
+import type { Account } from './kit/stores.ts'
 import { complete, METHODS, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
 import { recovery } from './recovery/index.ts'
 
 export { describeError } from './attach.ts'
+export { passwordCounter } from './credentials/index.ts'
 export {
   checkPassword,
   createPasswordHasher,
@@ -37,6 +39,16 @@ export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export type { Limits, SallyportOptions } from './options.ts'
 export { type ClientRules, openReasons, type Requirement, requirement } from './policy.ts'
+
+/**
+ * The counters that wrong answers of this person, or of a stranger in their name, have filled. Clearing them
+ * (`throttle.clear`) lets the person in again; it proves nothing and removes no factor.
+ */
+export const countersOf = (account: Pick<Account, 'id' | 'email' | 'factorVersion'>): string[] => [
+  passwordCounter(account.email),
+  codeCounter(account),
+  recoveryCodeCounter(account),
+]
 
 /** The plugin, put together once per provider. */
 export interface Sallyport {

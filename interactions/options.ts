@@ -34,6 +34,8 @@ export interface Limits extends SessionLimits {
   idToken: number
   /** Of a client with `sallyport.offline`; others' end with the session. */
   refreshToken: number
+  /** Sign-ins that one network may begin in a minute. Those that a live session answers do not count. */
+  startsPerMinute: number
   /** Time steps of an authenticator code accepted to either side: 1, or 0. */
   totpWindow: number
 }
@@ -46,6 +48,7 @@ export const DEFAULT_LIMITS: Limits = {
   accessToken: 10 * 60,
   idToken: 10 * 60,
   refreshToken: 30 * 24 * 60 * 60,
+  startsPerMinute: 300,
   totpWindow: 1,
 }
 

@@ -5,6 +5,8 @@ import { againPath, appLink, originOf } from './kit/router.ts'
 import type { Screen } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
+type AppOfLink = Parameters<typeof appLink>[0]
+
 /** The configuration with our pages for errors, the logout question and its end. */
 export function libraryPages(configuration: Configuration, screen: Screen, accounts: AccountStore): Configuration {
   return {
@@ -18,9 +20,14 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
         koa.status = 303
         return
       }
+      // The second of two clicks on "Sign out": it is done.
+      if (ctx.oidc?.route === 'end_session_confirm' && ctx.oidc.session?.accountId === undefined) {
+        koa.status = 200
+        return screen.show(koa, { view: 'signed-out', title: 'signed-out.title', locals: { clientUri: undefined } })
+      }
       if (out.error === 'server_error') return screen.message(koa, 'server_error', { status: 500, reference: true })
       const name = out.error === 'invalid_client' ? 'unknown_client' : 'bad_request'
-      const client = ctx.oidc?.client as Parameters<typeof appLink>[0] | undefined
+      const client = ctx.oidc?.client as AppOfLink | undefined
       const link = client && appLink(client, screen.messages)
       screen.message(koa, name, { status: koa.status, reference: true, link })
     },
@@ -47,7 +54,14 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
           )
         },
         async postLogoutSuccessSource(ctx) {
-          const clientUri = ctx.oidc.client?.clientUri
+          const { client, provider } = ctx.oidc
+          const clientUri = client?.clientUri
+          // "Stay signed in" ends here too.
+          const { accountId } = await provider.Session.get(ctx)
+          if (accountId !== undefined) {
+            const link = client && appLink(client as unknown as AppOfLink, screen.messages)
+            return screen.message(ctx as unknown as Context, 'still_signed_in', { status: 200, link })
+          }
           screen.show(ctx as unknown as Context, {
             view: 'signed-out',
             title: 'signed-out.title',

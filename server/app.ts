@@ -1,7 +1,7 @@
 /** The server: the provider as a koa app, with what only a server has around it. */
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, isIP } from 'node:net'
 import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { describeError, HashingOverloaded, type Screen, securityHeaders } from '../interactions/index.ts'
@@ -87,8 +87,8 @@ function forwarding({ config, logger }: House): (request: IncomingMessage) => vo
       .flat()
       .join(',')
       .split(',')
-      .map((hop) => hop.trim())
-      .filter(Boolean)
+      .filter((hop) => hop.trim() !== '')
+      .map(addressOf)
     const peer = socket.remoteAddress ?? ''
     if (claimed.length > 0 && !trusted(peer) && !warned) {
       warned = true
@@ -96,11 +96,22 @@ function forwarding({ config, logger }: House): (request: IncomingMessage) => vo
     }
     // From the right: each hop was added by the one before it, so the first that is not ours is the client.
     let client = peer
-    while (trusted(client) && claimed.length > 0) client = claimed.pop()!
+    while (trusted(client) && claimed.length > 0) {
+      const hop = claimed.pop()
+      if (hop === undefined) break // no address: whoever wrote that is the last one known
+      client = hop
+    }
     headers['x-forwarded-for'] = client
     headers['x-forwarded-host'] = issuer.host
     headers['x-forwarded-proto'] = issuer.protocol.slice(0, -1)
   }
+}
+
+/** The address of a hop, without the port that some proxies add; `undefined` for what is none. */
+function addressOf(hop: string): string | undefined {
+  const [, bracketed, v4] = /^(?:\[([^\]]+)\](?::\d+)?|(\d+(?:\.\d+){3})(?::\d+)?)$/.exec(hop.trim()) ?? []
+  const address = bracketed ?? v4 ?? hop.trim()
+  return isIP(address) === 0 ? undefined : address
 }
 
 /** One id per request, from the page to the log to the audit; one log line per answer, which names no id that opens anything. */

@@ -113,6 +113,8 @@ export const Config = z.object({
   SALLYPORT_HASH_QUEUE: whole('', 0, 10_000).default(64),
   /** The shortest password, in code points (NIST SP 800-63B-4 §3.1.1.2). */
   SALLYPORT_PASSWORD_MIN_LENGTH: whole('characters', 12, 64).default(15),
+  /** Sign-ins that one network (IPv4 address, IPv6 /64) may begin in a minute, per process. */
+  SALLYPORT_STARTS_PER_MINUTE: whole('', 1, 100_000).default(300),
   /** Time steps of 30 seconds accepted before and after the present one (RFC 6238 §5.2, §6). */
   SALLYPORT_TOTP_WINDOW: whole('', 0, 1).default(1),
 })
@@ -285,6 +287,7 @@ function checkIssuer(value: string, ctx: z.RefinementCtx) {
   if (url.username || url.password) return ctx.addIssue('must not hold a user name or password')
   if (value.includes('?') || value.includes('#')) return ctx.addIssue('must have no query and no fragment')
   if (value.endsWith('/')) return ctx.addIssue('must not end with a slash')
+  if (url.pathname !== '/') return ctx.addIssue('must have no path: give the server a host name of its own')
   const canonical = url.href.replace(/\/$/, '')
   if (canonical !== value) ctx.addIssue(`must be written as ${canonical}`)
 }

@@ -1,8 +1,16 @@
 /** The plugin's first customer: oidc-provider with the server's stores, keys and clients. */
-import type { ClientMetadata, Configuration } from 'oidc-provider'
-import { createPasswordHasher, createSallyport, type Limits, type Sallyport } from '../interactions/index.ts'
+import { type ClientMetadata, type Configuration, Provider } from 'oidc-provider'
+import {
+  createPasswordHasher,
+  createSallyport,
+  describeError,
+  type Limits,
+  type Sallyport,
+} from '../interactions/index.ts'
 import type { Config } from './config.ts'
 import type { House } from './open.ts'
+import type { PlanOptions } from './seed.ts'
+import type { Client } from './stores.ts'
 
 /** The lifetimes that the configuration sets. */
 const limitsOf = (config: Config): Limits => ({
@@ -12,6 +20,7 @@ const limitsOf = (config: Config): Limits => ({
   accessToken: config.SALLYPORT_ACCESS_TOKEN_TTL_SECONDS,
   idToken: config.SALLYPORT_ID_TOKEN_TTL_SECONDS,
   refreshToken: config.SALLYPORT_REFRESH_TOKEN_TTL_SECONDS,
+  startsPerMinute: config.SALLYPORT_STARTS_PER_MINUTE,
   totpWindow: config.SALLYPORT_TOTP_WINDOW,
 })
 
@@ -46,6 +55,27 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
     onError: (error, about) =>
       logger.error({ ...about, error: error.message, cause: causeOf(error) }, 'could not answer'),
   })
+}
+
+/** What planning a seed needs of this server. */
+export async function planningOf(house: House): Promise<PlanOptions> {
+  const { config } = house
+  const provider = new Provider(
+    config.SALLYPORT_ISSUER,
+    sallyportOf(house).extendConfiguration(await configurationOf(house)),
+  )
+  return {
+    hash: hasherOf(config).hash,
+    passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
+    checkClient(client) {
+      try {
+        ;new (provider.Client as unknown as new (metadata: Client) => unknown)(client)
+        return undefined
+      } catch (error) {
+        return describeError(error as Error)
+      }
+    },
+  }
 }
 
 /** oidc-provider's own configuration: signing keys (the active one first, retired ones verify) and cookie names. */

@@ -5,7 +5,8 @@ import { dirname, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { checkPassword, normaliseEmail } from '../interactions/index.ts'
+import { checkPassword, normaliseEmail, passwordCounter } from '../interactions/index.ts'
+import { audited } from './audited.ts'
 import { type Environment, environment, isLoopback, oneLine } from './config.ts'
 import { didYouMean } from './nearest.ts'
 import type { Change, Client, Company, Database, Resource, User } from './stores.ts'
@@ -217,6 +218,8 @@ export interface Plan {
 /** How to plan. */
 export interface PlanOptions {
   hash(password: string): Promise<string>
+  /** What the provider would refuse of this client's metadata at its first request, in a sentence. */
+  checkClient?(client: Client): string | undefined
   /** Code points. By default 15. */
   passwordMinLength?: number
   /** Use `password` though the account has one. */
@@ -256,6 +259,7 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
       plan,
       wanted,
       stored.clients.find((one) => one.client_id === wanted.client_id),
+      options,
     )
   if (options.pruneClients && seed.clients.length === 0)
     throw new SeedError('clients: the file lists none, and pruning would remove every client: list those that stay')
@@ -286,12 +290,18 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
  */
 export async function applyPlan(database: Database, { changes, lines }: Plan, actor: string): Promise<void> {
   if (changes.length === 0) return
-  await database.directory.commit(changes)
   const at = Math.floor(Date.now() / 1000)
+  const begun = { event: 'config.applied', actor, details: { changes: lines.slice(0, 50), count: lines.length } }
+  await audited(database.audit, begun, () => database.directory.commit(changes))
+  // A new password opens what wrong ones had closed.
+  const opened = changes.flatMap((change) =>
+    change.kind === 'user' && change.op === 'put' && change.passwordHash !== undefined ? [change.value.email] : [],
+  )
+  await database.throttle.clear(opened.map(passwordCounter))
   for (const [index, change] of changes.entries()) {
     const about = change.op === 'remove' ? change.id : 'id' in change.value ? change.value.id : change.value.client_id
     await database.audit.append({
-      event: 'config.applied',
+      event: 'config.changed',
       outcome: 'success',
       at,
       actor,
@@ -333,6 +343,7 @@ function planClient(
   plan: Plan,
   { state: gone, ...wanted }: Seed['clients'][number],
   present: Client | undefined,
+  { checkClient }: PlanOptions,
 ): void {
   const { client_id: id } = wanted
   if (gone) {
@@ -358,6 +369,8 @@ function planClient(
       `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
     )
   const value = withoutUndefined({ ...wanted, client_secret: secretGiven }) as Client
+  const problem = checkClient?.(value)
+  if (problem !== undefined) throw new SeedError(`clients ${id}: ${problem}`)
   put(plan, { kind: 'client', op: 'put', value }, id, present, value)
 }
 
@@ -462,9 +475,11 @@ function checkMemberships({ email: address, memberships }: Seed['users'][number]
       throw new SeedError(
         `users ${address}: memberships: there is no company "${id}"${didYouMean(id, sides.keys()) || ': add it under companies'}`,
       )
-    const role = misplaced(roles, side)
-    if (role !== undefined)
-      throw new SeedError(`users ${address}: memberships: ${role} is a role at payors, and "${id}" has side ${side}`)
+    const wrong = misplaced(roles, side)
+    if (wrong)
+      throw new SeedError(
+        `users ${address}: memberships: ${wrong.role} needs a company with side ${wrong.needs}, and "${id}" has side ${side}`,
+      )
   }
 }
 
@@ -474,14 +489,27 @@ function checkUnlisted({ email: address, memberships }: User, { companies }: See
     const listed = companies.find((one) => one.id === id)
     if (listed?.state)
       throw new SeedError(`companies ${id}: ${address} is still a member: remove the membership before the company`)
-    const role = misplaced(roles, sides.get(id))
-    if (listed && role !== undefined)
-      throw new SeedError(`companies ${id}: side ${listed.side}: ${address} has the role ${role}, which needs a payor`)
+    const wrong = misplaced(roles, sides.get(id))
+    if (listed && wrong)
+      throw new SeedError(
+        `companies ${id}: side ${listed.side}: ${address} has the role ${wrong.role}, which needs side ${wrong.needs}`,
+      )
   }
 }
 
-const misplaced = (roles: readonly string[], side: Company['side'] | undefined) =>
-  side === 'payor' || side === 'both' ? undefined : roles.find((role) => PAYOR_ROLES.includes(role))
+/** A role that such a company does not have, with the sides that do. */
+function misplaced(
+  roles: readonly string[],
+  side: Company['side'] | undefined,
+): { role: string; needs: string } | undefined {
+  if (side === 'payor' || side === 'both') return undefined
+  const role = roles.find((one) => PAYOR_ROLES.includes(one))
+  if (role !== undefined) return { role, needs: 'payor or both' }
+  // Without a side nobody would ask the people who pay for a second factor.
+  return side !== 'payee' && roles.includes('payments_admin')
+    ? { role: 'payments_admin', needs: 'payor, payee or both' }
+    : undefined
+}
 
 /** A domain says which company a new address belongs to, so it belongs to one. */
 function checkDomains({ companies }: Seed, stored: Company[]): void {
@@ -513,12 +541,18 @@ function checkHash(address: string, phc: string): void {
     /^\$argon2id\$v=19\$m=(\d{1,7}),t=(\d{1,2}),p=(\d{1,2})\$[A-Za-z0-9+/]{22,86}\$[A-Za-z0-9+/]{22,86}$/.exec(phc) ??
     []
   ).map(Number)
+  const [salt = '', digest = ''] = phc.split('$').slice(-2)
   const floor = (memory >= 19456 && passes >= 2) || (memory >= 47104 && passes >= 1)
-  if (!floor || lanes < 1 || memory > MAX_MEMORY_KIB)
+  // Else nobody could sign in with it: the library decodes strictly.
+  const readable = [salt, digest].every(isBase64)
+  if (!floor || !readable || lanes < 1 || memory > MAX_MEMORY_KIB)
     throw new SeedError(
       `users ${address}: password_hash must be an argon2id PHC string with at least 19456 KiB and 2 passes, or 47104 KiB and 1`,
     )
 }
+
+/** Without padding, and nothing left over in the last character (RFC 4648 §3.5). */
+const isBase64 = (text: string) => Buffer.from(text, 'base64').toString('base64').replace(/=+$/, '') === text
 
 /** A hash that needs more would take the server down at its owner's first sign-in. */
 const MAX_MEMORY_KIB = 1024 * 1024

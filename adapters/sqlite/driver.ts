@@ -37,6 +37,9 @@ const OUTAGE = new Set([5, 6, 8, 10, 11, 13, 14, 15, 26])
 const OUTAGE_TEXT =
   /^(database (table )?is locked|attempt to write a readonly database|disk I\/O error|database disk image is malformed|database or disk is full|unable to open database file|locking protocol|file is not a database)/
 
+/** Stands in the header of our files: "saly" (sqlite.org/fileformat.html §1.3.13). */
+export const APPLICATION_ID = 0x73616c79
+
 /** How a file is opened. */
 export interface ConnectionOptions {
   synchronous: 'FULL' | 'NORMAL'
@@ -60,8 +63,7 @@ export class Connection {
     this.#database = this.#guarded(() => {
       if (file !== ':memory:') {
         // Opened here only to make it: closing any handle of an open database drops this process's locks on it.
-        if (!existsSync(file)) makeFile(file)
-        chmodSync(file, 0o600) // -wal and -shm take the mode of the file
+        if (!existsSync(file)) makeFile(file) // -wal and -shm take the mode of the file
       }
       return new DatabaseSync(file)
     })
@@ -75,6 +77,8 @@ export class Connection {
 
   #configure({ synchronous, maxPages, busyMs }: ConnectionOptions): void {
     this.exec(`PRAGMA busy_timeout = ${busyMs}`)
+    this.#refuseForeign()
+    if (this.#file !== ':memory:') chmodSync(this.#file, 0o600)
     this.#useWriteAheadLog(busyMs)
     this.exec(`PRAGMA synchronous = ${synchronous}`)
     this.exec('PRAGMA foreign_keys = ON')
@@ -131,6 +135,16 @@ export class Connection {
     this.#open = false
     this.#statements.clear()
     this.#database.close()
+  }
+
+  /** A mistyped path must not change another program's database: nothing is written before this. */
+  #refuseForeign(): void {
+    if (this.get('PRAGMA application_id')!['application_id'] === APPLICATION_ID) return
+    const foreign = this.get("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
+    if (foreign)
+      throw new StoreUnavailable(
+        `the database ${this.#file} belongs to another program, it holds "${foreign['name']}": name another file`,
+      )
   }
 
   /** Of processes that open a new file at once SQLite refuses all but one here, without waiting. So we wait. */

@@ -1,6 +1,6 @@
 /** The schema, as a numbered list: `PRAGMA user_version` says how many of them a file has. Never change one that was released. */
 import { StoreUnavailable } from '../../interactions/kit/stores.ts'
-import type { Connection } from './driver.ts'
+import { APPLICATION_ID, type Connection } from './driver.ts'
 
 const MIGRATIONS: string[] = [
   `
@@ -146,9 +146,7 @@ export function migrate(connection: Connection): void {
   connection.transaction(() => {
     const found = version() // read again under the lock: another process may have been first
     newer(found)
-    if (found === 0 && connection.get('SELECT 1 FROM sqlite_schema'))
-      throw new StoreUnavailable('the database file belongs to another program: check the path')
     for (const migration of MIGRATIONS.slice(found)) connection.exec(migration)
-    connection.exec(`PRAGMA user_version = ${MIGRATIONS.length}`)
+    connection.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${MIGRATIONS.length}`)
   })
 }

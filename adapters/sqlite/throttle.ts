@@ -5,6 +5,7 @@ import {
   type ThrottleState,
   type ThrottleStore,
   type ThrottleVerdict,
+  uncountAttempt,
 } from '../../interactions/kit/stores.ts'
 import type { Connection, Row } from './driver.ts'
 
@@ -32,6 +33,23 @@ export class SqliteThrottle implements ThrottleStore {
         retryAfter: 0,
         key: taken.find((one) => one.left === 0)?.key,
         left: left.length > 0 ? Math.min(...left) : undefined,
+        counts: taken.map(({ next }) => next!.count),
+      }
+    })
+  }
+
+  async giveBack(counters: Counter[], counts: number[]): Promise<void> {
+    this.#connection.transaction(() => {
+      for (const [index, { key }] of counters.entries()) {
+        const next = uncountAttempt(this.#state(key), counts[index]!)
+        if (next)
+          this.#connection.run(
+            'UPDATE throttles SET count = ?, blocked_until = ?, disabled = ? WHERE key = ?',
+            next.count,
+            next.blockedUntil,
+            next.disabled ? 1 : 0,
+            key,
+          )
       }
     })
   }

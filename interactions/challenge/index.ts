@@ -5,7 +5,7 @@ import { readRecoveryCode } from '../factors/recovery-code.ts'
 import { matchingStep, readCode } from '../factors/totp.ts'
 import { wrongCode, wrongRecoveryCode } from '../kit/errors.ts'
 import { type Attempt, definePage, person, type Room } from '../kit/room.ts'
-import type { FactorStore, ThrottleRule } from '../kit/stores.ts'
+import type { Account, FactorStore, ThrottleRule } from '../kit/stores.ts'
 
 /** Every tenth wrong code since the last right one waits half an hour; a hundred close the app until recovery or reset. */
 const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 30 * 60, disableAt: 100 }
@@ -48,7 +48,7 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
           counters: [
             { key: `code|network|${visit.network}`, rule: NETWORK },
             // The version is part of the key: a new app starts with a new count.
-            { key: `code|otp|${id}|${factorVersion}`, rule: CODES },
+            { key: codeCounter({ id, factorVersion }), rule: CODES },
           ],
           event: 'mfa.otp',
           refusal(key, wait) {
@@ -91,7 +91,7 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
         return {
           counters: [
             { key: `code|network|${visit.network}`, rule: NETWORK },
-            { key: `recovery_code|${person(visit).id}`, rule: RECOVERY_CODES },
+            { key: recoveryCodeCounter(person(visit)), rule: RECOVERY_CODES },
           ],
           event: 'recovery_code.reserved',
           refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'recovery_code_blocked'),
@@ -114,6 +114,12 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
     }),
   },
 })
+
+/** The counter of wrong codes of a person's app. */
+export const codeCounter = ({ id, factorVersion }: Pick<Account, 'id' | 'factorVersion'>): string =>
+  `code|otp|${id}|${factorVersion}`
+/** The counter of a person's wrong recovery codes. */
+export const recoveryCodeCounter = ({ id }: Pick<Account, 'id'>): string => `recovery_code|${id}`
 
 const dateOf = (seconds: number) =>
   new Intl.DateTimeFormat('en', { dateStyle: 'long', timeZone: 'UTC' }).format(seconds * 1000)

@@ -9,6 +9,8 @@ import type { AccountStore, Counter, DeviceStore, ThrottleRule } from '../kit/st
 
 /** One person's passwords: slower from the fifth, half an hour after each tenth, closed at a hundred (NIST §3.2.2, PCI 8.3.4). */
 const PASSWORD: ThrottleRule = { kind: 'streak', every: 10, wait: 30 * 60, delayAfter: 5, disableAt: 100 }
+/** A browser that signed in here before is only slowed down: a stranger's limits are not its owner's (R32). */
+const KNOWN_DEVICE: ThrottleRule = { kind: 'streak', every: 10, wait: 60, delayAfter: 5 }
 const NETWORK_MINUTE: ThrottleRule = { kind: 'window', limit: 20, seconds: 60 }
 const NETWORK_HOUR: ThrottleRule = { kind: 'window', limit: 100, seconds: 60 * 60 }
 const IDENTIFIER: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 }
@@ -71,8 +73,9 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
           [
             { key: `password|minute|${network}`, rule: NETWORK_MINUTE },
             { key: `password|hour|${network}`, rule: NETWORK_HOUR },
-            // A browser that signed in here before has a counter of its own: a stranger cannot lock its owner out (R32).
-            { key: trusted ? `${accountKey(typed)}|${device}` : accountKey(typed), rule: PASSWORD },
+            trusted
+              ? { key: `${passwordCounter(typed)}|${device}`, rule: KNOWN_DEVICE }
+              : { key: passwordCounter(typed), rule: PASSWORD },
           ],
           'login.password',
         )
@@ -100,7 +103,8 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
   },
 })
 
-const accountKey = (email: string) => `password|account|${digest(email)}`
+/** The counter of this address's wrong passwords, the same whether there is such an account. */
+export const passwordCounter = (email: string): string => `password|account|${digest(email)}`
 
 function fromNetwork(counters: Counter[], event: string): Attempt {
   return {

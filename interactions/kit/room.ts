@@ -105,7 +105,8 @@ export interface Attempt {
 export interface RoomPage<Form = unknown> {
   /** The form's fields; an issue's message is the code of the error to show. */
   form: z.ZodType<Form>
-  show(visit: Visit): Promise<Shown>
+  /** Without it the page only takes a form: opened by itself it leads to the room's first page, which shows its errors too. */
+  show?(visit: Visit): Promise<Shown>
   attempt?(visit: Visit, form: Form): Promise<Attempt>
   /** @throws {InteractionError} the page is shown again with the message */
   submit(visit: Visit, form: Form): Promise<Answer>

@@ -13,6 +13,7 @@ import { type ErrorCode, InteractionError } from './errors.ts'
 import { digest, type KeyRing } from './keyring.ts'
 import type { Messages } from './messages.ts'
 import { networkOf } from './network.ts'
+import { goTo } from './parked.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
 import { type Around, type Screen, seeOther } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
@@ -108,7 +109,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       if (shown.code === 'cross_site') return screen.message(ctx, 'cross_site', { status: shown.status, link })
       if (!page) return screen.message(ctx, 'bad_request', { status: shown.status, link })
       // Judged anew: what failed may have failed because something changed meanwhile.
-      return show(ctx, open, segment, page, await judge(open, { ...open.outcome, login: undefined }), shown)
+      return show(ctx, open, segment, await judge(open, { ...open.outcome, login: undefined }), shown)
     }
     screen.message(ctx, 'not_found', {
       status: 404,
@@ -120,7 +121,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function visit(ctx: Context, open: Open, segment: string, page: RoomPage) {
     const here = await judge(open, { ...open.outcome, login: undefined })
     if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
-    await show(ctx, open, segment, page, here)
+    if (!page.show) return seeOther(ctx, interactionPath(provider, open.interaction.uid))
+    await show(ctx, open, segment, here)
   }
 
   /** POST: counts the attempt, takes the answer, lets the policy say what comes next. */
@@ -149,7 +151,12 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     try {
       answer = await page.submit(visit, parsed.data)
     } catch (error) {
-      if (!(error instanceof InteractionError)) throw error
+      if (!(error instanceof InteractionError)) {
+        // Nobody looked at the answer. A store that is gone cannot give back either: the first error says why.
+        if (attempt && verdict?.counts)
+          await stores.throttle.giveBack(attempt.counters, verdict.counts).catch(() => undefined)
+        throw error
+      }
       await setTimeout(TWIN_MS)
       if (await answeredMeanwhile(open)) return seeOther(ctx, open.interaction.returnTo)
       const details = { code: error.code, ...(typeof error.cause === 'string' && { cause: error.cause }) }
@@ -286,17 +293,12 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     })
   }
 
-  async function show(
-    ctx: Context,
-    open: Open,
-    segment: string,
-    page: RoomPage,
-    here: Judgement,
-    error?: InteractionError,
-  ) {
+  async function show(ctx: Context, open: Open, asked: string, here: Judgement, error?: InteractionError) {
     const { interaction } = open
     const { uid } = interaction
     const visit = visitOf(ctx, open, here)
+    const { pages } = rule.room(interaction.prompt.name)!
+    const segment = pages[asked]?.show ? asked : ''
     const around: Around = {
       clientName: visit.client.name,
       csrf: formToken(secretOf(uid)),
@@ -306,7 +308,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       error,
     }
     if (visit.account) around.different = { action: visit.url('different') }
-    screen.show(ctx, await page.show(visit), around)
+    screen.show(ctx, await pages[segment]!.show!(visit), around)
   }
 
   function visitOf(ctx: Context, open: Open, here: Judgement): Visit {
@@ -391,7 +393,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const params = Object.entries(interaction.params).filter(
       (entry): entry is [string, string] => typeof entry[1] === 'string',
     )
-    seeOther(ctx, `${provider.urlFor('authorization')}?${new URLSearchParams(params)}`)
+    const { pathname } = new URL(provider.urlFor('authorization'))
+    await goTo(ctx, stores.pending, pathname, new URLSearchParams(params).toString(), now())
   }
 
   /** Not by `interaction.destroy()`, which says that somebody else was first: here that is as good. */

@@ -28,6 +28,7 @@ export type MessageName =
   | 'unknown_client'
   | 'posted_expired'
   | 'cross_site'
+  | 'still_signed_in'
 
 /** Those that the same address may get past a little later. */
 const PASSING: readonly MessageName[] = ['unavailable', 'busy', 'server_error']

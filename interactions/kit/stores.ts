@@ -163,6 +163,8 @@ export interface ThrottleVerdict {
   key?: string | undefined
   /** Attempts left before a streak waits, counting none of this one; `undefined` without a streak. */
   left?: number | undefined
+  /** When allowed: what each counter, in its order, has counted with this one. For {@link ThrottleStore.giveBack}. */
+  counts?: number[] | undefined
 }
 
 /** Counts attempts before an answer is looked at. */
@@ -172,6 +174,8 @@ export interface ThrottleStore {
    * processes: of N parallel callers at most the limit are allowed.
    */
   take(counters: Counter[], now: number): Promise<ThrottleVerdict>
+  /** Takes the attempt back: nobody looked at the answer (too busy, an outage). `counts`: as {@link take} said. */
+  giveBack(counters: Counter[], counts: number[]): Promise<void>
   /** Forgets the counters: the right answer was given. */
   clear(keys: string[]): Promise<void>
 }
@@ -204,6 +208,18 @@ export function countAttempt(
   const disabled = rule.disableAt !== undefined && count >= rule.disableAt
   const next = { count, since: now, blockedUntil: delay ? now + delay : 0, disabled }
   return { next, retryAfter: 0, left: waits || disabled ? 0 : rule.every - (count % rule.every) }
+}
+
+/**
+ * The arithmetic of an attempt that nobody looked at, the same for every database.
+ * @param count what the counter had counted with it
+ * @returns the state without it, or `undefined` when there is nothing to take back
+ */
+export function uncountAttempt(state: ThrottleState | undefined, count: number): ThrottleState | undefined {
+  if (!state || state.count < count) return undefined
+  // A wait that a later attempt began stands.
+  const last = state.count === count
+  return { ...state, count: state.count - 1, ...(last && { blockedUntil: 0, disabled: false }) }
 }
 
 /** Which browsers a person has signed in with. A device lowers throttling; it never stands for a factor. */

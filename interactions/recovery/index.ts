@@ -81,7 +81,6 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
 
       download: definePage({
         form: z.strictObject({}),
-        show,
         async submit(visit) {
           const text = [`${brand} recovery code`, person(visit).email, '', await codeFor(visit), ''].join('\r\n')
           return { is: 'download', name: `${brand.toLowerCase().replace(/\W+/g, '-')}-recovery-code.txt`, text }

@@ -25,7 +25,7 @@ export function applyCommand(): Command {
         command: Command,
       ) => {
         const { applyPlan, parseSeed, planSeed, SeedError } = await import('../seed.ts')
-        const { hasherOf } = await import('../provider.ts')
+        const { planningOf } = await import('../provider.ts')
         const { environment } = await import('../config.ts')
         const config = configFor(command)
         let text: string
@@ -36,10 +36,10 @@ export function applyCommand(): Command {
         }
         const seed = parseSeed(text, file, environment())
 
-        const work = async ({ database }: House) => {
+        const work = async (house: House) => {
+          const { database } = house
           const plan = await planSeed(database, seed, {
-            hash: hasherOf(config).hash,
-            passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
+            ...(await planningOf(house)),
             setPasswords: options.setPasswords ?? false,
             pruneClients: options.prune === 'clients',
           })

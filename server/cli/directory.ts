@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import type { Client, Company, DirectoryStore, User } from '../stores.ts'
-import { answer, Refused, table, withHouse } from './house.ts'
+import { answer, operator, Refused, table, withHouse } from './house.ts'
 
 /** A noun of the directory: how it is found, and what of it is shown. Never a secret. */
 interface Noun<Thing> {
@@ -54,8 +54,37 @@ const COMPANIES: Noun<Company> = {
   shown: (company) => company,
 }
 
-/** `client|user|company list|show`. */
-export const directoryCommands = (): Command[] => [commandOf(CLIENTS), commandOf(USERS), commandOf(COMPANIES)]
+/** `client|user|company list|show`, `user unlock`. */
+export function directoryCommands(): Command[] {
+  const users = commandOf(USERS)
+  users.addCommand(unlockCommand())
+  return [commandOf(CLIENTS), users, commandOf(COMPANIES)]
+}
+
+function unlockCommand(): Command {
+  return new Command('unlock')
+    .argument('<email>')
+    .requiredOption('--reason <text>', 'why, and how you made sure who asked')
+    .description('let a person try again whom too many wrong passwords or codes have shut out; proves nothing for them')
+    .addHelpText(
+      'after',
+      '\nExample:\n  sallyport user unlock ana@acme.example --reason "called back on the known number"',
+    )
+    .action((email: string, { reason }: { reason: string }, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const user = await database.directory.user(email.trim().toLowerCase())
+        const account = user && (await database.accounts.find(user.id))
+        if (!account) throw new Refused(`there is no user "${email}"`)
+        if (reason.trim() === '') throw new Refused('--reason: say why, and how you made sure who asked')
+        const { audited } = await import('../audited.ts')
+        const { countersOf } = await import('../../interactions/index.ts')
+        const details = { reason: reason.trim().slice(0, 500) }
+        const act = { event: 'user.unlocked', actor: operator(), accountId: account.id, details }
+        await audited(database.audit, act, () => database.throttle.clear(countersOf(account)))
+        answer(self, { email: account.email, unlocked: true }, [`${account.email} can try again`])
+      }),
+    )
+}
 
 function commandOf<Thing>(noun: Noun<Thing>): Command {
   const command = new Command(noun.name).description(`look at ${noun.what}`)

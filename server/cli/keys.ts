@@ -59,19 +59,26 @@ export function keysCommand(): Command {
       }
       await withHouse(self, async ({ database }) => {
         const at = Math.floor(Date.now() / 1000)
-        const note = (event: string, details: Record<string, string | number>) =>
-          database.audit.append({ event, outcome: 'success', at, actor: operator(), details })
+        const { audited } = await import('../audited.ts')
+        const actor = operator()
         if (signing) {
           const { rotateSigningKey } = await import('../signing-keys.ts')
-          const kid = await rotateSigningKey(database.signingKeys, at)
-          await note('keys.rotated_signing', { kid })
+          let kid = ''
+          await audited(database.audit, { event: 'keys.rotated_signing', actor }, async () => {
+            kid = await rotateSigningKey(database.signingKeys, at)
+            return { kid }
+          })
           return answer(self, { kid }, [`${kid} signs from now on`])
         }
         const { addKeyToRing } = await import('../key-ring-file.ts')
-        const id = addKeyToRing(configFor(self).SALLYPORT_KEYS)
-        // Opened anew: the house's ring was read before the key was added.
-        const rewrapped = await withHouse(self, async (fresh) => fresh.database.rewrap())
-        await note('keys.rotated_data', { key: id, rewrapped })
+        let id = ''
+        let rewrapped = 0
+        await audited(database.audit, { event: 'keys.rotated_data', actor }, async () => {
+          id = addKeyToRing(configFor(self).SALLYPORT_KEYS)
+          // Opened anew: the house's ring was read before the key was added.
+          rewrapped = await withHouse(self, async (fresh) => fresh.database.rewrap())
+          return { key: id, rewrapped }
+        })
         return answer(self, { key: id, rewrapped }, [
           `${id} seals from now on; ${rewrapped} stored values were sealed anew`,
         ])

@@ -33,14 +33,15 @@ export function mfaCommand(): Command {
         const user = await database.directory.user(email.trim().toLowerCase())
         if (!user) throw new Refused(`there is no user "${email}"`)
         if (reason.trim() === '') throw new Refused('--reason: say why, and how you made sure who asked')
-        await database.directory.resetMfa(user.id)
-        await database.audit.append({
+        const { audited } = await import('../audited.ts')
+        const act = {
           event: 'mfa.reset',
-          outcome: 'success',
-          at: Math.floor(Date.now() / 1000),
           actor: operator(),
           accountId: user.id,
           details: { reason: reason.trim().slice(0, 500), removed: user.factors.map(({ method }) => method) },
+        }
+        await audited(database.audit, act, async () => {
+          await database.directory.resetMfa(user.id)
         })
         answer(self, { email: user.email, reset: true }, [
           `${user.email} enrols anew at the next sign-in; all sessions have ended`,

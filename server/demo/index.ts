@@ -8,7 +8,7 @@ import { startServer } from '../app.ts'
 import { type Config, ConfigError, environment, isLoopback, loadConfig } from '../config.ts'
 import { createLogger } from '../log.ts'
 import { openHouse } from '../open.ts'
-import { hasherOf } from '../provider.ts'
+import { planningOf } from '../provider.ts'
 import { applyPlan, planSeed } from '../seed.ts'
 import { play } from './play.ts'
 import { startRelyingParty } from './relying-party.ts'
@@ -94,11 +94,7 @@ async function start(
   mkdirSync(config.SALLYPORT_DATA_DIR, { recursive: true, mode: 0o700 })
   const house = await openHouse(config, { createKeys: true, logger: createLogger(logLevel) })
   const secrets = demoSecrets(config.SALLYPORT_DATA_DIR)
-  const { hash } = hasherOf(config)
-  const plan = await planSeed(house.database, demoSeed(secrets, app), {
-    hash,
-    passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
-  })
+  const plan = await planSeed(house.database, demoSeed(secrets, app), await planningOf(house))
   await applyPlan(house.database, plan, 'operator:demo')
   const server = await startServer(house)
   const { clientSecret } = secrets

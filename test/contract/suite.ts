@@ -267,13 +267,37 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       const streak: ThrottleRule = { kind: 'streak', every: 10, wait: 1800, delayAfter: 5, disableAt: 100 }
       const take = (rule: ThrottleRule, now: number, key = 'k') => db.throttle.take([{ key, rule }], now)
 
+      it('gives an attempt back that nobody looked at, with the wait it began', async () => {
+        const counters = [
+          { key: 'n', rule: window },
+          { key: 's', rule: { ...streak, every: 2 } },
+        ]
+        await db.throttle.take(counters, NOW)
+        const second = await db.throttle.take(counters, NOW)
+        assert.deepEqual(second.counts, [2, 2])
+        assert.equal((await other.throttle.take(counters, NOW)).allowed, false, 'the streak waits')
+        await other.throttle.giveBack(counters, second.counts!)
+        const again = await db.throttle.take(counters, NOW)
+        assert.deepEqual([again.allowed, again.counts], [true, [2, 2]])
+      })
+      it('gives back no more than was taken, and not the wait that a later attempt began', async () => {
+        const counters = [{ key: 's', rule: { ...streak, every: 2 } }]
+        const first = await db.throttle.take(counters, NOW)
+        await db.throttle.take(counters, NOW)
+        await db.throttle.giveBack(counters, first.counts!)
+        assert.equal((await db.throttle.take(counters, NOW)).retryAfter, 1800)
+        await db.throttle.clear(['s'])
+        await db.throttle.giveBack(counters, first.counts!)
+        assert.deepEqual((await db.throttle.take(counters, NOW)).counts, [1])
+      })
       it('allows a window its limit, counted from the first attempt', async () => {
-        for (const second of [0, 10, 20])
+        for (const [index, second] of [0, 10, 20].entries())
           assert.deepEqual(await take(window, NOW + second), {
             allowed: true,
             retryAfter: 0,
             key: undefined,
             left: undefined,
+            counts: [index + 1],
           })
         const refused = await take(window, NOW + 30)
         assert.equal(refused.allowed, false)

@@ -8,6 +8,7 @@ import {
   claimsIn,
   enrol,
   firstSignIn,
+  heldPost,
   openTestHouse,
   REQUEST,
   signIn,
@@ -478,10 +479,9 @@ describe('http', () => {
       const visitor = own.visitor()
       const password = await visitor.submit(await visitor.go(own.authUrl()), { email: 'stop@city.example' })
       const { action, hidden } = formOf(password)
-      const underWay = visitor.request(action, { form: { ...hidden, password: 'not the password, surely' } })
-      await new Promise((resolve) => setTimeout(resolve, 5))
+      const release = await heldPost(visitor, action, { ...hidden, password: 'not the password, surely' })
       const stopped = own.close()
-      assert.equal((await underWay).status, 400)
+      assert.equal(await release(), 400)
       await stopped
       await assert.rejects(fetch(own.url))
     })

@@ -117,7 +117,7 @@ describe('seed', () => {
 
   it('records each change with who made it, and no secret', async () => {
     await apply(SEED)
-    const rows = await house.database.auditReader.auditRows({ event: 'config.applied' })
+    const rows = await house.database.auditReader.auditRows({ event: 'config.changed' })
     assert.equal(rows.length, 5)
     assert.ok(rows.every(({ actor, outcome }) => actor === 'operator:test' && outcome === 'success'))
     const text = JSON.stringify(rows)

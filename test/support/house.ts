@@ -1,7 +1,7 @@
 /** A whole server on a free port, with a real SQLite file in a temporary folder and a clock that the test sets. */
 import './clock.ts'
 import { createHash, randomBytes } from 'node:crypto'
-import { createServer } from 'node:http'
+import { createServer, request as httpRequest } from 'node:http'
 import { join } from 'node:path'
 import { decodeJwt } from 'jose'
 import { generate } from 'otplib'
@@ -248,6 +248,36 @@ export const claimsIn = (
   token: string | undefined,
 ): Record<string, unknown> & { amr: string[]; acr: string; sub: string; auth_time: number } =>
   decodeJwt(token!) as never
+
+/** A POST whose headers are sent now and whose body when released, which answers with the status. */
+export async function heldPost(visitor: Visitor, url: string, form: Record<string, string>) {
+  const path = new URL(url).pathname
+  const body = new URLSearchParams(form).toString()
+  const cookie = visitor.cookies
+    .filter((one) => path === one.path || path.startsWith(one.path.endsWith('/') ? one.path : `${one.path}/`))
+    .map(({ name, value }) => `${name}=${value}`)
+    .join('; ')
+  const headers = {
+    cookie,
+    origin: visitor.origin,
+    'sec-fetch-site': 'same-origin',
+    'content-type': 'application/x-www-form-urlencoded',
+    'content-length': String(body.length),
+  }
+  const request = httpRequest(url, { method: 'POST', headers })
+  const answered = new Promise<number>((resolve) =>
+    request.on('response', (response) => {
+      response.resume()
+      resolve(response.statusCode!)
+    }),
+  )
+  request.flushHeaders()
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  return () => {
+    request.end(body)
+    return answered
+  }
+}
 
 async function freePort(): Promise<number> {
   const server = createServer()

@@ -186,6 +186,7 @@ const MESSAGES: Record<MessageName, Said[]> = {
   bad_request: [{ reference: true }, { toApp: true, reference: true, as: 'from_app' }],
   unknown_client: [{ reference: true }],
   posted_expired: [{}],
+  still_signed_in: [{}, { toApp: true, as: 'from_app' }],
 }
 
 /** All of them in one language, by `<page>` or `<page>.<state>`. */

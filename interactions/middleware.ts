@@ -1,0 +1,213 @@
+/** What stands around oidc-provider's own routes: each middleware mends one thing of its answers. */
+import { createHash } from 'node:crypto'
+import { bodyParser } from '@koa/bodyparser'
+import type { Context, Middleware } from 'koa'
+import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { checkOrigin, formToken } from './kit/csrf.ts'
+import { InteractionError } from './kit/errors.ts'
+import { createFloodGuard } from './kit/flood.ts'
+import { networkOf } from './kit/network.ts'
+import { goTo, unpark } from './kit/parked.ts'
+import type { Outcome } from './kit/room.ts'
+import { interactionPath, originOf } from './kit/router.ts'
+import { requestId, type Screen, seeOther } from './kit/screen.ts'
+import { StoreUnavailable } from './kit/stores.ts'
+import type { Completed } from './options.ts'
+import type { SessionFacts } from './policy.ts'
+
+/** A store that does not answer: 503 and a page, whatever the library made of it, and nobody gets in. */
+export function unavailable(provider: Provider, screen: Screen, options: Completed): Middleware {
+  const outage = new WeakSet<object>()
+  provider.on('server_error', (ctx, error) => {
+    options.onError(error, {
+      requestId: requestId(ctx as unknown as Context),
+      where: ctx.path.replace(/[\w-]{21,}/g, ':id'),
+    })
+    if (isOutage(error)) outage.add(ctx)
+  })
+
+  return async (ctx, next) => {
+    try {
+      await next()
+      if (!outage.has(ctx)) return
+    } catch (error) {
+      if (!isOutage(error)) throw error
+      options.onError(error as Error, { requestId: requestId(ctx), where: 'store' })
+    }
+    ctx.remove('Location')
+    ctx.set('Retry-After', '5')
+    if (ctx.accepts('json', 'html') === 'html') screen.message(ctx, 'unavailable', { status: 503, reference: true })
+    else {
+      ctx.status = 503
+      ctx.body = { error: 'temporarily_unavailable', error_description: 'try again in a few seconds' }
+    }
+  }
+}
+
+const isOutage = (error: unknown): boolean =>
+  error instanceof StoreUnavailable || (error instanceof Error && error.cause !== undefined && isOutage(error.cause))
+
+/**
+ * The library sets the session cookie on every answer. Ours has no expiry, so repeating what the browser sent says nothing
+ * new, and from a slow request it would put back an id that a resume has renamed meanwhile; the cookie of an empty session
+ * would overwrite a good one. Both are dropped.
+ */
+export function sessionCookie(provider: Provider): Middleware {
+  return async function keepSessionCookie(ctx, next) {
+    await next()
+    const session = (ctx as unknown as Partial<KoaContextWithOIDC>).oidc?.session as
+      | (SessionFacts & { state?: unknown; destroyed?: boolean })
+      | undefined
+    if (!session || session.destroyed) return
+    const name = provider.cookieName('session')
+    const sent = ctx.cookies.get(name)
+    const all = [ctx.response.headers['set-cookie'] ?? []].flat() as string[]
+    const own = all.find((cookie) => cookie.startsWith(`${name}=`))
+    const empty = session.accountId === undefined && session.state === undefined
+    if (!own || !(empty || own.slice(name.length + 1).split(';')[0] === sent)) return
+    const kept = all.filter((cookie) => !cookie.startsWith(`${name}=`) && !cookie.startsWith(`${name}.sig=`))
+    ctx.remove('Set-Cookie')
+    if (kept.length > 0) ctx.set('Set-Cookie', kept)
+  }
+}
+
+/** A resume as somebody else: the library answers with a form that submits itself. Ours is a page with two buttons. */
+export function switchPage(provider: Provider, screen: Screen, { stores, keyRing }: Completed): Middleware {
+  return async (ctx, next) => {
+    await next()
+    const { oidc } = ctx as unknown as Partial<KoaContextWithOIDC>
+    const state = oidc?.session?.state as { secret?: string; postLogoutRedirectUri?: string } | undefined
+    if (oidc?.route !== 'resume' || ctx.status !== 200 || !state?.secret) return
+    const interaction = oidc.entities.Interaction!
+    const outcome = interaction.result as Outcome | undefined
+    const [present, other] = await Promise.all([
+      stores.accounts.find(oidc.session!.accountId!),
+      stores.accounts.find(outcome?.login?.accountId ?? ''),
+    ])
+    const client = await provider.Client.find(String(interaction.params['client_id']))
+    ctx.remove('Content-Length')
+    screen.show(
+      ctx as unknown as Context,
+      {
+        view: 'switch-account',
+        title: 'switch-account.title',
+        locals: {
+          signedInAs: present?.email ?? '',
+          newAccount: other?.email ?? '',
+          xsrf: state.secret,
+          switchAction: oidc.urlFor!('end_session_confirm'),
+        },
+      },
+      {
+        clientName: client?.clientName ?? client?.clientId ?? '',
+        csrf: formToken(keyRing.mac('form', interaction.uid)),
+        cancel: { action: interactionPath(provider, interaction.uid, 'cancel') },
+        formActions: [originOf(String(interaction.params['redirect_uri']))],
+      },
+    )
+  }
+}
+
+/**
+ * `response_mode=form_post`: the library's page submits itself by a script. It may run that one script and post to the
+ * app that asked, nothing else.
+ */
+export function formPostPolicy(): Middleware {
+  return async (ctx, next) => {
+    await next()
+    const params = (ctx as unknown as Partial<KoaContextWithOIDC>).oidc?.params
+    if (params?.['response_mode'] !== 'form_post' || typeof ctx.body !== 'string') return
+    const script = /<script>([\s\S]*?)<\/script>/.exec(ctx.body)?.[1]
+    if (script === undefined) return
+    const hash = createHash('sha256').update(script).digest('base64')
+    ctx.set(
+      'Content-Security-Policy',
+      [
+        "default-src 'none'",
+        `script-src 'sha256-${hash}'`,
+        `form-action ${originOf(String(params['redirect_uri']))}`,
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+      ].join('; '),
+    )
+  }
+}
+
+/** A sign-in that is begun leaves rows for an hour, whoever began it: so many per network and minute. */
+export function floodGate(provider: Provider, screen: Screen, { limits, now }: Completed): Middleware {
+  const guard = createFloodGuard(limits.startsPerMinute)
+  return async (ctx, next) => {
+    if (!isOneOf(ctx.path, provider.pathFor('authorization'))) return next()
+    const network = networkOf(ctx.ip)
+    const wait = guard.wait(network, now())
+    if (wait !== undefined) {
+      ctx.set('Retry-After', String(wait))
+      return screen.message(ctx, 'busy', { status: 429 })
+    }
+    await next()
+    const { entities } = (ctx as unknown as Partial<KoaContextWithOIDC>).oidc ?? {}
+    if (entities?.Interaction || ctx.method === 'POST') guard.count(network, now())
+  }
+}
+
+/** The library's router takes other cases and a slash at the end too: no second address without our checks. */
+const isOneOf = (path: string, ...ours: string[]) => ours.includes(path.toLowerCase().replace(/\/+$/, ''))
+
+/** Signing out where nobody is signed in: the library answers with a form that submits itself. There is nothing to ask. */
+export function nobodyToSignOut(provider: Provider): Middleware {
+  return async (ctx, next) => {
+    await next()
+    const { oidc } = ctx as unknown as Partial<KoaContextWithOIDC>
+    if (oidc?.route !== 'end_session' || ctx.status !== 200 || oidc.session?.accountId !== undefined) return
+    const { postLogoutRedirectUri, state } = (oidc.session?.state ?? {}) as Record<string, string | undefined>
+    const target = new URL(postLogoutRedirectUri ?? provider.urlFor('end_session_success'))
+    if (postLogoutRedirectUri !== undefined && state !== undefined) target.searchParams.set('state', state)
+    ctx.body = null
+    ctx.remove('Content-Length')
+    seeOther(ctx, target.href)
+  }
+}
+
+const BODY_LIMIT = 56 * 1024
+
+/**
+ * POST /auth and POST /session/end: answered with a 303 to the GET, so that Lax cookies come along and the library's own
+ * POST support (which wants SameSite=None) stays off. Long bodies wait under a one-time handle.
+ */
+export function postToGet(provider: Provider, screen: Screen, { stores, now }: Completed): Middleware {
+  const parse = bodyParser({ enableTypes: ['form'], formLimit: BODY_LIMIT })
+  const paths = () => [provider.pathFor('authorization'), provider.pathFor('end_session')]
+
+  return async (ctx, next) => {
+    if (ctx.method === 'POST' && isOneOf(ctx.path, provider.pathFor('end_session_confirm'))) {
+      try {
+        checkOrigin(ctx, new URL(provider.issuer).origin)
+      } catch (error) {
+        if (!(error instanceof InteractionError)) throw error
+        return screen.message(ctx, 'cross_site', { status: error.status })
+      }
+    }
+    if (!isOneOf(ctx.path, ...paths())) return next()
+
+    if (ctx.method === 'POST') {
+      if (!ctx.is('application/x-www-form-urlencoded')) return screen.message(ctx, 'bad_request', { status: 415 })
+      try {
+        await parse(ctx, async () => {})
+      } catch (error) {
+        return screen.message(ctx, 'bad_request', { status: (error as { status?: number }).status === 413 ? 413 : 400 })
+      }
+      // Encoded anew; a repeated parameter stays repeated, so that the library still refuses it.
+      const query = new URLSearchParams(ctx.request.rawBody).toString()
+      ctx.set('Cache-Control', 'no-store')
+      return goTo(ctx, stores.pending, ctx.path, query, now())
+    }
+
+    const { posted } = ctx.query
+    if (typeof posted === 'string') {
+      const query = await unpark(stores.pending, posted, ctx.path, now())
+      if (query === undefined) return screen.message(ctx, 'posted_expired', { status: 400 })
+      ctx.querystring = query
+    }
+    return next()
+  }
+}
