@@ -22,7 +22,7 @@ import {
   type TestHouse,
 } from '../support/house.ts'
 import { temporaryFolder } from '../support/temporary.ts'
-import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
+import { type Answer, formOf, headingOf } from '../support/visitor.ts'
 
 const hasher = createPasswordHasher({ memoryKiB: 19456, passes: 2, parallelism: 1, concurrency: 2, queue: 100 })
 const codeIn = (answer: Answer) => answer.location && new URL(answer.location).searchParams.get('code')
