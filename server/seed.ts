@@ -104,6 +104,7 @@ const client = z.strictObject({
     .default('client_secret_basic'),
   scope: text
     .refine((value) => value.split(' ').every((one) => SCOPES.includes(one)), `may hold ${SCOPES.join(', ')}`)
+    .refine((value) => value.split(' ').includes('openid'), 'must hold openid')
     .optional(),
   client_uri: link.optional(),
   logo_uri: link.optional(),

@@ -240,7 +240,7 @@ export interface PendingStore {
 
 /** Something that happened to a person, a factor, a session or the configuration. Never holds a secret. */
 export interface AuditEvent {
-  /** `login.password`, `mfa.otp`, `recovery_code.reserved`, …: stable names, listed in docs/audit.md */
+  /** `login.password`, `mfa.otp`, `recovery_code.reserved`, …: stable names, listed in docs/operations.md */
   event: string
   outcome: 'success' | 'failure'
   at: number
