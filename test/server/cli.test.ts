@@ -207,6 +207,19 @@ describe('command line', function () {
     assert.equal(user.securityEpoch, 1)
   })
 
+  it('opens what wrong answers have closed, with a reason, and tells the audit before and after', async () => {
+    const done = await run(cwd, ['user', 'unlock', 'ana@acme.example', '--reason', 'called back', '--json'])
+    assert.deepEqual(JSON.parse(done.stdout), { email: 'ana@acme.example', unlocked: true }, done.stderr)
+    const rows = JSON.parse((await run(cwd, ['audit', 'list', '--user', 'ana@acme.example', '--json'])).stdout)
+    assert.deepEqual(
+      rows.slice(0, 2).map(({ event }: { event: string }) => event),
+      ['user.unlocked', 'administration.begun'],
+    )
+    assert.equal((await run(cwd, ['user', 'unlock', 'nobody@acme.example', '--reason', 'x'])).code, 1)
+    assert.equal((await run(cwd, ['user', 'unlock', 'ana@acme.example', '--reason', ' '])).code, 1)
+    assert.equal((await run(cwd, ['user', 'unlock', 'ana@acme.example'])).code, 2)
+  })
+
   it('shows a reason with control characters as plain text', async () => {
     await run(cwd, ['mfa', 'reset', 'ana@acme.example', '--reason', 'a\u001b[2Jb\nc'])
     const { stdout } = await run(cwd, ['audit', 'list', '--limit', '1'])
