@@ -81,7 +81,9 @@ export class Connection {
       )
     } catch (error) {
       await opened.close().catch(() => {})
-      throw error
+      if (error instanceof StoreUnavailable) throw error
+      // Without the cause: of an odd URL the driver quotes parts that we do not know to be harmless.
+      throw new StoreUnavailable(`the URL of ${connection.name} is of no use: ${connection.#clean(error as Error)}`)
     }
     return connection
   }

@@ -1,5 +1,5 @@
 /** Against MongoDB, or its stand-in: test/support/mongo.ts. */
-import { migrate, type MongoDatabase, openMongo } from '../../adapters/mongo/index.ts'
+import { type MongoDatabase, migrate, openMongo } from '../../adapters/mongo/index.ts'
 import { KeyRing, newKeyRing } from '../../interactions/kit/keyring.ts'
 import { emptied, freshName, useMongo } from '../support/mongo.ts'
 import { contract } from './suite.ts'
