@@ -11,6 +11,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { Suite } from 'mocha'
+import { mongo } from 'mongoose'
 import type { MongoDatabase } from '../../adapters/mongo/index.ts'
 
 const SOURCES = fileURLToPath(new URL('mongo-stand-in', import.meta.url))
@@ -29,8 +30,20 @@ export interface TestMongo {
 /** True when the tests run against a real server. */
 export const isRealMongo = (process.env['MONGODB_URI'] ?? '') !== ''
 
-/** A name that no other test has. */
-export const freshName = (): string => `sallyport_test_${randomBytes(6).toString('hex')}`
+const names: string[] = []
+
+/** The name of a database that no other test has, and that goes with the suite. */
+export function freshName(): string {
+  const name = `sallyport_test_${randomBytes(6).toString('hex')}`
+  names.push(name)
+  return name
+}
+
+async function dropped(server: TestMongo): Promise<void> {
+  const client = await new mongo.MongoClient(server.url('admin')).connect()
+  for (const name of names.splice(0)) await client.db(name).dropDatabase()
+  await client.close()
+}
 
 /** Takes everything out of a database and leaves its indexes: quicker than a new one for every test. */
 export async function emptied({ collections: { meta: _kept, ...others } }: MongoDatabase): Promise<void> {
@@ -55,6 +68,7 @@ export function useMongo(suite: Suite): () => TestMongo {
     shared ??= isRealMongo ? Promise.resolve(at(process.env['MONGODB_URI']!)) : startStandIn()
     server = await shared
   })
+  suite.afterAll(() => (server ? dropped(server) : undefined))
   return () => server!
 }
 
