@@ -160,8 +160,8 @@ export class MongoDirectory implements DirectoryStore {
     return last?.commit === before && last.steps === undefined
   }
 
-  /** Makes the steps of a commit that are not made yet. */
-  protected async apply(steps: Step[], commit: number): Promise<void> {
+  /** Makes the steps of a commit that are not made yet. Of a commit that others came after it changes nothing. */
+  async apply(steps: Step[], commit: number): Promise<void> {
     for (const group of groupsOf(steps)) {
       const [first] = group
       if (first && 'forget' in first) await this.#forget(group.flatMap((step) => ('forget' in step ? step.forget : [])))
