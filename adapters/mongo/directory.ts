@@ -1,3 +1,4 @@
+import { mongo } from 'mongoose'
 import type { Sealer } from '../../interactions/kit/stores.ts'
 import {
   type Change,
@@ -182,9 +183,7 @@ export class MongoDirectory implements DirectoryStore {
       // By the driver itself: the steps were checked against the schema before they were written down (plan.ts).
       await this.#collections[name].collection.bulkWrite(operations as never, { ...CERTAIN, ordered: false })
     } catch (error) {
-      // Of an upsert that finds its step made already the insert collides.
-      const errors = [(error as { writeErrors?: unknown }).writeErrors ?? []].flat() as { code?: number }[]
-      if (errors.length === 0 || errors.some(({ code }) => code !== 11000)) throw error
+      if (!isMadeAlready(error)) throw error
     }
   }
 
@@ -203,6 +202,13 @@ export class MongoDirectory implements DirectoryStore {
     const open = secret === undefined ? {} : { client_secret: this.#sealer.open(clientPlace(id), secret) }
     return { client_id: id, ...(JSON.parse(metadata) as object), ...open }
   }
+}
+
+/** Of an upsert that finds its step made already the insert collides. All else of the write must be well. */
+function isMadeAlready(error: unknown): boolean {
+  if (!(error instanceof mongo.MongoBulkWriteError) || error.result.getWriteConcernError()) return false
+  const errors = [error.writeErrors].flat()
+  return errors.length > 0 && errors.every(({ code }) => code === 11000)
 }
 
 function updateOf(step: Write, commit: number): { update: object; upsert: boolean } {

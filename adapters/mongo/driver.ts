@@ -135,11 +135,15 @@ export async function wasFirst(write: Promise<unknown>): Promise<boolean> {
 
 function isOutage(error: unknown): boolean {
   if (error instanceof mongo.MongoWriteConcernError) return true
+  // Several writes in one: without an error of one of them it was the network, or too few servers in time.
+  if (error instanceof mongo.MongoBulkWriteError && [error.writeErrors].flat().length === 0) return true
   if (error instanceof mongo.MongoServerError)
     return OUTAGE.has(Number(error.code)) || error.hasErrorLabel('RetryableWriteError')
   // A wrong argument or an odd URL is a mistake of ours or the operator's; all else of the driver's is the network.
   if (error instanceof mongo.MongoInvalidArgumentError || error instanceof mongo.MongoParseError) return false
-  return error instanceof mongo.MongoError || (error as Error).name === 'MongooseServerSelectionError'
+  if (error instanceof mongo.MongoError || (error as Error).name === 'MongooseServerSelectionError') return true
+  // A socket that ends while it is written to: the driver lets Node's own error through.
+  return /^E[A-Z]+$/.test(String((error as NodeJS.ErrnoException).code))
 }
 
 /** `mongodb://user:password@host/name?options` → `mongodb://host/name` */

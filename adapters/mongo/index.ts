@@ -49,7 +49,9 @@ export async function isInUse(address: MongoAddress): Promise<boolean> {
   const connection = await Connection.open(address)
   try {
     const { signing_keys } = collectionsOf(connection.opened)
-    return await connection.guarded(async () => (await signing_keys.exists({ _id: 'tokens' })) !== null)
+    return await connection.guarded(
+      async () => (await signing_keys.findById('tokens', { _id: 1 }, NEWEST).lean()) !== null,
+    )
   } finally {
     await connection.close()
   }

@@ -10,7 +10,7 @@ import { delimiter, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { Suite } from 'mocha'
+import type { Context, Suite } from 'mocha'
 import { mongo } from 'mongoose'
 import type { MongoDatabase } from '../../adapters/mongo/index.ts'
 
@@ -60,11 +60,7 @@ export function useMongo(suite: Suite): () => TestMongo {
   let server: TestMongo | undefined
   suite.beforeAll(async function () {
     this.timeout(START_MS)
-    const missing = isRealMongo ? [] : TOOLS.filter((tool) => !isOnPath(tool))
-    if (missing.length > 0) {
-      console.error(`${suite.total()} tests with MongoDB skipped, no ${missing.join(', ')}: ${HOW}`)
-      return this.skip()
-    }
+    if (!isRealMongo) needsStandIn(this, suite)
     shared ??= isRealMongo ? Promise.resolve(at(process.env['MONGODB_URI']!)) : startStandIn()
     server = await shared
   })
@@ -72,21 +68,30 @@ export function useMongo(suite: Suite): () => TestMongo {
   return () => server!
 }
 
+/** Skips the tests of a suite where no stand-in can be built. */
+export function needsStandIn(context: Context, suite: Suite): void {
+  const missing = TOOLS.filter((tool) => !isOnPath(tool))
+  if (missing.length === 0) return
+  console.error(`${suite.total()} tests with MongoDB skipped, no ${missing.join(', ')}: ${HOW}`)
+  context.skip()
+}
+
 /** A stand-in of its own, for tests that stop it. With `file` it keeps its data there (H2); with `port` it comes back where it was. */
 export async function startStandIn({
   port = 0,
   file,
+  ttlSeconds = 3600,
 }: {
   port?: number
   file?: string
+  ttlSeconds?: number
 } = {}): Promise<TestMongo & { port: number; kill(): Promise<void> }> {
   await build()
   const child = spawn(
     'java',
     [
       '-Xmx512m',
-      // Rows must not vanish while a test looks at them; the one test of expiry by the server waits for a sweep.
-      `-DttlSeconds=${process.env['MONGO_STAND_IN_TTL'] ?? 3600}`,
+      `-DttlSeconds=${ttlSeconds}`, // between two sweeps of what has expired
       '-cp',
       [join(CACHE, 'lib/*'), join(CACHE, 'classes')].join(delimiter),
       'MongoStandIn',
