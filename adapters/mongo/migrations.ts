@@ -60,7 +60,7 @@ async function bringUpToDate(connection: Connection): Promise<void> {
   }
   for (const name of COLLECTIONS) {
     await collections[name].createCollection().catch(fineWhenItIsThere)
-    await collections[name].createIndexes()
+    await collections[name].createIndexes().catch((error) => refuseConflict(error, connection, name))
   }
   const { meta } = collections
   if (version === undefined && (await wasFirst(insert(meta, [{ _id: 'schema', version: VERSION }])))) return
@@ -78,6 +78,16 @@ async function versionOf(connection: Connection, { meta }: Collections): Promise
 
 const shapeOf = (key: object, expireAfterSeconds: unknown) =>
   JSON.stringify([Object.entries(key), expireAfterSeconds === undefined ? null : Number(expireAfterSeconds)])
+
+/** Somebody made an index of these fields by hand, with other options. */
+function refuseConflict(error: unknown, { name }: Connection, collection: string): never {
+  if (error instanceof mongo.MongoServerError && (error.code === 85 || error.code === 86))
+    throw new StoreUnavailable(
+      `the collection ${collection} of ${name} has an index in the way (${error.message}): drop it and migrate again`,
+      { cause: error },
+    )
+  throw error
+}
 
 /** Another process made it first. */
 function fineWhenItIsThere(error: unknown): void {

@@ -318,7 +318,7 @@ describe('mongo database', function () {
 describe('mongo server', () => {
   before(function () {
     this.timeout(300_000)
-    needsStandIn(this, this.test!.parent!)
+    needsStandIn(this, this.test!.parent!.total())
   })
 
   it('that goes away is unavailable, and works when it is back', async () => {

@@ -14,7 +14,7 @@ import { createKeyRing, readKeyRing } from '../../server/key-ring-file.ts'
 import { createLogger } from '../../server/log.ts'
 import { openHouse } from '../../server/open.ts'
 import { claimsIn, firstSignIn, openTestHouse } from '../support/house.ts'
-import { freshName, useMongo } from '../support/mongo.ts'
+import { freshName, needsStandIn, startStandIn, useMongo } from '../support/mongo.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
 const run = promisify(execFile)
@@ -50,6 +50,22 @@ describe('server on MongoDB', function () {
     assert.deepEqual((await test.database.auditReader.verifyAudit()).broken, undefined)
     await test.close()
     assert.equal(existsSync(join(test.folder, 'data', 'sallyport.sqlite')), false)
+  })
+
+  it('answers 503 while the database is away, and goes on when it is back', async function () {
+    needsStandIn(this, 1) // also where there is a real server: nobody stops that one for a test
+    const first = await startStandIn()
+    const test = await openTestHouse({ SALLYPORT_STORE: first.url('sallyport') })
+    const statusOf = async (path: string) => (await fetch(`${test.url}${path}`)).status
+    assert.equal(await statusOf('/readyz'), 200)
+    await first.kill()
+    assert.deepEqual(await Promise.all(['/readyz', '/healthz'].map(statusOf)), [503, 200])
+    assert.equal((await test.visitor().go(test.authUrl())).status, 503)
+    const second = await startStandIn({ port: first.port })
+    await migrateStore(test.house.config.SALLYPORT_STORE) // in memory: it has forgotten everything
+    assert.equal(await statusOf('/readyz'), 200)
+    await test.close()
+    await second.kill()
   })
 
   it('opens in development without more ado, and once more', async () => {

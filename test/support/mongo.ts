@@ -60,7 +60,7 @@ export function useMongo(suite: Suite): () => TestMongo {
   let server: TestMongo | undefined
   suite.beforeAll(async function () {
     this.timeout(START_MS)
-    if (!isRealMongo) needsStandIn(this, suite)
+    if (!isRealMongo) needsStandIn(this, suite.total())
     shared ??= isRealMongo ? Promise.resolve(at(process.env['MONGODB_URI']!)) : startStandIn()
     server = await shared
   })
@@ -68,11 +68,11 @@ export function useMongo(suite: Suite): () => TestMongo {
   return () => server!
 }
 
-/** Skips the tests of a suite where no stand-in can be built. */
-export function needsStandIn(context: Context, suite: Suite): void {
+/** Skips so many tests where no stand-in can be built, and says how it could. */
+export function needsStandIn(context: Context, tests: number): void {
   const missing = TOOLS.filter((tool) => !isOnPath(tool))
   if (missing.length === 0) return
-  console.error(`${suite.total()} tests with MongoDB skipped, no ${missing.join(', ')}: ${HOW}`)
+  console.error(`skipped for want of ${missing.join(', ')}: ${tests} of the tests with MongoDB. To run them ${HOW}`)
   context.skip()
 }
 
