@@ -36,6 +36,8 @@ interface Underneath {
   everything(): Promise<Buffer[]>
   /** The sealed secrets of the authenticator apps, by person, and a way to change one. */
   totp(): Promise<Map<string, string>>
+  /** The sealed secret of the client, the first signing key, and the pending value. */
+  others(): Promise<{ client: string; key: string; pending: string }>
   setTotp(id: string, sealed: string): Promise<void>
 }
 
@@ -101,6 +103,17 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     await under.setTotp('bob', rows.get('ana')!)
     for (const id of ['ana', 'bob']) await assert.rejects((await open()).factors.totpSecret(id), SealBroken)
   })
+  it('are sealed for whose they are and what for, not for a place in one database: copied to another they open', async () => {
+    const seal = new KeyRing(ring)
+    const { client, key, pending } = await under.others()
+    assert.equal(
+      seal.open({ purpose: 'totp_secret', owner: 'ana' }, (await under.totp()).get('ana')!),
+      SECRETS.totp.ana,
+    )
+    assert.equal(seal.open({ purpose: 'client_secret', owner: 'app' }, client), SECRETS.client)
+    assert.equal(seal.open({ purpose: 'signing_key', owner: 'one' }, key), SECRETS.key)
+    assert.equal(seal.open({ purpose: 'pending', owner: 'cid', record: 'p' }, pending), SECRETS.pending)
+  })
   it('do not open with a byte changed', async () => {
     const sealed = (await under.totp()).get('ana')!
     const at = sealed.length - 10
@@ -155,6 +168,11 @@ describe('secrets at rest in SQLite', () => {
             .all('SELECT account_id, secret FROM totp')
             .map((row) => [String(row['account_id']), String(row['secret'])]),
         ),
+      others: async () => ({
+        client: String(connection().get('SELECT secret FROM clients')!['secret']),
+        key: String(connection().get('SELECT private_jwk FROM signing_keys')!['private_jwk']),
+        pending: String(connection().get('SELECT value FROM pending')!['value']),
+      }),
       async setTotp(id, sealed) {
         connection().run('UPDATE totp SET secret = ? WHERE account_id = ?', sealed, id)
       },
@@ -194,6 +212,14 @@ describe('secrets at rest in MongoDB', function () {
         return [...journals, ...(await Promise.all(rows)).map((row) => Buffer.from(JSON.stringify(row)))]
       },
       totp: async () => new Map((await accounts().find().lean()).map(({ _id, totp }) => [_id, totp!.secret])),
+      async others() {
+        const { clients, signing_keys, pending } = opened[0]!.collections
+        return {
+          client: (await clients.findOne().lean())!.secret!,
+          key: (await signing_keys.findOne().lean())!.keys[0]!.privateJwk,
+          pending: (await pending.findOne().lean())!.value,
+        }
+      },
       async setTotp(id, sealed) {
         await accounts().updateOne({ _id: id }, { $set: { 'totp.secret': sealed } })
       },
