@@ -9,10 +9,10 @@ import { clientPlace, MongoDirectory } from './directory.ts'
 import { CERTAIN, CHEAP, Connection, type MongoAddress, NEWEST, oneOf } from './driver.ts'
 import { MongoFactors, totpPlace } from './factors.ts'
 import { checkVersion, missingIndexes } from './migrations.ts'
-import { DEVICE_KEPT, MongoDevices, MongoPending, pendingPlace } from './pending.ts'
+import { MongoDevices, MongoPending, PENDING_KEPT, pendingPlace } from './pending.ts'
 import { type Collections, collectionsOf } from './schemas.ts'
 import { MongoSigningKeys, replaceKeys, signingKeyPlace } from './signing-keys.ts'
-import { MongoThrottle } from './throttle.ts'
+import { MongoThrottle, THROTTLE_KEPT } from './throttle.ts'
 
 export type { MongoAddress } from './driver.ts'
 export { migrate } from './migrations.ts'
@@ -94,17 +94,17 @@ export class MongoDatabase implements Database {
     await this.connection.guarded(() => this.collections.meta.findById('schema', undefined, NEWEST).lean())
   }
 
-  /** What the server deletes by its own clock is mostly gone already. */
+  /** What the server deletes by its own clock is mostly gone already. By `expires`, which has an index. */
   async sweep(now: number): Promise<number> {
     await this.directory.settle()
     const { artifacts, pending, throttles, devices } = this.collections
-    const before = (time: number) => trusted({ $lt: time })
+    const before = (time: number) => ({ expires: trusted({ $lt: new Date(time * 1000) }) })
     const swept = await this.connection.guarded(() =>
       Promise.all([
-        artifacts.deleteMany({ expiresAt: before(now - 60) }, CHEAP),
-        pending.deleteMany({ expiresAt: before(now + 1) }, CHEAP),
-        throttles.deleteMany({ keptUntil: before(now) }, CHEAP),
-        devices.deleteMany({ lastUsed: before(now - DEVICE_KEPT) }, CHEAP),
+        artifacts.deleteMany(before(now), CHEAP),
+        pending.deleteMany(before(now + PENDING_KEPT + 1), CHEAP),
+        throttles.deleteMany(before(now + THROTTLE_KEPT), CHEAP),
+        devices.deleteMany(before(now), CHEAP),
       ]),
     )
     return swept.reduce((sum, { deletedCount }) => sum + deletedCount, 0)

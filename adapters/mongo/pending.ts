@@ -7,9 +7,9 @@ export const pendingPlace = (owner: string, record: string) => ({ purpose: 'pend
 /** Two texts as one that no other two have. */
 const idOf = (first: string, second: string) => JSON.stringify([first, second])
 /** Seconds that an expired value stays, for clocks that differ. */
-const KEPT = 60
+export const PENDING_KEPT = 60
 /** A device that was not used for so long is unknown. */
-export const DEVICE_KEPT = 400 * 24 * 60 * 60
+const DEVICE_KEPT = 400 * 24 * 60 * 60
 
 /** Short-lived secrets, sealed for their owner and purpose. */
 export class MongoPending implements PendingStore {
@@ -30,7 +30,7 @@ export class MongoPending implements PendingStore {
       purpose,
       value: this.#sealer.seal(pendingPlace(owner, purpose), value),
       expiresAt,
-      expires: new Date((expiresAt + KEPT) * 1000),
+      expires: new Date((expiresAt + PENDING_KEPT) * 1000),
     }
     for (;;) {
       const kept = await this.recall(owner, purpose, now)

@@ -13,7 +13,7 @@ import type { Collections, ThrottleDocument } from './schemas.ts'
 /** A streak is kept for long: a stranger must not get a fresh count by waiting. */
 const STREAK_KEPT = 90 * 24 * 60 * 60
 /** Seconds that a row stays after its time, for clocks that differ. */
-const KEPT = 60
+export const THROTTLE_KEPT = 60
 
 /** A counter after an attempt was taken from it, with what it was before. */
 interface Taken {
@@ -132,7 +132,7 @@ function documentOf(
     ...next,
     run: before && next.count > 1 ? before.run : newName(),
     version: newName(),
-    ...(keptUntil !== undefined && { keptUntil, expires: new Date((keptUntil + KEPT) * 1000) }),
+    ...(keptUntil !== undefined && { keptUntil, expires: new Date((keptUntil + THROTTLE_KEPT) * 1000) }),
   }
 }
 

@@ -76,14 +76,12 @@ export function needsStandIn(context: Context, tests: number): void {
   context.skip()
 }
 
-/** A stand-in of its own, for tests that stop it. With `file` it keeps its data there (H2); with `port` it comes back where it was. */
+/** A stand-in of its own, for tests that stop it. With `port` it comes back where it was, empty. */
 export async function startStandIn({
   port = 0,
-  file,
   ttlSeconds = 3600,
 }: {
   port?: number
-  file?: string
   ttlSeconds?: number
 } = {}): Promise<TestMongo & { port: number; kill(): Promise<void> }> {
   await build()
@@ -96,7 +94,6 @@ export async function startStandIn({
       [join(CACHE, 'lib/*'), join(CACHE, 'classes')].join(delimiter),
       'MongoStandIn',
       String(port),
-      ...(file === undefined ? [] : [file]),
     ],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   )

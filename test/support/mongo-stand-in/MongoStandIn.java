@@ -1,5 +1,4 @@
 import de.bwaldvogel.mongo.*;
-import de.bwaldvogel.mongo.backend.h2.H2Backend;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 import de.bwaldvogel.mongo.bson.Document;
 import de.bwaldvogel.mongo.wire.message.MongoMessage;
@@ -12,19 +11,19 @@ import java.util.concurrent.*;
 /**
  * mongo-java-server behind the wire version and the few commands that current drivers ask for, with a TTL sweep.
  *
- * Arguments: port (0: a free one), then optionally the path of an H2 file; without it everything is in memory.
+ * Argument: the port (0: a free one). Everything is in memory.
  * Prints the port once it listens. Ends when its standard input ends, so it never outlives the tests that started it.
  *
  * What it keeps: single-document operations are atomic, `_id` and other unique indexes hold, TTL by sweep.
  * What it is not: it has no replica set, so majority, read concerns and retried writes are accepted and mean nothing;
  * no transactions, sessions, sharding, pipeline updates or collation; indexes that are not unique do not exist in it,
- * partial ones count as full ones.
+ * partial ones count as full ones; dropping an index drops those of the same name elsewhere.
  */
 public class MongoStandIn {
   record Ttl(String db, String coll, String field, long secs) {}
 
   public static void main(String[] a) throws Exception {
-    MongoBackend real = a.length > 1 ? new H2Backend(a[1]) : new MemoryBackend();
+    MongoBackend real = new MemoryBackend();
     // The library answers wire version 8 at most; current drivers refuse less than 9 (4.4).
     real.version(new MongoVersion() {
       public List<Integer> getVersionArray() { return List.of(5, 0, 0); }
