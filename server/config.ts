@@ -63,7 +63,10 @@ export const Config = z.object({
   SALLYPORT_ISSUER: z.string().superRefine(checkIssuer).optional(),
   /** The folder of the embedded database and, in development, of the key ring. */
   SALLYPORT_DATA_DIR: filePath.default('./data'),
-  /** The database: `sqlite:FILE`. By default `sqlite:<data dir>/sallyport.sqlite`. */
+  /**
+   * The database: `sqlite:FILE`, `mongodb://HOST/DATABASE` or `mongodb+srv://HOST/DATABASE`.
+   * By default `sqlite:<data dir>/sallyport.sqlite`.
+   */
   SALLYPORT_STORE: z.string().transform(parseStore).optional(),
   /** Path of the key ring file, which encrypts what is stored. By default `<data dir>/keys.json`; needed in production. */
   SALLYPORT_KEYS: filePath.optional(),
@@ -127,11 +130,19 @@ type Derived = 'SALLYPORT_ISSUER' | 'SALLYPORT_STORE' | 'SALLYPORT_KEYS' | 'SALL
 export type Config = Readonly<Omit<Parsed, Derived> & { [Name in Derived]-?: NonNullable<Parsed[Name]> }>
 
 /** A database by its scheme. */
-export interface StoreAddress {
-  kind: 'sqlite'
-  /** Absolute path. */
-  file: string
-}
+export type StoreAddress =
+  | {
+      kind: 'sqlite'
+      /** Absolute path. */
+      file: string
+    }
+  | {
+      kind: 'mongodb'
+      /** The URL without credentials and options: fit for messages. */
+      name: string
+      /** The whole URL. A function, so that no dump of the configuration shows the password in it. */
+      url: () => string
+    }
 
 /** Environment variables, as `process.env` has them. */
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -194,9 +205,7 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
     ...parsed,
     SALLYPORT_DATA_DIR: dataDir,
     SALLYPORT_ISSUER: parsed.SALLYPORT_ISSUER ?? `http://127.0.0.1:${parsed.PORT}`,
-    SALLYPORT_STORE: parsed.SALLYPORT_STORE
-      ? { ...parsed.SALLYPORT_STORE, file: absolute('SALLYPORT_STORE', parsed.SALLYPORT_STORE.file) }
-      : { kind: 'sqlite', file: join(dataDir, 'sallyport.sqlite') },
+    SALLYPORT_STORE: storeOf(parsed.SALLYPORT_STORE, dataDir, (file) => absolute('SALLYPORT_STORE', file)),
     SALLYPORT_KEYS: parsed.SALLYPORT_KEYS
       ? absolute('SALLYPORT_KEYS', parsed.SALLYPORT_KEYS)
       : join(dataDir, 'keys.json'),
@@ -221,6 +230,11 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
       `${label('SALLYPORT_SESSION_IDLE_SECONDS')}: must not be longer than SALLYPORT_SESSION_ABSOLUTE_SECONDS`,
     )
   return config
+}
+
+function storeOf(given: StoreAddress | undefined, dataDir: string, absolute: (file: string) => string): StoreAddress {
+  if (!given) return { kind: 'sqlite', file: join(dataDir, 'sallyport.sqlite') }
+  return given.kind === 'sqlite' ? { ...given, file: absolute(given.file) } : given
 }
 
 /** OWASP Password Storage: what argon2id needs with a single pass. */
@@ -294,10 +308,7 @@ function checkIssuer(value: string, ctx: z.RefinementCtx) {
 
 function parseStore(value: string, ctx: z.RefinementCtx): StoreAddress {
   const [, scheme = '', file = ''] = /^([a-z+]+):(.*)$/s.exec(value) ?? []
-  if (scheme === 'mongodb' || scheme === 'mongodb+srv') {
-    ctx.addIssue('mongodb is not built yet: use sqlite:FILE')
-    return z.NEVER
-  }
+  if (scheme === 'mongodb' || scheme === 'mongodb+srv') return parseMongo(value, ctx)
   if (
     scheme !== 'sqlite' ||
     file === '' ||
@@ -305,11 +316,31 @@ function parseStore(value: string, ctx: z.RefinementCtx): StoreAddress {
     file.startsWith(':') ||
     hasControlCharacters(file)
   ) {
-    ctx.addIssue('must be sqlite:FILE, such as sqlite:./data/sallyport.sqlite')
+    ctx.addIssue('must be sqlite:FILE, such as sqlite:./data/sallyport.sqlite, or mongodb://HOST/DATABASE')
     return z.NEVER
   }
   return { kind: 'sqlite', file }
 }
+
+/** The driver reads the URL; here it is only made sure which part of it may be shown. */
+function parseMongo(value: string, ctx: z.RefinementCtx): StoreAddress {
+  const [, scheme, hosts, database] = MONGO_URL.exec(value) ?? []
+  if (hosts === undefined) {
+    ctx.addIssue(
+      'must be mongodb://HOST/DATABASE, such as mongodb://db.example/sallyport; in a user name or password write : / ? # [ ] @ % as %XX',
+    )
+    return z.NEVER
+  }
+  if (database === undefined) {
+    ctx.addIssue('must name a database behind the host, such as mongodb://db.example/sallyport')
+    return z.NEVER
+  }
+  return { kind: 'mongodb', name: `${scheme}//${hosts}/${database}`, url: () => value }
+}
+
+/** Scheme, credentials, hosts (names, addresses, IPv6, sockets as %2F…), database, options. */
+const MONGO_URL =
+  /^(mongodb(?:\+srv)?:)\/\/(?:[^\s:/?#[\]@]+(?::[^\s:/?#[\]@]*)?@)?((?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d+)?(?:,(?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d+)?)*)(?:\/([\w-]+)?)?(?:\?\S*)?$/
 
 function webUrl(value: string): URL | undefined {
   if (!/^https?:\/\//i.test(value) || /\s/.test(value) || !URL.canParse(value)) return undefined

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { inspect } from 'node:util'
 import { type Config, ConfigError, type Environment, loadConfig, trustedProxies } from '../../server/config.ts'
 import { addKeyToRing, createKeyRing, KeyRingOnDisk, readKeyRing } from '../../server/key-ring-file.ts'
 import { openHouse } from '../../server/open.ts'
@@ -66,7 +67,11 @@ describe('config', () => {
     ['PORT', '70000', /65535/],
     ['PORT', 'tcp', /whole number/],
     ['PORT', '1e3', /whole number/],
-    ['SALLYPORT_STORE', 'mongodb://127.0.0.1/a', /not built yet/],
+    ['SALLYPORT_STORE', 'mongodb://127.0.0.1', /must name a database/],
+    ['SALLYPORT_STORE', 'mongodb://127.0.0.1/?w=1', /must name a database/],
+    ['SALLYPORT_STORE', 'mongodb:127.0.0.1/a', /mongodb:\/\/HOST\/DATABASE/],
+    ['SALLYPORT_STORE', 'mongodb://ana:hun/ter@db/a', /as %XX/],
+    ['SALLYPORT_STORE', 'mongodb://ana:hun@ter@db/a', /as %XX/],
     ['SALLYPORT_STORE', 'sqlite:', /sqlite:FILE/],
     ['SALLYPORT_STORE', 'sqlite::memory:', /sqlite:FILE/],
     ['SALLYPORT_STORE', 'postgres://a', /sqlite:FILE/],
@@ -116,7 +121,24 @@ describe('config', () => {
   })
 
   it('never quotes the address of a store, which may hold a password', () => {
-    assert.doesNotMatch(refusal({ SALLYPORT_STORE: 'mongodb://ana:hunter2@db/x' }), /hunter2/)
+    assert.doesNotMatch(refusal({ SALLYPORT_STORE: 'mongodb://ana:hunter2@db' }), /hunter2/)
+    assert.doesNotMatch(refusal({ SALLYPORT_STORE: 'mongodb://ana:hun/ter2@db/x' }), /ter2/)
+  })
+
+  it('takes the URL of a MongoDB and shows its password nowhere', () => {
+    for (const [url, name] of [
+      ['mongodb://db.example/sallyport', 'mongodb://db.example/sallyport'],
+      ['mongodb://ana:hunter2@a:1,b:2/x?replicaSet=rs0', 'mongodb://a:1,b:2/x'],
+      ['mongodb+srv://ana:hunter2@cluster.example/x', 'mongodb+srv://cluster.example/x'],
+      ['mongodb://ana:hunter%2F2@[::1]:27017/x', 'mongodb://[::1]:27017/x'],
+    ] as const) {
+      const { SALLYPORT_STORE: store } = loadConfig({ SALLYPORT_STORE: url }, temporaryFolder())
+      assert.ok(store.kind === 'mongodb')
+      assert.equal(store.name, name)
+      assert.equal(store.url(), url)
+      for (const dump of [JSON.stringify(store), inspect(store, { depth: 9, showHidden: true })])
+        assert.doesNotMatch(dump, /hunter|ana/)
+    }
   })
 
   describe('in production', () => {

@@ -1,4 +1,4 @@
-/** A whole server on a free port, with a real SQLite file in a temporary folder and a clock that the test sets. */
+/** A whole server on a free port, with a real SQLite file in a temporary folder (or the store of the test) and a clock that the test sets. */
 import './clock.ts'
 import { createHash, randomBytes } from 'node:crypto'
 import { createServer, request as httpRequest } from 'node:http'
@@ -12,7 +12,7 @@ import type { ArtifactStore } from '../../interactions/kit/stores.ts'
 import { startServer } from '../../server/app.ts'
 import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
-import type { Change, Client } from '../../server/stores.ts'
+import type { Change, Client, Database } from '../../server/stores.ts'
 import { now } from './clock.ts'
 import { temporaryFolder } from './temporary.ts'
 import { type Answer, headingOf, Visitor } from './visitor.ts'
@@ -105,7 +105,7 @@ export async function openTestHouse(
   {
     folder = temporaryFolder(),
     artifacts,
-  }: { folder?: string; artifacts?: (database: SqliteDatabase) => ArtifactStore } = {},
+  }: { folder?: string; artifacts?: (database: Database) => ArtifactStore } = {},
 ): Promise<TestHouse> {
   const port = Number(env['PORT'] ?? (await freePort()))
   const listening = `http://127.0.0.1:${port}`
@@ -125,7 +125,7 @@ export async function openTestHouse(
   )
   const logger = pino({ level: config.SALLYPORT_LOG_LEVEL }, { write: (line: string) => void logs.push(line) })
   const house = await openHouse(config, { createKeys: true, logger })
-  const database = house.database as SqliteDatabase
+  const database = house.database as SqliteDatabase // unless a test names another store, and then it knows
   if (artifacts) Object.assign(database, { artifacts: artifacts(database) })
   await database.directory.commit([
     ...COMPANIES,
