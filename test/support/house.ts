@@ -1,11 +1,13 @@
 /** A whole server on a free port, with a real SQLite file in a temporary folder (or the store of the test) and a clock that the test sets. */
 import './clock.ts'
 import { createHash, randomBytes } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer, request as httpRequest } from 'node:http'
 import { join } from 'node:path'
 import { decodeJwt } from 'jose'
 import { generate } from 'otplib'
 import pino from 'pino'
+import type { MongoDatabase } from '../../adapters/mongo/index.ts'
 import type { SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { createPasswordHasher } from '../../interactions/index.ts'
 import type { ArtifactStore } from '../../interactions/kit/stores.ts'
@@ -14,6 +16,7 @@ import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
 import type { Change, Client, Database } from '../../server/stores.ts'
 import { now } from './clock.ts'
+import { sharedMongo } from './mongo.ts'
 import { temporaryFolder } from './temporary.ts'
 import { type Answer, headingOf, Visitor } from './visitor.ts'
 
@@ -99,6 +102,27 @@ export interface TestHouse {
 
 export type Tokens = Record<string, string> & { status: number; error?: string }
 
+/** `TEST_STORE=mongo`: a database of its own for each folder, so that a server opened again on it finds its data. */
+async function storeOf(folder: string): Promise<Record<string, string>> {
+  if (process.env['TEST_STORE'] !== 'mongo') return {}
+  const name = `sallyport_test_${createHash('sha256').update(folder).digest('hex').slice(0, 12)}`
+  return { SALLYPORT_STORE: (await sharedMongo()).url(name) }
+}
+
+/** Everything that the database holds, as text: what a thief of it would read. */
+export async function stolen({ database, folder }: TestHouse): Promise<string> {
+  if ('collections' in database) {
+    const { collections } = database as unknown as MongoDatabase
+    const all = await Promise.all(Object.values(collections).map(({ collection }) => collection.find().toArray()))
+    return JSON.stringify(all)
+  }
+  const data = join(folder, 'data')
+  return readdirSync(data)
+    .filter((name) => name.startsWith('sallyport.sqlite'))
+    .map((name) => readFileSync(join(data, name), 'latin1'))
+    .join('\n')
+}
+
 /** Starts a server. */
 export async function openTestHouse(
   env: Record<string, string> = {},
@@ -107,6 +131,7 @@ export async function openTestHouse(
     artifacts,
   }: { folder?: string; artifacts?: (database: Database) => ArtifactStore } = {},
 ): Promise<TestHouse> {
+  const store = await storeOf(folder)
   const port = Number(env['PORT'] ?? (await freePort()))
   const listening = `http://127.0.0.1:${port}`
   const url = env['SALLYPORT_ISSUER'] ?? listening
@@ -119,6 +144,7 @@ export async function openTestHouse(
       SALLYPORT_BRAND_NAME: 'Sallyport',
       SALLYPORT_LOG_LEVEL: 'info',
       SALLYPORT_HASH_QUEUE: '500',
+      ...store,
       ...env,
     },
     folder,

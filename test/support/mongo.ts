@@ -61,11 +61,16 @@ export function useMongo(suite: Suite): () => TestMongo {
   suite.beforeAll(async function () {
     this.timeout(START_MS)
     if (!isRealMongo) needsStandIn(this, suite.total())
-    shared ??= isRealMongo ? Promise.resolve(at(process.env['MONGODB_URI']!)) : startStandIn()
-    server = await shared
+    server = await sharedMongo()
   })
   suite.afterAll(() => (server ? dropped(server) : undefined))
   return () => server!
+}
+
+/** The one server of this run. */
+export function sharedMongo(): Promise<TestMongo> {
+  shared ??= isRealMongo ? Promise.resolve(at(process.env['MONGODB_URI']!)) : startStandIn()
+  return shared
 }
 
 /** Skips so many tests where no stand-in can be built, and says how it could. */
