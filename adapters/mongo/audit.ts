@@ -25,6 +25,7 @@ export class MongoAudit implements AuditStore, AuditReader {
   readonly #audit: Collections['audit']
   readonly #waiting: Waiting[] = []
   #isWriting = false
+  #written = Promise.resolve()
   #writer = newWriter()
   #number = 0
   #previous = BEGINNING
@@ -37,8 +38,13 @@ export class MongoAudit implements AuditStore, AuditReader {
   append(event: AuditEvent): Promise<void> {
     return new Promise((written, failed) => {
       this.#waiting.push({ event, written, failed })
-      if (!this.#isWriting) void this.#write()
+      if (!this.#isWriting) this.#written = this.#write()
     })
+  }
+
+  /** Waits for what was appended so far, whether it could be written or not. */
+  async settled(): Promise<void> {
+    await this.#written
   }
 
   async #write(): Promise<void> {

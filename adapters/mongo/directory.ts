@@ -1,4 +1,4 @@
-import { mongo } from 'mongoose'
+import { mongo, trusted } from 'mongoose'
 import type { Sealer } from '../../interactions/kit/stores.ts'
 import {
   type Change,
@@ -120,8 +120,12 @@ export class MongoDirectory implements DirectoryStore {
         return this.settle()
       }
       if (last.steps === undefined) return last.commit
+      // Read from the primary alone, it may be taken back; not once a majority has this write, which came after it.
+      const isThis = { _id: 'directory' as const, commit: last.commit, steps: trusted({ $exists: true }) as never }
+      const { matchedCount } = await journal.updateOne(isThis, { $inc: { tries: 1 } }, CERTAIN)
+      if (matchedCount === 0) return this.settle()
       await this.apply(JSON.parse(last.steps) as Step[], last.commit)
-      await journal.updateOne({ _id: 'directory', commit: last.commit }, { $unset: { steps: 1 } }, CERTAIN)
+      await journal.updateOne({ _id: 'directory', commit: last.commit }, { $unset: { steps: 1, tries: 1 } }, CERTAIN)
       return last.commit
     })
   }

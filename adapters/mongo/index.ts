@@ -224,6 +224,7 @@ export class MongoDatabase implements Database {
   }
 
   async close(): Promise<void> {
+    await this.audit.settled()
     await this.connection.close()
   }
 }

@@ -72,6 +72,8 @@ export interface JournalDocument {
   commit: number
   /** JSON. */
   steps?: string
+  /** How often somebody began to make them. */
+  tries?: number
 }
 
 export interface ArtifactDocument {
@@ -240,7 +242,7 @@ const SCHEMAS = {
   }),
   clients: filed({ metadata: text, secret: optionalText }),
   resources: filed({ name: text, scopes: list() }),
-  journal: plain({ commit: count, steps: optionalText }),
+  journal: plain({ commit: count, steps: optionalText, tries: optionalCount }),
 
   artifacts: plain({
     model: text,

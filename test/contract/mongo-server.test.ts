@@ -335,6 +335,16 @@ describe('mongo database', function () {
     })
   })
 
+  it('writes down what was appended to the audit before it closes', async () => {
+    const database = await fresh()
+    const appended = Array.from({ length: 250 }, (_, at) =>
+      database.audit.append({ event: 'e', outcome: 'success', at }),
+    )
+    await database.close()
+    await Promise.all(appended)
+    assert.deepEqual(await (await open(database.url)).auditReader.verifyAudit(), { rows: 250 })
+  })
+
   it('is one of several in a process, and nothing is set for others that use mongoose', async () => {
     const [one, two] = [await fresh(), await fresh()]
     await one.directory.commit([client('app')])
