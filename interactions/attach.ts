@@ -54,6 +54,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   endSessions(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)
+  resumeWithoutAnswer(provider)
   slideIdleness(provider, options)
   const record = createRecorder(options.stores.audit, options.now)
   auditEvents(provider, options, decided, record)
@@ -145,6 +146,14 @@ function claimsOfThisRequest(provider: Provider, decided: Decided): void {
     const claims = decided.settled(ctx)?.claims
     if (claims)
       Object.defineProperty(ctx.oidc.session, 'authTime', { configurable: true, value: () => claims.auth_time })
+  })
+}
+
+/** A resume that nobody answered anything for (typed by hand, the other of two clicks) forgets nothing that was proven. */
+function resumeWithoutAnswer(provider: Provider): void {
+  provider.on('interaction.ended', ({ oidc }) => {
+    const { lastSubmission } = (oidc.entities.Interaction ?? {}) as { lastSubmission?: Outcome }
+    if (!oidc.result && lastSubmission) Object.assign(oidc, { result: lastSubmission })
   })
 }
 

@@ -79,6 +79,8 @@ export type Answer =
   | { is: 'proved'; factor: Factor; accountId: string; securityEpoch: number; audit?: AuditNote }
   /** Nothing was proven; the policy looks again (a reservation, an acknowledgement, a consent). */
   | { is: 'settled'; outcome?: Outcome; audit?: AuditNote }
+  /** Another request did it first: the other of two clicks, or another browser. */
+  | { is: 'overtaken' }
   /** Another page of the same room. */
   | { is: 'turned'; page: string; outcome?: Outcome }
   /** A text file. */

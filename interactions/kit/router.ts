@@ -37,6 +37,7 @@ const DEVICE_COOKIE = 'device'
 const DEVICE_KEPT_MS = 400 * 24 * 60 * 60 * 1000
 /** A twin of a failed request (double click) may be about to finish; it also slows a guesser down. */
 const TWIN_MS = 50
+const TWIN_LOOKS = 5
 
 type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
 
@@ -157,14 +158,19 @@ export function interactionRoutes(parts: RouterParts): Middleware {
           await stores.throttle.giveBack(attempt.counters, verdict.counts).catch(() => undefined)
         throw error
       }
-      await setTimeout(TWIN_MS)
-      if (await answeredMeanwhile(open)) return seeOther(ctx, open.interaction.returnTo)
+      const question = await lookAgain(open)
+      if (question === 'answered') return seeOther(ctx, open.interaction.returnTo)
       const details = { code: error.code, ...(typeof error.cause === 'string' && { cause: error.cause }) }
       if (attempt) await record(ctx, { ...about, event: attempt.event, outcome: 'failure', details })
+      if (question === 'closed') return proceed(ctx, open, open.outcome)
       if (attempt?.endsInteraction && verdict?.left === 0 && error.code === page.wrong) return end(ctx, open)
       throw withTries(error, page, verdict)
     }
 
+    if (answer.is === 'overtaken') {
+      if ((await lookAgain(open)) === 'answered') return seeOther(ctx, open.interaction.returnTo)
+      return proceed(ctx, open, open.outcome)
+    }
     if (attempt && answer.is !== 'download')
       await stores.throttle.clear(attempt.counters.filter(({ rule }) => rule.kind === 'streak').map(({ key }) => key))
     const note = 'audit' in answer ? answer.audit : undefined
@@ -268,15 +274,21 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     screen.message(ctx, 'too_many_codes', { status: 429, link: { href, label: backLabel(open) } })
   }
 
-  async function answeredMeanwhile(open: Open) {
-    const row = await provider.Interaction.find(open.interaction.uid)
-    if (!row) return true
-    const outcome = {
-      ...(row.lastSubmission as Outcome | undefined),
-      ...(row.result as Outcome | undefined),
-      login: undefined,
+  /**
+   * After an answer that failed: is its question still `open`? Else either a twin (the other of two clicks) has written its
+   * answer into this interaction, or is about to: `answered`; or it was answered elsewhere: `closed`.
+   */
+  async function lookAgain(open: Open): Promise<'open' | 'answered' | 'closed'> {
+    const { uid, result } = open.interaction
+    const before = JSON.stringify(result)
+    for (let looks = 0; looks < TWIN_LOOKS; looks++) {
+      await setTimeout(TWIN_MS)
+      const row = await provider.Interaction.find(uid)
+      if (!row || JSON.stringify(row.result) !== before) return 'answered'
+      const { open: asked } = await judge(open, { ...open.outcome, login: undefined })
+      if (asksThis(open, asked)) return 'open'
     }
-    return !asksThis(open, (await judge(open, outcome)).open)
+    return 'closed'
   }
 
   /** A browser that signed in here before is throttled less (R32). The cookie stands for no factor. */
@@ -404,13 +416,12 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** A page whose interaction is over or unknown: the trail says where to go on. */
   async function lost(ctx: Context, uid: string): Promise<undefined> {
-    if (holds(ctx, uid)) {
-      if (await goOn(ctx, uid)) return
-      // The first of two clicks may be about to say where it goes on.
-      await setTimeout(TWIN_MS)
+    const trail = readTrail(ctx)
+    // The first of two clicks may be about to say where it goes on.
+    for (let looks = 0; holds(ctx, uid) && looks < (trail?.done ? 1 : TWIN_LOOKS); looks++) {
+      if (looks > 0) await setTimeout(TWIN_MS)
       if (await goOn(ctx, uid)) return
     }
-    const trail = readTrail(ctx)
     // Somebody who has only the address learns which app asked, and nothing else.
     const clientId = trail?.client ?? (await provider.Interaction.find(uid))?.params['client_id']
     const client =
