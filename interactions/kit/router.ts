@@ -98,8 +98,10 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       const shown = asInteractionError(error)
       if (shown.code === 'cross_site' || !page)
         return screen.message(ctx, 'bad_request', { status: shown.status, link: back(open) })
-      // Judged anew: what failed may have failed because something changed meanwhile.
-      return show(ctx, open, segment, page, await judge(open, { ...open.outcome, login: undefined }), shown)
+      // Judged anew: what failed may have failed because something changed meanwhile. Then the page is no longer shown.
+      const here = await judge(open, { ...open.outcome, login: undefined })
+      if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+      return show(ctx, open, segment, page, here, shown)
     }
     screen.message(ctx, 'not_found', {
       status: 404,
