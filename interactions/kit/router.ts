@@ -324,9 +324,9 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** The interaction of this browser, or an answer that says what became of it and leads on. */
   async function find(ctx: Context, uid: string): Promise<Open | undefined> {
-    if (ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) !== uid) return lost(ctx)
     const interaction = await provider.Interaction.find(uid)
-    if (!interaction) return lost(ctx)
+    const own = ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) === uid
+    if (!interaction || !own) return lost(ctx, interaction)
     const client = await provider.Client.find(String(interaction.params['client_id']))
     if (!client) {
       screen.message(ctx, 'unknown_client', { status: 400 })
@@ -354,15 +354,16 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     }
   }
 
-  /** A page whose interaction is over or unknown: the trail says where to go on. */
-  async function lost(ctx: Context): Promise<undefined> {
+  /** A page whose interaction is over, unknown or another browser's: the trail, or the interaction, says where to go on. */
+  async function lost(ctx: Context, another: { params: Record<string, unknown> } | undefined): Promise<undefined> {
     const trail = readTrail(ctx)
     if (trail?.next) {
       seeOther(ctx, interactionPath(provider, trail.next))
       return
     }
-    const client = trail && ((await provider.Client.find(trail.client)) as unknown as Open['client'] | undefined)
-    const link = client && appLink(client)
+    const clientId = trail?.client ?? another?.params['client_id']
+    const client = typeof clientId === 'string' ? await provider.Client.find(clientId) : undefined
+    const link = client && appLink(client as unknown as Open['client'])
     if (trail?.done) screen.message(ctx, 'already_done', { status: 400, link })
     else screen.message(ctx, trail ? 'expired' : 'other_browser', { status: 400, link })
   }

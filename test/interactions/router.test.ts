@@ -38,6 +38,16 @@ describe('pages of an interaction', () => {
     await test.database.directory.commit([{ kind: 'user', op: 'put', value, passwordHash }])
   }
 
+  it('another browser is told which app to start from, and cannot answer', async () => {
+    const page = await test.visitor().go(test.authUrl())
+    const other = test.visitor()
+    for (const shown of [await other.go(page.at), await other.submit(page, { email: 'a@b.example' })]) {
+      assert.equal(shown.status, 400)
+      assert.equal(headingOf(shown), 'Go on where you began')
+      assert.match(shown.text, /<a class="button" href="https:\/\/rp\.example"/)
+    }
+  })
+
   it('a refused form shows the question that is open now, not the page that it came from', async () => {
     const email = await somebody()
     const visitor = test.visitor()
