@@ -279,6 +279,7 @@ function switchPage(provider: Provider, screen: Screen, { stores, keyRing }: Com
           newAccount: other?.email ?? '',
           xsrf: state.secret,
           switchAction: oidc.urlFor!('end_session_confirm'),
+          interaction: interaction.uid,
         },
       },
       {

@@ -2,7 +2,7 @@
 import type { Context } from 'koa'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import { interactionPath } from './kit/router.ts'
-import type { Screen } from './kit/screen.ts'
+import { type Screen, seeOther } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
 /** The configuration with our pages for errors, the logout question and its end. */
@@ -11,13 +11,9 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
     ...configuration,
     renderError(ctx, out) {
       const koa = ctx as unknown as Context
-      const interaction = resumed(ctx)
-      // A resume that came too late or twice: the page of its interaction knows where to go on.
-      if (interaction !== undefined && out.error === 'invalid_request') {
-        koa.redirect(interactionPath(ctx.oidc.provider, interaction))
-        koa.status = 303
-        return
-      }
+      // A resume or a sign-out that came too late or twice: its page knows where to go on.
+      const further = out.error === 'invalid_request' ? goesOnAt(ctx) : undefined
+      if (further !== undefined) return seeOther(koa, further)
       if (out.error === 'server_error') return screen.message(koa, 'server_error', { status: 500, reference: true })
       const name = out.error === 'invalid_client' ? 'unknown_client' : 'bad_request'
       screen.message(koa, name, { status: koa.status, reference: true })
@@ -57,6 +53,12 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
   }
 }
 
-function resumed(ctx: KoaContextWithOIDC): string | undefined {
-  return ctx.oidc.route === 'resume' ? /\/([\w-]{20,64})$/.exec(ctx.path)?.[1] : undefined
+const UID = /^[\w-]{20,64}$/
+
+/** The interaction of a late resume or switch of accounts; the question again for a late sign-out. */
+function goesOnAt({ oidc, path }: KoaContextWithOIDC): string | undefined {
+  if (oidc.route !== 'resume' && oidc.route !== 'end_session_confirm') return undefined
+  const uid = oidc.route === 'resume' ? path.split('/').at(-1) : oidc.body?.['interaction']
+  if (typeof uid === 'string' && UID.test(uid)) return interactionPath(oidc.provider, uid)
+  return oidc.route === 'resume' ? undefined : oidc.urlFor('end_session')
 }

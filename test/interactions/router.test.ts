@@ -1,11 +1,12 @@
 /** What is true of the pages of every room: a form that is refused, late or of another browser leads on, and shows nothing more. */
 import assert from 'node:assert/strict'
-import { nextStep } from '../support/clock.ts'
+import { nextStep, wait } from '../support/clock.ts'
 import {
   acknowledge,
   CALLBACK,
   codeOf,
   enrol,
+  firstSignIn,
   openTestHouse,
   PASSWORD,
   recoveryCodeOn,
@@ -90,5 +91,20 @@ describe('pages of an interaction', () => {
       assert.equal(refused.status, 403, what)
     }
     assert.ok(hasCode(await visitor.submit(page, { password: PASSWORD })), 'and the form itself still works')
+  })
+
+  it('going on as somebody else leads on when the session ended meanwhile', async () => {
+    const { visitor } = await firstSignIn(test, await somebody())
+    const other = await somebody('standard')
+    const page = await signIn(visitor, await visitor.go(test.authUrl({ prompt: 'login' })), other)
+    assert.match(headingOf(page), /signed in with another account/)
+    const late = visitor.clone()
+    wait(30 * 60)
+    await visitor.submit(await visitor.go(`${test.url}/session/end`), { logout: 'yes' })
+    const same = await visitor.submit(page, {}, '/session/end/confirm')
+    assert.ok(hasCode(same), 'signed out in a second tab: the sign-in goes on')
+    wait(31 * 60)
+    const expired = await late.submit(page, {}, '/session/end/confirm')
+    assert.match(expired.text, /<a class="button" href="https:\/\/rp\.example"/, headingOf(expired))
   })
 })

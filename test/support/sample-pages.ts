@@ -147,6 +147,7 @@ export const samples: Record<string, Sample> = {
       newAccount: email,
       xsrf: 'xsrf-token',
       switchAction: '/switch',
+      interaction: 'the-interaction',
     },
   },
   logout: {
