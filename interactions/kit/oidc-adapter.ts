@@ -55,12 +55,12 @@ class ArtifactAdapter implements Adapter {
   }
 
   async find(id: string): Promise<AdapterPayload | undefined> {
-    return this.#open(await this.#artifacts.find(this.#model, this.#key(id), this.#now()), { jti: id })
+    return this.#open(this.#alive(await this.#artifacts.find(this.#model, this.#key(id), this.#now())), { jti: id })
   }
 
   /** Without the true `jti`: nobody knows it. So a session found here can be read, not saved or destroyed. */
   async findByUid(uid: string): Promise<AdapterPayload | undefined> {
-    return this.#open(await this.#artifacts.findByUid(this.#model, uid, this.#now()), {})
+    return this.#open(this.#alive(await this.#artifacts.findByUid(this.#model, uid, this.#now())), {})
   }
 
   async findByUserCode(userCode: string): Promise<AdapterPayload | undefined> {
@@ -91,6 +91,12 @@ class ArtifactAdapter implements Adapter {
       await this.#artifacts.revokeByGrantId(model, grantId)
     // The winner may not have written its tokens yet: without the grant they open nothing.
     await this.#artifacts.destroy('Grant', grantId, this.#now())
+  }
+
+  /** A session ends to the second: found in the library's 15 s of tolerance, it would be saved with a new end. */
+  #alive(artifact: Artifact | undefined): Artifact | undefined {
+    const ended = this.#model === 'Session' && (artifact?.expiresAt ?? Number.POSITIVE_INFINITY) <= this.#now()
+    return ended ? undefined : artifact
   }
 
   #key(id: string) {
