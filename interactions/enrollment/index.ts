@@ -68,7 +68,7 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
         },
 
         async submit(visit, { code }) {
-          const { id, factorVersion, enrolled } = person(visit)
+          const { id, factorVersion, enrolled, securityEpoch } = person(visit)
           const secret = await secretFor(visit)
           const step = await matchingStep(secret, code, visit.now, totpWindow)
           if (step === undefined) throw await unmatched(secret, code, visit.now)
@@ -84,16 +84,13 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
           })
           // Another tab was first: the policy asks for a code of the app that stands.
           if (!activated) return { is: 'settled' }
-          return {
-            is: 'proved',
-            factor: 'otp',
-            accountId: id,
-            securityEpoch: activated.securityEpoch,
-            audit: {
-              event: 'mfa.enrolled',
-              details: { method: 'otp', replaced: 'otp' in enrolled, by_recovery_code: byRecovery },
-            },
+          const audit = {
+            event: 'mfa.enrolled',
+            details: { method: 'otp', replaced: 'otp' in enrolled, by_recovery_code: byRecovery },
           }
+          // Raised by somebody else, too (a new password, disabling): what this chain proved before is over.
+          if (activated.securityEpoch !== securityEpoch + (byRecovery ? 1 : 0)) return { is: 'settled', audit }
+          return { is: 'proved', factor: 'otp', accountId: id, securityEpoch: activated.securityEpoch, audit }
         },
       }),
     },

@@ -109,6 +109,25 @@ describe('epoch and prompts', () => {
     assert.deepEqual((await test.database.accounts.findByEmail(email))!.account.enrolled, {})
   })
 
+  it('a new password in the moment of an activation: what was proven before does not sign in', async () => {
+    const email = await somebody()
+    const visitor = test.visitor()
+    const enrolment = await signIn(visitor, await visitor.go(test.authUrl()), email)
+    const { factors } = test.database
+    const activate = factors.activateTotp
+    factors.activateTotp = async (...given) => {
+      await put(email, { password: NEW_PASSWORD })
+      return activate.apply(factors, given)
+    }
+    try {
+      const { page } = await enrol(visitor, enrolment)
+      assert.equal(headingOf(page), 'Sign in')
+    } finally {
+      factors.activateTotp = activate
+    }
+    assert.equal(errorOf(await silently(visitor)), 'login_required')
+  })
+
   it('proofs of an older epoch are dropped when a further factor is proven', async () => {
     const { email, secret, visitor } = await payor()
     wait(120)
