@@ -15,7 +15,7 @@ import {
   signIn,
   type TestHouse,
 } from '../support/house.ts'
-import { type Answer, headingOf, type Visitor } from '../support/visitor.ts'
+import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
 
 const CHALLENGE = 'Enter the code from your authenticator app'
 const NEW_PASSWORD = 'another correct horse battery'
@@ -180,6 +180,58 @@ describe('epoch and prompts', () => {
       }
       assert.equal(headingOf(await visitor.go(test.authUrl())), 'Sign in')
     }
+  })
+
+  // The requirement changes while somebody answers.
+
+  const enforce = async (on: boolean) => {
+    const { mfa: _former, ...company } = (await test.database.directory.company('city'))!
+    const mfa = on ? { mfa: { enforced_from: '2020-01-01', zone: 'UTC' } } : {}
+    await test.database.directory.commit([{ kind: 'company', op: 'put', value: { ...company, ...mfa } }])
+  }
+  /** Gives the password and lets something happen before the browser follows the redirect to oidc-provider. */
+  const between = async (happens: () => Promise<void>) => {
+    const email = await somebody('standard')
+    const visitor = test.visitor()
+    const page = await visitor.submit(await visitor.go(test.authUrl()), { email })
+    const { action, hidden } = formOf(page)
+    const { location } = await visitor.request(action, { form: { ...hidden, password: PASSWORD } })
+    await happens()
+    return { visitor, answer: await visitor.go(location!) }
+  }
+
+  it('a requirement that falls between an answer and its resume: the login is submitted, and a session begins', async () => {
+    await enforce(true)
+    const { visitor, answer } = await between(() => enforce(false))
+    assert.deepEqual(claimsIn((await test.exchange(answer))['id_token']).amr, ['pwd'])
+    assert.ok(hasCode(await silently(visitor)))
+  })
+
+  it('a requirement that rises between an answer and its resume: the next question is asked', async () => {
+    const { answer } = await between(() => enforce(true))
+    await enforce(false)
+    assert.equal(headingOf(answer), 'Secure Your Account')
+  })
+
+  it('an enrolment that is not asked for any more adds no app', async () => {
+    const email = await somebody('standard')
+    const visitor = test.visitor()
+    await enforce(true)
+    const enrolment = await signIn(visitor, await visitor.go(test.authUrl()), email)
+    assert.equal(headingOf(enrolment), 'Secure Your Account')
+    await enforce(false)
+    const { page } = await enrol(visitor, enrolment)
+    assert.ok(hasCode(page), 'the sign-in goes on')
+    assert.deepEqual((await test.database.accounts.findByEmail(email))!.account.enrolled, {})
+  })
+
+  it('a password alone shows no recovery code that waits to be acknowledged', async () => {
+    const email = await somebody('standard')
+    const visitor = test.visitor()
+    const enrolment = await signIn(visitor, await visitor.go(test.authUrl({ client_id: 'strict' })), email)
+    assert.equal(headingOf((await enrol(visitor, enrolment)).page), 'Almost There')
+    const other = test.visitor()
+    assert.ok(hasCode(await signIn(other, await other.go(test.authUrl()), email)))
   })
 
   // Every prompt after the first factor.
