@@ -446,9 +446,9 @@ class Play {
     if (kind === 'acknowledgement') {
       assert.ok(person?.recovery && answer.text.includes(person.email), 'shows the code of the person who signs in')
       const code = /[0-9A-Z]{4}(?:-[0-9A-Z]{4}){5}/.exec(answer.text.replace(/<[^>]+>/g, ''))![0]
-      if (person.recovery.code !== undefined && person.recovery.code !== code)
-        person.formerRecoveryCodes.push(person.recovery.code)
-      person.recovery = { code, acknowledged: false }
+      const former = person.recovery.code
+      if (former !== undefined && former !== code) person.formerRecoveryCodes.push(former)
+      if (former !== code) person.recovery = { code, acknowledged: false }
     }
   }
 
@@ -616,13 +616,13 @@ class Play {
 
   // What the server took for proven, as its audit tells it: each must be a right answer that was just given.
 
-  async #absorb(player: Player, { status }: Answer): Promise<void> {
+  async #absorb(player: Player, { location }: Answer): Promise<void> {
     const rows = await this.#test.database.auditReader.auditRows({ limit: 40 })
     const fresh = rows.filter(({ id, ip }) => id > player.lastRow && ip === player.visitor.address).reverse()
     player.lastRow = fresh.at(-1)?.id ?? player.lastRow
     const { submitting } = player
     // Ending the session to go on as somebody else.
-    if (submitting?.kind === 'switch' && status === 303) {
+    if (submitting?.kind === 'switch' && location?.includes('/auth/')) {
       player.session = undefined
       player.ends += 1
     }
