@@ -96,6 +96,7 @@ export function switchPage(provider: Provider, screen: Screen, { stores, keyRing
           newAccount: other?.email ?? '',
           xsrf: state.secret,
           switchAction: oidc.urlFor!('end_session_confirm'),
+          interaction: interaction.uid,
         },
       },
       {

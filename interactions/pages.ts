@@ -1,8 +1,8 @@
 /** The pages that oidc-provider draws itself, in our look: errors and logout. */
 import type { Context } from 'koa'
-import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
-import { againPath, appLink, originOf } from './kit/router.ts'
-import type { Screen } from './kit/screen.ts'
+import type { Configuration } from 'oidc-provider'
+import { againPath, appLink, interactionPath, originOf } from './kit/router.ts'
+import { type Screen, seeOther } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
 type AppOfLink = Parameters<typeof appLink>[0]
@@ -13,15 +13,17 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
     ...configuration,
     renderError(ctx, out) {
       const koa = ctx as unknown as Context
-      const interaction = resumed(ctx)
-      // A resume that came too late or twice: the page of its interaction knows where to go on.
-      if (interaction !== undefined && out.error === 'invalid_request') {
-        koa.redirect(againPath(ctx.oidc.provider, interaction))
-        koa.status = 303
-        return
+      // Too late or twice: the interaction of a resume, or of a switch of accounts, knows where to go on.
+      if (out.error === 'invalid_request') {
+        const { provider, route, body } = ctx.oidc
+        const resumed = route === 'resume' ? uidOf(ctx.path.split('/').at(-1)) : undefined
+        if (resumed !== undefined) return seeOther(koa, againPath(provider, resumed))
+        const switched = route === 'end_session_confirm' ? uidOf(body?.['interaction']) : undefined
+        if (switched !== undefined) return seeOther(koa, interactionPath(provider, switched))
       }
-      // The second of two clicks on "Sign out": it is done.
-      if (ctx.oidc?.route === 'end_session_confirm' && ctx.oidc.session?.accountId === undefined) {
+      if (ctx.oidc?.route === 'end_session_confirm') {
+        // The second of two clicks on "Sign out": it is done. Signed in again meanwhile: the question again.
+        if (ctx.oidc.session?.accountId !== undefined) return seeOther(koa, ctx.oidc.urlFor('end_session'))
         koa.status = 200
         return screen.show(koa, { view: 'signed-out', title: 'signed-out.title', locals: { clientUri: undefined } })
       }
@@ -73,6 +75,4 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
   }
 }
 
-function resumed(ctx: KoaContextWithOIDC): string | undefined {
-  return ctx.oidc.route === 'resume' ? /\/([\w-]{20,64})$/.exec(ctx.path)?.[1] : undefined
-}
+const uidOf = (value: unknown) => (typeof value === 'string' && /^[\w-]{20,64}$/.test(value) ? value : undefined)

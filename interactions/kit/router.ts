@@ -109,8 +109,10 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       const link = appLink(client, screen.messages)
       if (shown.code === 'cross_site') return screen.message(ctx, 'cross_site', { status: shown.status, link })
       if (!page) return screen.message(ctx, 'bad_request', { status: shown.status, link })
-      // Judged anew: what failed may have failed because something changed meanwhile.
-      return show(ctx, open, segment, await judge(open, { ...open.outcome, login: undefined }), shown)
+      // Judged anew: what failed may have failed because something changed meanwhile. Then the page is no longer shown.
+      const here = await judge(open, { ...open.outcome, login: undefined })
+      if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+      return show(ctx, open, segment, here, shown)
     }
     screen.message(ctx, 'not_found', {
       status: 404,

@@ -68,7 +68,14 @@ const VIEWS = {
   },
   'switch-account': {
     view: 'switch-account',
-    locals: { ...flow, signedInAs: 'bo@best.example', newAccount: email, xsrf: 'xsrf-token', switchAction: '/switch' },
+    locals: {
+      ...flow,
+      signedInAs: 'bo@best.example',
+      newAccount: email,
+      xsrf: 'xsrf-token',
+      switchAction: '/switch',
+      interaction: 'x',
+    },
   },
   logout: { view: 'logout', locals: { email, xsrf: 'xsrf-token', logoutAction: '/logout' } },
   'signed-out': { view: 'signed-out', locals: { ...app, clientUri: 'https://rp.example' } },
