@@ -182,7 +182,18 @@ describe('epoch and prompts', () => {
     }
   })
 
-  // The requirement changes while somebody answers.
+  it('a disabled person is refused like one with a wrong password, and comes in again once enabled', async () => {
+    const email = await somebody('standard')
+    const visitor = test.visitor()
+    const page = await visitor.submit(await visitor.go(test.authUrl()), { email })
+    await put(email, { disabled: true })
+    const refused = await visitor.submit(page, { password: PASSWORD })
+    assert.equal(refused.status, 400)
+    await put(email, {})
+    assert.ok(hasCode(await visitor.submit(refused, { password: PASSWORD })))
+  })
+
+  // The requirement changes while somebody answers, or later.
 
   const enforce = async (on: boolean) => {
     const { mfa: _former, ...company } = (await test.database.directory.company('city'))!
@@ -205,6 +216,17 @@ describe('epoch and prompts', () => {
     const { visitor, answer } = await between(() => enforce(false))
     assert.deepEqual(claimsIn((await test.exchange(answer))['id_token']).amr, ['pwd'])
     assert.ok(hasCode(await silently(visitor)))
+  })
+
+  it('a refresh asks for the factor that is needed now', async () => {
+    const email = await somebody('standard')
+    const visitor = test.visitor()
+    const tokens = await test.exchange(await signIn(visitor, await visitor.go(test.authUrl()), email))
+    const form = { grant_type: 'refresh_token', refresh_token: tokens['refresh_token']! }
+    await enforce(true)
+    assert.equal((await test.token(form)).error, 'invalid_grant')
+    await enforce(false)
+    assert.deepEqual(claimsIn((await test.token(form))['id_token']).amr, ['pwd'])
   })
 
   it('a requirement that rises between an answer and its resume: the next question is asked', async () => {

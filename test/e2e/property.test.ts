@@ -140,7 +140,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('enforce', 'require'), on: fc.boolean() }) },
 )
 
-const actions = fc.array(action, { minLength: 8, maxLength: 26, size: 'max' })
+const actions = fc.array(action, { minLength: 8, maxLength: 22, size: 'max' })
 
 /** Who the three people are at the beginning. */
 const cast = fc.tuple(
