@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -139,9 +139,9 @@ describe('the package', () => {
   it('type-checks an app with strict settings, declarations included', async function () {
     this.timeout(60_000)
     cpSync(join(ROOT, 'test/package/consumer.ts'), join(everything, 'consumer.ts'))
-    mkdirSync(join(everything, 'node_modules/@types'), { recursive: true })
-    if (!existsSync(join(everything, 'node_modules/@types/node')))
-      symlinkSync(join(MODULES, '@types/node'), join(everything, 'node_modules/@types/node'))
+    cpSync(join(ROOT, 'examples/embed'), join(everything, 'embed'), { recursive: true })
+    for (const name of ['@types/node', 'koa-mount', '@types/koa-mount'])
+      symlinkSync(join(MODULES, name), join(everything, 'node_modules', name))
     const compilerOptions = {
       target: 'es2023',
       lib: ['es2023'],
@@ -151,10 +151,12 @@ describe('the package', () => {
       exactOptionalPropertyTypes: true,
       verbatimModuleSyntax: true,
       skipLibCheck: false,
+      allowImportingTsExtensions: true,
       noEmit: true,
       types: ['node'],
     }
-    writeFileSync(join(everything, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['consumer.ts'] }))
+    const files = ['consumer.ts', 'embed/after.ts']
+    writeFileSync(join(everything, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
     const told = await run(process.execPath, [join(MODULES, 'typescript/bin/tsc'), '-p', everything]).catch(
       (error: { stdout: string }) => error,
     )
