@@ -21,6 +21,8 @@ const RULES: { files: RegExp; may: RegExp[] }[] = [
   { files: /^server\/stores\.ts$/, may: [/^interactions\/kit\/stores\.ts$/] },
   // An example is an outside user: it has its own folder, and the doors by their published names.
   { files: /^examples\/([\w-]+)\//, may: [/^examples\/$1\//] },
+  // The demo's app and API are the examples that it shows.
+  { files: /^server\/demo\//, may: [/^server\//, /^examples\/resource-server\//] },
   { files: /^server\//, may: [/^server\//, /^interactions\/index\.ts$/, /^adapters\/\w+\/index\.ts$/] },
 ]
 
