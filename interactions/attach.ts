@@ -12,6 +12,7 @@ import {
   floodGate,
   formPostPolicy,
   nobodyToSignOut,
+  ownCookies,
   postToGet,
   sessionCookie,
   switchPage,
@@ -72,6 +73,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
     room: (prompt) => (Object.hasOwn(ROOM_OF, prompt) ? rooms[ROOM_OF[prompt as keyof typeof ROOM_OF]] : undefined),
   }
   const { stores, keyRing, now } = options
+  provider.use(ownCookies(provider))
   provider.use(unavailable(provider, screen, options))
   provider.use(sessionCookie(provider))
   provider.use(switchPage(provider, screen, options))

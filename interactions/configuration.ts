@@ -129,6 +129,23 @@ const NOT_GUARDED = [
   'richAuthorizationRequests',
 ] as const
 
+/** `__Host-` and `__Secure-` keep other hosts of the domain from setting them. The two of an interaction have a path of their own. */
+const HTTPS_COOKIES = {
+  session: '__Host-_session',
+  interaction: '__Secure-_interaction',
+  resume: '__Secure-_interaction_resume',
+}
+
+/** The app's names and ours, each once. */
+const namesOf = (given: object | null | undefined, ...ours: string[]): string[] => [
+  ...new Set([...ours, ...(isIterable(given) ? given : Object.keys(given ?? {}))]),
+]
+const isIterable = (value: unknown): value is Iterable<string> => Symbol.iterator in Object(value)
+
+/** The app's own parameters of an authorization request. */
+const validatorsOf = (given: Configuration['extraParams']) =>
+  isIterable(given) ? Object.fromEntries([...given].map((name) => [name, null])) : given
+
 /**
  * The configuration an app gave, extended. What the app set for other purposes stays; what proves who signs in is ours.
  *
@@ -142,6 +159,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       throw new TypeError(
         `features.${name}: not supported: it would issue what the policy has not decided; leave it out`,
       )
+  // An app that has RSA keys only goes on with them.
+  const alg = configuration.jwks?.keys.some(({ crv }) => crv === 'P-256') ? 'ES256' : 'RS256'
   const cookie = { signed: true, httpOnly: true, sameSite: 'lax' } as const
 
   return {
@@ -158,25 +177,36 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     claims: {
       ...configuration.claims,
       openid: ['sub', 'acr', 'amr', 'auth_time', 'second_factor_time'],
-      email: ['email'],
-      profile: ['name'],
+      email: namesOf(configuration.claims?.['email'], 'email'),
+      profile: namesOf(configuration.claims?.['profile'], 'name'),
     },
-    clientDefaults: { id_token_signed_response_alg: 'ES256', ...configuration.clientDefaults },
+    clientDefaults: { id_token_signed_response_alg: alg, ...configuration.clientDefaults },
     conformIdTokenClaims: true,
-    cookies: { keys: keyRing.cookieKeys(), ...configuration.cookies, long: { ...cookie, path: '/' }, short: cookie },
-    extraClientMetadata: { ...configuration.extraClientMetadata, properties: ['sallyport'] },
+    cookies: {
+      keys: keyRing.cookieKeys(),
+      ...configuration.cookies,
+      names: { ...(options.issuer.startsWith('https:') && HTTPS_COOKIES), ...configuration.cookies?.names },
+      long: { ...cookie, path: '/' },
+      short: cookie,
+    },
+    extraClientMetadata: {
+      ...configuration.extraClientMetadata,
+      properties: namesOf(configuration.extraClientMetadata?.properties, 'sallyport'),
+    },
     extraParams: {
+      ...validatorsOf(configuration.extraParams),
       second_factor_max_age(_ctx, value) {
         if (value !== undefined && !/^\d{1,9}$/.test(String(value)))
           throw new errors.InvalidRequest('second_factor_max_age must be a whole number of seconds')
       },
     },
-    extraTokenClaims(ctx, token) {
+    async extraTokenClaims(ctx, token) {
+      const own = await configuration.extraTokenClaims?.(ctx, token)
       const { AuthorizationCode, RefreshToken } = ctx.oidc.entities
       const source = (AuthorizationCode ?? RefreshToken) as unknown as TokenFacts | undefined
-      if (token.kind !== 'AccessToken' || !source) return undefined
+      if (token.kind !== 'AccessToken' || !source) return own
       const { acr, amr, authTime: auth_time, secondFactorTime: second_factor_time } = source
-      return { acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
+      return { ...own, acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
     },
     features: {
       ...configuration.features,
@@ -195,7 +225,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
             audience: id,
             accessTokenTTL: limits.accessToken,
             accessTokenFormat: 'jwt',
-            jwt: { sign: { alg: 'ES256' } },
+            jwt: { sign: { alg } },
           }
         },
         useGrantedResource: () => true,
@@ -213,7 +243,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     pkce: { required: () => true },
     responseTypes: ['code'],
     rotateRefreshToken: true,
-    scopes: ['openid', 'offline_access', 'email', 'profile'],
+    scopes: namesOf(configuration.scopes, 'openid', 'offline_access', 'email', 'profile'),
     ttl: {
       ...configuration.ttl,
       AccessToken: limits.accessToken,
@@ -268,13 +298,17 @@ export function extendConfiguration(configuration: Configuration, options: Compl
         const needed = requirement({}, clientRules(ctx.oidc.client), record, METHODS, now())
         if (!stillSatisfies(needed, facts.amr ?? [])) return undefined
       }
+      // Claims of the app's own, and its own no.
+      const own = await configuration.findAccount?.(ctx, id, token)
+      if (configuration.findAccount && !own) return undefined
       return {
         accountId: id,
         record,
-        claims: (use: string) => ({
+        claims: async (use, scope, claims, rejected) => ({
+          ...(await own?.claims(use, scope, claims, rejected)),
           sub: id,
           email: record.email,
-          name: record.name,
+          ...(record.name !== undefined && { name: record.name }),
           ...(use === 'id_token' &&
             facts?.secondFactorTime !== undefined && { second_factor_time: facts.secondFactorTime }),
         }),

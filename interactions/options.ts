@@ -17,6 +17,8 @@ export interface SallyportOptions {
   /** The API of a resource indicator (RFC 8707), or `undefined` when there is none. */
   resource?: (id: string) => Promise<Pick<ResourceServer, 'scope'> | undefined>
   limits?: Partial<Limits>
+  /** A CSS file of your own: it comes after ours, and may be no more than the colours that ours begins with. */
+  stylesheet?: string | URL
   /** Folders with views of your own, searched first. */
   views?: string[]
   /** Sentences of your own, by key. */
@@ -56,8 +58,9 @@ export const DEFAULT_LIMITS: Limits = {
 export const METHODS: readonly Method[] = ['otp']
 
 /** The options with every default filled in. */
-export const complete = (options: SallyportOptions) => ({
+export const complete = (issuer: string, options: SallyportOptions) => ({
   ...options,
+  issuer,
   limits: { ...DEFAULT_LIMITS, ...options.limits },
   now: options.now ?? (() => Math.floor(Date.now() / 1000)),
   onError: options.onError ?? (() => {}),

@@ -36,7 +36,7 @@ export const hasherOf = (config: Config) =>
 
 /** The plugin over the server's database. */
 export function sallyportOf({ config, database, keyRing, logger }: House): Sallyport {
-  return createSallyport({
+  return createSallyport(config.SALLYPORT_ISSUER, {
     stores: database,
     keyRing,
     passwords: hasherOf(config),

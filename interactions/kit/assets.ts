@@ -1,15 +1,17 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Middleware } from 'koa'
 
-/** The style sheet, the script and the tab icon of every page. */
+/** The style sheets, the script and the tab icon of every page. */
 export interface Assets {
   /** Paths with a hash of the content in them, so that they can be kept for ever. */
   css: string
   js: string
   icon: string
+  /** The app's own style sheet, which comes after ours. */
+  own: string | undefined
   serve: Middleware
 }
 
@@ -19,22 +21,36 @@ export function packageFolder(name: 'views' | 'public' | 'locales'): string {
   return fileURLToPath(existsSync(beside) ? beside : new URL(`../../../${name}`, import.meta.url))
 }
 
-/** Reads `public/` once. `serve` answers under `prefix` what it knows and leaves the rest to the next middleware. */
-export function loadAssets(prefix = '/assets'): Assets {
+/**
+ * Reads `public/` once. `serve` answers what it knows and leaves the rest to the next middleware.
+ *
+ * @param options.base where the provider is mounted: pages name their files under it, `serve` is asked without it
+ * @param options.stylesheet a CSS file of the app's own
+ */
+export function loadAssets({
+  base = '',
+  stylesheet,
+}: {
+  base?: string
+  stylesheet?: string | URL | undefined
+} = {}): Assets {
   const files = new Map<string, { type: string; body: Buffer }>()
 
-  const add = (type: 'css' | 'js' | 'svg') => {
-    const body = readFileSync(join(packageFolder('public'), `sallyport.${type}`))
+  const add = (file: string | URL, name = 'sallyport') => {
+    const body = readFileSync(file)
+    const type = extname(String(file)).slice(1)
     const hash = createHash('sha256').update(body).digest('hex').slice(0, 16)
-    const path = `${prefix}/sallyport.${hash}.${type}`
+    const path = `/assets/${name}.${hash}.${type}`
     files.set(path, { type, body })
-    return path
+    return base + path
   }
+  const ours = (type: 'css' | 'js' | 'svg') => add(join(packageFolder('public'), `sallyport.${type}`))
 
   return {
-    css: add('css'),
-    js: add('js'),
-    icon: add('svg'),
+    css: ours('css'),
+    js: ours('js'),
+    icon: ours('svg'),
+    own: stylesheet === undefined ? undefined : add(stylesheet, 'own'),
     async serve(ctx, next) {
       const file = ctx.method === 'GET' || ctx.method === 'HEAD' ? files.get(ctx.path) : undefined
       if (!file) return next()

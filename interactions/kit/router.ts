@@ -12,7 +12,7 @@ import { checkForm, formToken } from './csrf.ts'
 import { type ErrorCode, InteractionError } from './errors.ts'
 import { digest, type KeyRing } from './keyring.ts'
 import type { Messages } from './messages.ts'
-import { networkOf } from './network.ts'
+import { basePath, networkOf } from './network.ts'
 import { goTo } from './parked.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
 import { type Around, type Screen, seeOther } from './screen.ts'
@@ -52,7 +52,7 @@ interface Open {
 
 /** Where the pages of an interaction live; used for oidc-provider's `interactions.url` too. */
 export const interactionPath = (provider: Pick<Provider, 'issuer'>, uid: string, page = ''): string =>
-  `${new URL(provider.issuer).pathname.replace(/\/$/, '')}/interaction/${uid}${page && `/${page}`}`
+  `${basePath(provider.issuer)}/interaction/${uid}${page && `/${page}`}`
 
 /** Where a browser goes whose resume failed: to the question that is open, or to the beginning. Never round in circles. */
 export const againPath = (provider: Pick<Provider, 'issuer'>, uid: string): string =>

@@ -68,7 +68,7 @@ export interface Account {
   recoveryCode?: RecoveryCodeState | undefined
 }
 
-/** Reads people. An embedding app that has accounts of its own implements this one and keeps the other stores. */
+/** Reads people. An embedding app that has accounts of its own gives them by `withOwnAccounts` and keeps the other stores. */
 export interface AccountStore {
   /** The account, disabled ones too, or `undefined`. */
   find(accountId: string): Promise<Account | undefined>

@@ -1,5 +1,6 @@
 /** What every database must promise (interactions/kit/stores.ts, server/stores.ts), in no database's words. */
 import assert from 'node:assert/strict'
+import { type OwnAccount, withOwnAccounts } from '../../interactions/kit/own-accounts.ts'
 import type { Artifact, Counter, ThrottleRule } from '../../interactions/kit/stores.ts'
 import { type Change, type Company, type Database, StoreConflict } from '../../server/stores.ts'
 
@@ -134,6 +135,66 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.accounts.upgradePasswordHash('ana', 'hash-1', 'hash-2')
         assert.equal((await other.accounts.findByEmail('ana@acme.example'))?.passwordHash, 'hash-2')
         assert.equal((await ana()).securityEpoch, 0)
+      })
+    })
+
+    describe('people of an app', () => {
+      const carla: OwnAccount = { id: 'carla', email: 'carla@app.example', passwordHash: 'theirs', securityEpoch: 7 }
+      /** The stores of one instance, with the app's people. */
+      const stores = (of = db) =>
+        withOwnAccounts(of, {
+          find: async (id) => (id === carla.id ? carla : undefined),
+          findByEmail: async (email) => (email === carla.email ? carla : undefined),
+        })
+      beforeEach(() => Object.assign(carla, { securityEpoch: 7, disabled: false }))
+
+      it('are found by the app, and only there', async () => {
+        const { accounts } = stores()
+        const found = await accounts.findByEmail('carla@app.example')
+        assert.equal(found?.passwordHash, 'theirs')
+        assert.deepEqual(found?.account, await accounts.find('carla'))
+        assert.ok(!('passwordHash' in found!.account))
+        assert.equal(await accounts.find('ana'), undefined)
+        assert.equal(await accounts.findByEmail('ana@acme.example'), undefined)
+        assert.equal(await db.accounts.find('carla'), undefined)
+      })
+      it('hold factors: of 50 activations from two instances one wins', async () => {
+        const results = await fifty((one, index) =>
+          stores(one).factors.activateTotp(
+            'carla',
+            activation({ securityEpoch: 7, secret: `SECRET${index}`, recoveryCodeId: `code-${index}` }),
+          ),
+        )
+        assert.equal(winners(results), 1)
+        assert.deepEqual(results.find(Boolean), { securityEpoch: 7 })
+        const { enrolled, factorVersion, alwaysRequire2fa, memberships } = (await stores(other).accounts.find('carla'))!
+        assert.deepEqual([enrolled, factorVersion, alwaysRequire2fa, memberships], [{ otp: NOW }, 1, true, []])
+        assert.equal(await stores(other).factors.totpSecret('carla'), `SECRET${results.findIndex(Boolean)}`)
+        assert.equal((await db.accounts.findByEmail('carla@app.example')) ?? 'nobody', 'nobody')
+      })
+      it('a new password of the app meanwhile voids an activation; so does being disabled, or gone', async () => {
+        const { factors } = stores()
+        carla.securityEpoch = 8
+        assert.equal(await factors.activateTotp('carla', activation({ securityEpoch: 7 })), undefined)
+        carla.disabled = true
+        assert.equal(await factors.activateTotp('carla', activation({ securityEpoch: 8 })), undefined)
+        assert.equal(await factors.activateTotp('nobody', activation()), undefined)
+        assert.equal(await factors.totpSecret('carla'), undefined)
+      })
+      it('a recovery raises the epoch beside the app, and a reset does', async () => {
+        const { factors, accounts } = stores()
+        await factors.activateTotp('carla', activation({ securityEpoch: 7 }))
+        await factors.setRecoveryCode('carla', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
+        assert.deepEqual(await factors.recoveryCodeHash('carla'), { id: 'code-2', hash: 'hash' })
+        assert.ok(await factors.acknowledgeRecoveryCode('carla', 'code-2'))
+        const reservation = { id: 'code-2', reservations: 0, cid: 'cid-1', until: NOW + 60 }
+        assert.ok(await factors.reserveRecoveryCode('carla', reservation))
+        const more = { securityEpoch: 7, factorVersion: 1, step: 101, byRecovery: { cid: 'cid-1' } }
+        assert.deepEqual(await factors.activateTotp('carla', activation(more)), { securityEpoch: 8 })
+        assert.equal((await accounts.find('carla'))!.securityEpoch, 8)
+        assert.ok(await db.directory.resetMfa('carla'))
+        const { securityEpoch, enrolled } = (await accounts.find('carla'))!
+        assert.deepEqual([securityEpoch, enrolled], [9, {}])
       })
     })
 

@@ -393,7 +393,7 @@ describe('assets and headers', () => {
         assert.equal((await fetch(url + path)).status, 404)
       assert.equal((await fetch(url + assets.css, { method: 'POST' })).status, 404)
     })
-    assert.match(loadAssets('/op/static').css, /^\/op\/static\/sallyport\./)
+    assert.match(loadAssets({ base: '/op' }).css, /^\/op\/assets\/sallyport\./)
   })
 
   it('sends every header of the list, and HSTS only on https', async () => {

@@ -214,6 +214,8 @@ export async function openTestHouse(
 }
 
 const VERIFIER = randomBytes(32).toString('base64url')
+/** A code verifier and its challenge (RFC 7636), one per run. */
+export const pkce = { verifier: VERIFIER, challenge: createHash('sha256').update(VERIFIER).digest('base64url') }
 
 /** A plain request of the client `payments`. */
 export const REQUEST = {
@@ -222,7 +224,7 @@ export const REQUEST = {
   redirect_uri: CALLBACK,
   scope: 'openid email',
   state: 'the-state',
-  code_challenge: createHash('sha256').update(VERIFIER).digest('base64url'),
+  code_challenge: pkce.challenge,
   code_challenge_method: 'S256',
 }
 
@@ -305,7 +307,8 @@ export async function heldPost(visitor: Visitor, url: string, form: Record<strin
   }
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody listens on. */
+export async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
