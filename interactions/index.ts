@@ -14,7 +14,7 @@ import { credentials, passwordCounter } from './credentials/index.ts'
 import { createDecision } from './decision.ts'
 import { enrollment } from './enrollment/index.ts'
 import { type Assets, loadAssets } from './kit/assets.ts'
-import { loadMessages } from './kit/messages.ts'
+import { loadLanguages } from './kit/messages.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
@@ -33,6 +33,7 @@ export {
 } from './factors/password.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
+export type { Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
 export type { Brand } from './kit/pages.ts'
 export type { Screen } from './kit/screen.ts'
@@ -66,10 +67,10 @@ export interface Sallyport {
 export function createSallyport(options: SallyportOptions): Sallyport {
   const completed = complete(options)
   const { stores, passwords, brand, limits, now } = completed
-  const messages = loadMessages(options.messages)
+  const languages = loadLanguages(options.messages, options.language)
   const assets = loadAssets()
   const views = options.views && { views: options.views }
-  const screen = createScreen(createPages({ messages, brand, assets, ...views }), messages)
+  const screen = createScreen(createPages({ brand, assets, ...views }), languages)
   const decide = createDecision(stores.accounts, limits, METHODS, now)
   const decided = decideOnce(decide, now)
   const { factors, pending } = stores

@@ -2,6 +2,7 @@
 import type { ClientMetadata, ResourceServer } from 'oidc-provider'
 import type { PasswordHasher } from './factors/password.ts'
 import type { KeyRing } from './kit/keyring.ts'
+import type { Wording } from './kit/messages.ts'
 import type { Brand } from './kit/pages.ts'
 import type { Method, Stores } from './kit/stores.ts'
 import type { SessionLimits } from './policy.ts'
@@ -19,8 +20,10 @@ export interface SallyportOptions {
   limits?: Partial<Limits>
   /** Folders with views of your own, searched first. */
   views?: string[]
-  /** Sentences of your own, by key. */
-  messages?: Record<string, string>
+  /** Sentences of your own, by language and key: in place of ours, or of a language that we do not have. */
+  messages?: Wording
+  /** The language of people whose wishes cannot be met. By default `en`. */
+  language?: string | undefined
   /** Seconds since 1970. oidc-provider itself reads `Date.now()`. */
   now?: () => number
   /** Takes what could not be answered. Never given a secret. */

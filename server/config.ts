@@ -82,6 +82,8 @@ export const Config = z.object({
     .default('info'),
   /** The name that people see on the pages. */
   SALLYPORT_BRAND_NAME: text('a name', 60).default('Sallyport'),
+  /** The language of people whose app and browser ask for none that there is. */
+  SALLYPORT_LANGUAGE: z.enum(['en', 'es', 'fr'], 'must be en, es or fr').default('en'),
   /** A page that helps people who cannot sign in. */
   SALLYPORT_HELP_URL: z
     .string()

@@ -46,6 +46,7 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
       ...(config.SALLYPORT_HELP_URL !== undefined && { helpUrl: config.SALLYPORT_HELP_URL }),
       ...(config.SALLYPORT_SUPPORT_CONTACT !== undefined && { supportContact: config.SALLYPORT_SUPPORT_CONTACT }),
     },
+    language: config.SALLYPORT_LANGUAGE,
     limits: limitsOf(config),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {

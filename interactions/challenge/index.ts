@@ -38,7 +38,7 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
         return {
           view: 'challenge',
           title: 'challenge.title',
-          locals: { recoveryUrl: url('recovery'), ...(addedAt !== undefined && { addedOn: dateOf(addedAt) }) },
+          locals: { recoveryUrl: url('recovery'), ...(addedAt !== undefined && { addedAt }) },
         }
       },
 
@@ -120,6 +120,3 @@ export const codeCounter = ({ id, factorVersion }: Pick<Account, 'id' | 'factorV
   `code|otp|${id}|${factorVersion}`
 /** The counter of a person's wrong recovery codes. */
 export const recoveryCodeCounter = ({ id }: Pick<Account, 'id'>): string => `recovery_code|${id}`
-
-const dateOf = (seconds: number) =>
-  new Intl.DateTimeFormat('en', { dateStyle: 'long', timeZone: 'UTC' }).format(seconds * 1000)

@@ -7,9 +7,9 @@ import { fileURLToPath } from 'node:url'
 import axe, { type Result, type RunOptions } from 'axe-core'
 import type { BrowserContext, BrowserContextOptions, Page } from 'playwright-core'
 import { loadAssets, packageFolder } from '../../interactions/kit/assets.ts'
-import { loadMessages } from '../../interactions/kit/messages.ts'
+import { loadLanguages } from '../../interactions/kit/messages.ts'
 import { describeInBrowser } from '../support/browser.ts'
-import { modules, samples, samplesApp } from '../support/sample-pages.ts'
+import { languages, modules, samples, samplesApp } from '../support/sample-pages.ts'
 
 const IN_PAGE = fileURLToPath(new URL('../support/in-page.js', import.meta.url))
 const LOOKS = {
@@ -37,7 +37,8 @@ describeInBrowser('pages in a browser', (browser) => {
   const assets = loadAssets()
   const brand = { name: 'Sallyport', homeUrl: '/' }
   const app = samplesApp(assets, {
-    '': { messages: loadMessages(), brand },
+    '': { messages: languages.best([]), brand },
+    ...Object.fromEntries(languages.tags.map((tag) => [tag, { messages: languages.best([tag]), brand }])),
     wordy: { messages: wordyMessages(), brand: { ...brand, helpUrl: '/help' } },
   })
   const server = app.listen(0, '127.0.0.1')
@@ -161,6 +162,20 @@ describeInBrowser('pages in a browser', (browser) => {
       })
       assert.deepEqual(tooWide, [])
     }).timeout(60_000)
+
+  it('fits 320 px in every language, with every error', async () => {
+    const tooWide: string[] = []
+    for (const language of languages.tags.filter((tag) => tag !== 'en'))
+      await onEveryPage({ viewport: NARROW }, async (tab, name) => {
+        await tab.goto(url(`${name}/${language}`))
+        await tab.evaluate('inPage.openDetails()')
+        for (const css of ['', TEXT_TWICE_AS_LARGE]) {
+          const out = await tab.evaluate<string[]>(`inPage.sticksOut(${JSON.stringify(css)})`)
+          tooWide.push(...out.map((what) => `${name} in ${language}: ${what}`))
+        }
+      })
+    assert.deepEqual(tooWide, [])
+  }).timeout(60_000)
 
   it('has targets and letters that are large enough (WCAG 2.5.8; iOS zooms into fields below 16 px)', async () => {
     await onEveryPage({ viewport: NARROW }, oneOfEachKind, async (tab, name) =>
@@ -322,5 +337,5 @@ describeInBrowser('pages in a browser', (browser) => {
 function wordyMessages() {
   const english: Record<string, string> = JSON.parse(readFileSync(join(packageFolder('locales'), 'en.json'), 'utf8'))
   const longer = Object.entries(english).map(([key, text]) => [key, `${text} ${'x'.repeat(text.length * 0.4)}`])
-  return loadMessages({ ...Object.fromEntries(longer), lang: 'ar', dir: 'rtl' })
+  return loadLanguages({ ar: Object.fromEntries(longer) }).best(['ar'])
 }

@@ -6,9 +6,8 @@ import { fileURLToPath } from 'node:url'
 import { crc32, deflateSync } from 'node:zlib'
 import type { Browser, Page } from 'playwright-core'
 import { loadAssets } from '../../interactions/kit/assets.ts'
-import { loadMessages } from '../../interactions/kit/messages.ts'
 import { launch } from '../support/browser.ts'
-import { samples, samplesApp } from '../support/sample-pages.ts'
+import { languages, samples, samplesApp } from '../support/sample-pages.ts'
 
 const FOLDER = fileURLToPath(new URL('../../docs/screens', import.meta.url))
 const IN_PAGE = fileURLToPath(new URL('../support/in-page.js', import.meta.url))
@@ -78,7 +77,7 @@ function gallery(): string {
 
 const assets = loadAssets()
 const brand = { name: 'Sallyport', supportContact: 'support@example.com', homeUrl: '/' }
-const server = samplesApp(assets, { '': { messages: loadMessages(), brand } }).listen(0, '127.0.0.1')
+const server = samplesApp(assets, { '': { messages: languages.best(['en']), brand } }).listen(0, '127.0.0.1')
 const browser = await launch()
 try {
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`

@@ -5,7 +5,7 @@ import { drawing } from '../../interactions/enrollment/index.ts'
 import type { Assets } from '../../interactions/kit/assets.ts'
 import { type ErrorCode, InteractionError } from '../../interactions/kit/errors.ts'
 import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
-import { loadMessages, type Messages, type Vars } from '../../interactions/kit/messages.ts'
+import { loadLanguages, type Messages, type Vars } from '../../interactions/kit/messages.ts'
 import { type Brand, createPages, type Page } from '../../interactions/kit/pages.ts'
 import { type MessageName, sentence } from '../../interactions/kit/screen.ts'
 
@@ -22,6 +22,9 @@ const OTPAUTH =
 
 /** The dark modules of the sample QR code, row by row, without the quiet zone. */
 export const modules = QRCode.create(OTPAUTH, { errorCorrectionLevel: 'M' }).modules
+
+/** March 3, 2027, seconds. */
+const DAY = Date.UTC(2027, 2, 3) / 1000
 
 const email = 'payor@acme.example'
 const longEmail = 'somebody.with.a.very.long.name.indeed@accounting.department.acme-builders.example'
@@ -56,10 +59,10 @@ const VIEWS = {
       code: '7K2M-4QXN-90TB-C3HZ-8WDR-P5VE',
       email,
       downloadAction: '/download',
-      date: 'March 3, 2027',
+      now: DAY,
     },
   },
-  challenge: { view: 'challenge', locals: { ...known, addedOn: 'March 3, 2027', recoveryUrl: '/recovery' } },
+  challenge: { view: 'challenge', locals: { ...known, addedAt: DAY, recoveryUrl: '/recovery' } },
   'challenge-recovery-code': { view: 'challenge-recovery-code', locals: { ...known, codeUrl: '/code' } },
   consent: {
     view: 'consent',
@@ -241,8 +244,11 @@ export function samplesIn(messages: Messages): Record<string, Sample> {
   ])
 }
 
+/** The languages that are shipped, English first. */
+export const languages = loadLanguages()
+
 /** The samples in English. */
-export const samples = samplesIn(loadMessages())
+export const samples = samplesIn(languages.best(['en']))
 
 /**
  * Answers `/<name>` with that sample, and serves what it needs.
@@ -252,7 +258,7 @@ export function samplesApp(assets: Assets, languages: Record<string, { messages:
   const drawn = new Map(
     Object.entries(languages).map(([language, { messages, brand }]) => [
       language,
-      { pages: createPages({ messages, brand, assets }), samples: samplesIn(messages) },
+      { messages, pages: createPages({ brand, assets }), samples: samplesIn(messages) },
     ]),
   )
   return new Koa()
@@ -260,12 +266,12 @@ export function samplesApp(assets: Assets, languages: Record<string, { messages:
     .use(assets.serve)
     .use((ctx) => {
       const [, name = '', language = ''] = ctx.path.split('/')
-      const { pages, samples } = drawn.get(language) ?? {}
-      const sample = samples?.[name]
-      if (!pages || !sample) return
+      const inLanguage = drawn.get(language)
+      const sample = inLanguage?.samples[name]
+      if (!inLanguage || !sample) return
       const nonce = newNonce()
       ctx.set('Content-Security-Policy', contentSecurityPolicy(nonce, []))
       ctx.type = 'html'
-      ctx.body = pages.render(sample.view, { ...sample.page, nonce })
+      ctx.body = inLanguage.pages.render(inLanguage.messages, sample.view, { ...sample.page, nonce })
     })
 }
