@@ -31,11 +31,11 @@ export {
   HashingOverloaded,
   type PasswordHasher,
 } from './factors/password.ts'
+export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
-export type { Wording } from './kit/messages.ts'
+export { shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
-export type { Brand } from './kit/pages.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export type { Limits, SallyportOptions } from './options.ts'
@@ -68,7 +68,7 @@ export function createSallyport(options: SallyportOptions): Sallyport {
   const completed = complete(options)
   const { stores, passwords, brand, limits, now } = completed
   const languages = loadLanguages(options.messages, options.language)
-  const assets = loadAssets()
+  const assets = loadAssets({ brand })
   const views = options.views && { views: options.views }
   const screen = createScreen(createPages({ brand, assets, ...views }), languages)
   const decide = createDecision(stores.accounts, limits, METHODS, now)

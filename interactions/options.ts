@@ -1,9 +1,9 @@
 /** What an app that adopts the plugin gives it. */
 import type { ClientMetadata, ResourceServer } from 'oidc-provider'
 import type { PasswordHasher } from './factors/password.ts'
+import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
 import type { Wording } from './kit/messages.ts'
-import type { Brand } from './kit/pages.ts'
 import type { Method, Stores } from './kit/stores.ts'
 import type { SessionLimits } from './policy.ts'
 

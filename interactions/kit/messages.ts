@@ -53,9 +53,7 @@ const WISHES = 20
  * @throws {TypeError} for a name that is no tag, or a default that there is no language of
  */
 export function loadLanguages(wording: Wording = {}, standard = 'en'): Languages {
-  const folder = packageFolder('locales')
-  const shipped = readdirSync(folder).map((file) => [basename(file, '.json'), read(join(folder, file))] as const)
-  const texts = new Map(shipped)
+  const texts = new Map(shippedLanguages().map((tag) => [tag, read(tag)]))
   for (const [name, own] of Object.entries(wording)) {
     const tag = canonical(name)
     if (tag === undefined)
@@ -90,7 +88,12 @@ export function loadLanguages(wording: Wording = {}, standard = 'en'): Languages
   }
 }
 
-const read = (file: string) => JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>
+/** The tags of the languages in `locales/`. */
+export const shippedLanguages = (): string[] =>
+  readdirSync(packageFolder('locales')).map((file) => basename(file, '.json'))
+
+const read = (tag: string) =>
+  JSON.parse(readFileSync(join(packageFolder('locales'), `${tag}.json`), 'utf8')) as Record<string, string>
 
 /** The tag as BCP 47 writes it, without extensions, or `undefined` for what is none. */
 function canonical(tag: string): string | undefined {

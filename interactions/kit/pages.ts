@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import ejs, { type TemplateFunction } from 'ejs'
 import { type Assets, packageFolder } from './assets.ts'
+import type { Brand } from './brand.ts'
 import type { Messages } from './messages.ts'
 
 /** What is wrong with an answer, in the person's language; `field` is the id of the input it is about. */
@@ -27,16 +28,6 @@ export interface Page {
   /** What to do without phone and recovery code: the text under "I lost my phone and my code". */
   help?: string
   [local: string]: unknown
-}
-
-/** Whose sign-in this is. */
-export interface Brand {
-  name: string
-  helpUrl?: string
-  /** Whom to ask, as text: a mail address or a phone number. */
-  supportContact?: string
-  /** Where somebody goes whose app is not known: a page that lists the apps. */
-  homeUrl?: string
 }
 
 /** Makes HTML of a view and its locals, in one language. */

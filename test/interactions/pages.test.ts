@@ -4,9 +4,10 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import Koa, { type Middleware } from 'koa'
 import { loadAssets, packageFolder } from '../../interactions/kit/assets.ts'
+import type { Brand } from '../../interactions/kit/brand.ts'
 import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
 import { loadLanguages } from '../../interactions/kit/messages.ts'
-import { type Brand, createPages, type Page } from '../../interactions/kit/pages.ts'
+import { createPages, type Page } from '../../interactions/kit/pages.ts'
 import { languages, samples, samplesIn } from '../support/sample-pages.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
@@ -504,7 +505,7 @@ describe('assets and headers', () => {
         assert.equal((await fetch(url + path)).status, 404)
       assert.equal((await fetch(url + assets.css, { method: 'POST' })).status, 404)
     })
-    assert.match(loadAssets('/op/static').css, /^\/op\/static\/sallyport\./)
+    assert.match(loadAssets({ prefix: '/op/static' }).css, /^\/op\/static\/sallyport\./)
   })
 
   it('sends every header of the list, and HSTS only on https', async () => {

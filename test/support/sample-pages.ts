@@ -2,11 +2,12 @@
 import Koa from 'koa'
 import QRCode from 'qrcode'
 import { drawing } from '../../interactions/enrollment/index.ts'
-import type { Assets } from '../../interactions/kit/assets.ts'
+import { loadAssets } from '../../interactions/kit/assets.ts'
+import type { Brand } from '../../interactions/kit/brand.ts'
 import { type ErrorCode, InteractionError } from '../../interactions/kit/errors.ts'
 import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
 import { loadLanguages, type Messages, type Vars } from '../../interactions/kit/messages.ts'
-import { type Brand, createPages, type Page } from '../../interactions/kit/pages.ts'
+import { createPages, type Page } from '../../interactions/kit/pages.ts'
 import { type MessageName, sentence } from '../../interactions/kit/screen.ts'
 
 /** A view and what it is drawn with. */
@@ -252,26 +253,23 @@ export const samples = samplesIn(languages.best(['en']))
 
 /**
  * Answers `/<name>` with that sample, and serves what it needs.
- * @param languages by the second part of a path: `/<name>/<language>`; English is `''`
+ * @param variants by the second part of a path: `/<name>/<variant>`; the plain one is `''`
  */
-export function samplesApp(assets: Assets, languages: Record<string, { messages: Messages; brand: Brand }>): Koa {
-  const drawn = new Map(
-    Object.entries(languages).map(([language, { messages, brand }]) => [
-      language,
-      { messages, pages: createPages({ brand, assets }), samples: samplesIn(messages) },
-    ]),
-  )
-  return new Koa()
-    .use(securityHeaders(false))
-    .use(assets.serve)
-    .use((ctx) => {
-      const [, name = '', language = ''] = ctx.path.split('/')
-      const inLanguage = drawn.get(language)
-      const sample = inLanguage?.samples[name]
-      if (!inLanguage || !sample) return
+export function samplesApp(variants: Record<string, { messages?: Messages; brand: Brand }>): Koa {
+  const app = new Koa().use(securityHeaders(false))
+  for (const [variant, { messages = languages.best([]), brand }] of Object.entries(variants)) {
+    const assets = loadAssets({ brand })
+    const pages = createPages({ brand, assets })
+    const drawn = samplesIn(messages)
+    app.use(assets.serve).use((ctx, next) => {
+      const [, name = '', asked = ''] = ctx.path.split('/')
+      const sample = asked === variant ? drawn[name] : undefined
+      if (!sample) return next()
       const nonce = newNonce()
       ctx.set('Content-Security-Policy', contentSecurityPolicy(nonce, []))
       ctx.type = 'html'
-      ctx.body = inLanguage.pages.render(inLanguage.messages, sample.view, { ...sample.page, nonce })
+      ctx.body = pages.render(messages, sample.view, { ...sample.page, nonce })
     })
+  }
+  return app
 }
