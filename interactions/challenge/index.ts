@@ -38,7 +38,7 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
         return {
           view: 'challenge',
           title: 'challenge.title',
-          locals: { recoveryUrl: url('recovery'), ...(addedAt !== undefined && { addedAt }) },
+          locals: { ...helpFor(account), recoveryUrl: url('recovery'), ...(addedAt !== undefined && { addedAt }) },
         }
       },
 
@@ -79,11 +79,11 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
           .pipe(z.string('wrong_recovery_code')),
       }),
 
-      async show({ url }) {
+      async show({ account, url }) {
         return {
           view: 'challenge-recovery-code',
           title: 'challenge-recovery-code.title',
-          locals: { codeUrl: url() },
+          locals: { ...helpFor(account), codeUrl: url() },
         }
       },
 
@@ -114,6 +114,13 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
     }),
   },
 })
+
+/** Whom to ask without phone and recovery code, in the words of the person's first company that has any. */
+function helpFor(account: Account | undefined): { help?: string } {
+  const companies = account?.memberships.filter(({ active }) => active) ?? []
+  const [help] = companies.sort((a, b) => (a.companyId < b.companyId ? -1 : 1)).flatMap((company) => company.help ?? [])
+  return help === undefined ? {} : { help }
+}
 
 /** The counter of wrong codes of a person's app. */
 export const codeCounter = ({ id, factorVersion }: Pick<Account, 'id' | 'factorVersion'>): string =>

@@ -25,7 +25,7 @@ export interface Page {
   cancel?: { action: string }
   /** "Not you? Use a different account": a form that posts `csrf`. */
   different?: { action: string }
-  /** What to do without phone and recovery code: the text under "I lost my phone and my code". */
+  /** Whom to ask without phone and recovery code, in a company's words; else the page says it for the brand. */
   help?: string
   [local: string]: unknown
 }

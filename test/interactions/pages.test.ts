@@ -259,6 +259,22 @@ describe('pages', () => {
     assert.match(footer({ supportContact: 'help@acme.example' })!, /<b>Help<\/b> <bdi>help@acme\.example<\/bdi>/)
   })
 
+  it('says who can help somebody who lost phone and code: the company, else the support, else an administrator', () => {
+    const lost = (brand: Partial<Brand>, help?: string) => {
+      const html = pagesOf({ name: 'Sallyport', ...brand }).render(messages, 'challenge', {
+        ...samples['challenge']!.page,
+        ...(help !== undefined && { help }),
+        nonce: 'n',
+      })
+      return /<summary>I lost my phone and my code<\/summary>\n(.*)\n<\/details>/.exec(html)?.[1] ?? ''
+    }
+    assert.equal(lost({ supportContact: '555 0199' }, 'Call <Ann>'), '<p dir="auto">Call &lt;Ann&gt;</p>')
+    assert.match(lost({ supportContact: '555 0199' }), /^<p>Contact the support of .* <bdi>555 0199<\/bdi><\/p>$/)
+    assert.match(lost({}), /^<p>Ask an administrator at your company/)
+    const { page } = samples['credentials-password']!
+    assert.doesNotMatch(draw('credentials-password', { ...page, help: 'Call Ann' }), /Call Ann|I lost my phone/)
+  })
+
   it('shows whatever people and apps are called as text (R3)', () => {
     const hostile = '"><script>alert(1)</script>'
     const poison = (value: unknown): unknown => {

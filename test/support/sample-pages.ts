@@ -101,6 +101,14 @@ const OTHER_FACTS: Record<string, First> = {
       clientName: 'The Construction Payments and Invoicing Portal of Acme Builders International',
     },
   },
+  'challenge.company_help': {
+    ...VIEWS.challenge,
+    locals: { ...VIEWS.challenge.locals, help: 'Call Ann at the front desk, 555 0100. Bring your badge.' },
+  },
+  'challenge-recovery-code.company_help': {
+    ...VIEWS['challenge-recovery-code'],
+    locals: { ...VIEWS['challenge-recovery-code'].locals, help: 'W'.repeat(300) },
+  },
   'switch-account.long_names': {
     ...VIEWS['switch-account'],
     locals: { ...VIEWS['switch-account'].locals, signedInAs: longEmail, newAccount: `other.${longEmail}` },
