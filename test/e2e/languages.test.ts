@@ -1,10 +1,11 @@
 /** In which language a person is spoken to: what the app asked for, from the first page to the last; else the browser's. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { wait } from '../support/clock.ts'
+import { nextStep, wait } from '../support/clock.ts'
 import {
   acknowledge,
   CALLBACK,
+  codeOf,
   enrol,
   firstSignIn,
   openTestHouse,
@@ -119,6 +120,17 @@ describe('languages of a sign-in', () => {
     const other = await ana.go(test.authUrl({ ui_locales: 'es', client_id: 'strict' }))
     assert.equal(spoken(await ana.go(one.at))[0], 'fr')
     assert.equal(spoken(await ana.go(other.at))[0], 'es')
+  })
+
+  it('asks about another account that is signed in here in the language of the sign-in that met it', async () => {
+    const [one, other] = [await somebody(), await somebody()]
+    const { secret } = await firstSignIn(test, other)
+    nextStep()
+    const { visitor } = await firstSignIn(test, one)
+    const page = await visitor.go(test.authUrl({ prompt: 'login', ui_locales: 'fr' }))
+    const challenge = await signIn(visitor, page, other)
+    const met = await visitor.submit(challenge, { code: await codeOf(secret) })
+    assert.deepEqual(spoken(met), ['fr', fr['switch-account.title']])
   })
 
   it('signs out in the language that the app asked for, to the end', async () => {
