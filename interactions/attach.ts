@@ -11,6 +11,7 @@ import { requestId, type Screen } from './kit/screen.ts'
 import {
   floodGate,
   formPostPolicy,
+  keepLanguage,
   nobodyToSignOut,
   ownCookies,
   postToGet,
@@ -78,6 +79,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   provider.use(sessionCookie(provider))
   provider.use(switchPage(provider, screen, options))
   provider.use(formPostPolicy())
+  provider.use(keepLanguage(provider))
   provider.use(nobodyToSignOut(provider))
   provider.use(floodGate(provider, screen, options))
   provider.use(postToGet(provider, screen, options))

@@ -15,7 +15,7 @@ import { createDecision } from './decision.ts'
 import { enrollment } from './enrollment/index.ts'
 import { type Assets, loadAssets } from './kit/assets.ts'
 import { securityHeaders } from './kit/headers.ts'
-import { loadMessages } from './kit/messages.ts'
+import { loadLanguages } from './kit/messages.ts'
 import { basePath } from './kit/network.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
@@ -33,11 +33,12 @@ export {
   HashingOverloaded,
   type PasswordHasher,
 } from './factors/password.ts'
+export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
+export { shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
-export type { Brand } from './kit/pages.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export type { Limits, SallyportOptions } from './options.ts'
@@ -72,10 +73,10 @@ export interface Sallyport {
 export function createSallyport(issuer: string, options: SallyportOptions): Sallyport {
   const completed = complete(issuer, options)
   const { stores, passwords, brand, limits, now } = completed
-  const messages = loadMessages(options.messages)
-  const assets = loadAssets({ base: basePath(issuer), stylesheet: options.stylesheet })
+  const languages = loadLanguages(options.messages, options.language)
+  const assets = loadAssets({ brand, base: basePath(issuer), stylesheet: options.stylesheet })
   const views = options.views && { views: options.views }
-  const screen = createScreen(createPages({ messages, brand, assets, ...views }), messages)
+  const screen = createScreen(createPages({ brand, assets, ...views }), languages)
   const decide = createDecision(stores.accounts, limits, METHODS, now)
   const decided = decideOnce(decide, now)
   const { factors, pending } = stores

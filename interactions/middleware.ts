@@ -11,7 +11,7 @@ import { basePath, networkOf } from './kit/network.ts'
 import { goTo, unpark } from './kit/parked.ts'
 import type { Outcome } from './kit/room.ts'
 import { interactionPath, originOf } from './kit/router.ts'
-import { requestId, type Screen, seeOther } from './kit/screen.ts'
+import { inLanguage, requestId, type Screen, seeOther } from './kit/screen.ts'
 import { StoreUnavailable } from './kit/stores.ts'
 import type { Completed } from './options.ts'
 import type { SessionFacts } from './policy.ts'
@@ -192,6 +192,16 @@ export function nobodyToSignOut(provider: Provider): Middleware {
     ctx.body = null
     ctx.remove('Content-Length')
     seeOther(ctx, target.href)
+  }
+}
+
+/** The page at the end of a logout is asked for by a request of its own: it is told the language of the first. */
+export function keepLanguage(provider: Provider): Middleware {
+  return async (ctx, next) => {
+    await next()
+    const { location } = ctx.response.headers
+    if (typeof location === 'string' && location.startsWith(provider.urlFor('end_session_success')))
+      ctx.set('Location', inLanguage(location, ctx.query['ui_locales']))
   }
 }
 

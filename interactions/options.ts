@@ -1,8 +1,9 @@
 /** What an app that adopts the plugin gives it. */
 import type { ClientMetadata, ResourceServer } from 'oidc-provider'
 import type { PasswordHasher } from './factors/password.ts'
+import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
-import type { Brand } from './kit/pages.ts'
+import type { Wording } from './kit/messages.ts'
 import type { Method, Stores } from './kit/stores.ts'
 import type { SessionLimits } from './policy.ts'
 
@@ -21,8 +22,10 @@ export interface SallyportOptions {
   stylesheet?: string | URL
   /** Folders with views of your own, searched first. */
   views?: string[]
-  /** Sentences of your own, by key. */
-  messages?: Record<string, string>
+  /** Sentences of your own, by language and key: in place of ours, or of a language that we do not have. */
+  messages?: Wording
+  /** The language of people whose wishes cannot be met. By default `en`. */
+  language?: string | undefined
   /** Seconds since 1970. oidc-provider itself reads `Date.now()`. */
   now?: () => number
   /** Takes what could not be answered. Never given a secret. */

@@ -2,15 +2,16 @@
 import type { Context } from 'koa'
 import type { Configuration } from 'oidc-provider'
 import { againPath, appLink, interactionPath, originOf } from './kit/router.ts'
-import { type Screen, seeOther } from './kit/screen.ts'
+import { inLanguage, type Screen, seeOther } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
 type AppOfLink = Parameters<typeof appLink>[0]
 
-/** The configuration with our pages for errors, the logout question and its end. */
+/** The configuration with our pages for errors, the logout question and its end, and the languages they are in. */
 export function libraryPages(configuration: Configuration, screen: Screen, accounts: AccountStore): Configuration {
   return {
     ...configuration,
+    discovery: { ...configuration.discovery, ui_locales_supported: screen.languages },
     renderError(ctx, out) {
       const koa = ctx as unknown as Context
       // Too late or twice: the interaction of a resume, or of a switch of accounts, knows where to go on.
@@ -30,7 +31,7 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
       if (out.error === 'server_error') return screen.message(koa, 'server_error', { status: 500, reference: true })
       const name = out.error === 'invalid_client' ? 'unknown_client' : 'bad_request'
       const client = ctx.oidc?.client as AppOfLink | undefined
-      const link = client && appLink(client, screen.messages)
+      const link = client && appLink(client, screen.messages(koa))
       screen.message(koa, name, { status: koa.status, reference: true, link })
     },
     features: {
@@ -49,26 +50,23 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
               locals: {
                 email: account?.email,
                 xsrf: state.secret,
-                logoutAction: ctx.oidc.urlFor('end_session_confirm'),
+                logoutAction: inLanguage(ctx.oidc.urlFor('end_session_confirm'), ctx.oidc.params?.['ui_locales']),
               },
             },
             typeof target === 'string' ? { formActions: [originOf(target)] } : {},
           )
         },
         async postLogoutSuccessSource(ctx) {
+          const koa = ctx as unknown as Context
           const { client, provider } = ctx.oidc
           const clientUri = client?.clientUri
           // "Stay signed in" ends here too.
           const { accountId } = await provider.Session.get(ctx)
           if (accountId !== undefined) {
-            const link = client && appLink(client as unknown as AppOfLink, screen.messages)
-            return screen.message(ctx as unknown as Context, 'still_signed_in', { status: 200, link })
+            const link = client && appLink(client as unknown as AppOfLink, screen.messages(koa))
+            return screen.message(koa, 'still_signed_in', { status: 200, link })
           }
-          screen.show(ctx as unknown as Context, {
-            view: 'signed-out',
-            title: 'signed-out.title',
-            locals: { clientUri },
-          })
+          screen.show(koa, { view: 'signed-out', title: 'signed-out.title', locals: { clientUri } })
         },
       },
     },

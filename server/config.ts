@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { colourProblem, readLogo, shippedLanguages } from '../interactions/index.ts'
 import { didYouMean } from './nearest.ts'
 
 /** Configuration that cannot be used. The message is one line that names the setting and says what to do. Exit code 2. */
@@ -42,6 +43,12 @@ const filePath = z
   .min(1, 'must be a path')
   .max(4096, 'must be a path')
   .refine((value) => !value.includes('{') && !hasControlCharacters(value), 'must be a path, not the content of a file')
+
+const colour = (look: 'light' | 'dark') =>
+  z.string().superRefine((value, ctx) => {
+    const problem = colourProblem(value, look)
+    if (problem !== undefined) ctx.addIssue(problem)
+  })
 
 /** The settings, each under the name of its environment variable. */
 export const Config = z.object({
@@ -85,6 +92,14 @@ export const Config = z.object({
     .default('info'),
   /** The name that people see on the pages. */
   SALLYPORT_BRAND_NAME: text('a name', 60).default('Sallyport'),
+  /** Path of an SVG or PNG file of at most 12 KiB, shown in place of the name and in the browser's tab. */
+  SALLYPORT_BRAND_LOGO: filePath.optional(),
+  /** The colour of buttons, `#rrggbb`, with a contrast of 3:1 to the light page. */
+  SALLYPORT_BRAND_COLOUR: colour('light').optional(),
+  /** The same on a dark page, with 3:1 to that. By default `SALLYPORT_BRAND_COLOUR`, lighter where it must be. */
+  SALLYPORT_BRAND_COLOUR_DARK: colour('dark').optional(),
+  /** The language of people whose app and browser ask for none that there is. */
+  SALLYPORT_LANGUAGE: z.enum(shippedLanguages(), `must be one of ${shippedLanguages().join(', ')}`).default('en'),
   /** A page that helps people who cannot sign in. */
   SALLYPORT_HELP_URL: z
     .string()
@@ -204,6 +219,9 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
   const config: Config = {
     ...parsed,
     SALLYPORT_DATA_DIR: dataDir,
+    ...(parsed.SALLYPORT_BRAND_LOGO !== undefined && {
+      SALLYPORT_BRAND_LOGO: absolute('SALLYPORT_BRAND_LOGO', parsed.SALLYPORT_BRAND_LOGO),
+    }),
     SALLYPORT_ISSUER: parsed.SALLYPORT_ISSUER ?? `http://127.0.0.1:${parsed.PORT}`,
     SALLYPORT_STORE: storeOf(parsed.SALLYPORT_STORE, dataDir, (file) => absolute('SALLYPORT_STORE', file)),
     SALLYPORT_KEYS: parsed.SALLYPORT_KEYS
@@ -212,6 +230,7 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
     SALLYPORT_ARGON2_MEMORY_KIB: parsed.SALLYPORT_ARGON2_MEMORY_KIB ?? (production ? 64 * 1024 : defaultMemory(parsed)),
   }
 
+  checkLogo(config, label)
   const issuer = new URL(config.SALLYPORT_ISSUER)
   if (production && issuer.protocol === 'http:' && !isLoopback(issuer.hostname))
     throw new ConfigError(
@@ -293,6 +312,15 @@ function checkProxies(proxies: string[], ctx: z.RefinementCtx) {
   const wrong = proxies.find((proxy) => !addProxy(new BlockList(), proxy))
   if (wrong !== undefined)
     ctx.addIssue(`"${oneLine(wrong).slice(0, 60)}" is no address, CIDR (such as 10.0.0.0/8) or "loopback"`)
+}
+
+function checkLogo({ SALLYPORT_BRAND_LOGO: logo }: Config, label: (name: string) => string) {
+  if (logo === undefined) return
+  try {
+    readLogo(logo)
+  } catch (cause) {
+    throw new ConfigError(`${label('SALLYPORT_BRAND_LOGO')}: ${(cause as Error).message}`, { cause })
+  }
 }
 
 function checkIssuer(value: string, ctx: z.RefinementCtx) {
@@ -395,5 +423,6 @@ function readConfigFile(path: string, needed: boolean): [string, string][] {
 function textOf(value: unknown, label: string): string {
   if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value.join(',')
   if (typeof value === 'string' || typeof value === 'number') return String(value)
+  if (value === null) throw new ConfigError(`${label}: has no value: after a space, # begins a comment; use quotes`)
   throw new ConfigError(`${label}: must be a text or a number`)
 }

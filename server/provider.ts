@@ -43,9 +43,13 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
     brand: {
       name: config.SALLYPORT_BRAND_NAME,
       homeUrl: `${config.SALLYPORT_ISSUER}/`,
+      ...(config.SALLYPORT_BRAND_LOGO !== undefined && { logo: config.SALLYPORT_BRAND_LOGO }),
+      ...(config.SALLYPORT_BRAND_COLOUR !== undefined && { colour: config.SALLYPORT_BRAND_COLOUR }),
+      ...(config.SALLYPORT_BRAND_COLOUR_DARK !== undefined && { colourDark: config.SALLYPORT_BRAND_COLOUR_DARK }),
       ...(config.SALLYPORT_HELP_URL !== undefined && { helpUrl: config.SALLYPORT_HELP_URL }),
       ...(config.SALLYPORT_SUPPORT_CONTACT !== undefined && { supportContact: config.SALLYPORT_SUPPORT_CONTACT }),
     },
+    language: config.SALLYPORT_LANGUAGE,
     limits: limitsOf(config),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {

@@ -1,6 +1,7 @@
 /** The contract of a room: what it is given, what it may answer. Everything a person is asked is one of these. */
 import type { z } from 'zod'
 import { type ErrorCode, InteractionError } from './errors.ts'
+import type { Messages } from './messages.ts'
 import type { Account, Counter, Method } from './stores.ts'
 
 /** What can be proven, by its name in our bookkeeping. `pwd` is the primary proof, the others are second factors. */
@@ -45,6 +46,8 @@ export interface Visit {
   /** When the interaction ends by itself. */
   expiresAt: number
   client: { id: string; name: string }
+  /** The person's language, for text that is no page. */
+  messages: Messages
   /** Who this is so far: by the proofs of the chain, or by the session. */
   account: Account | undefined
   /** Why the question is open. */

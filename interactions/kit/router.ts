@@ -15,7 +15,7 @@ import type { Messages } from './messages.ts'
 import { basePath, networkOf } from './network.ts'
 import { goTo } from './parked.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
-import { type Around, type Screen, seeOther } from './screen.ts'
+import { type Around, type Screen, seeOther, speak } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
 import { leaveTrail, readTrail, successorOf } from './trail.ts'
 
@@ -90,7 +90,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const { interaction, client } = open
     const room = rule.room(interaction.prompt.name)
     const page = room && Object.hasOwn(room.pages, segment) ? room.pages[segment] : undefined
-    leaveTrail(ctx, interactionPath(provider, uid), { client: client.clientId })
+    leave(ctx, open)
 
     try {
       if (ctx.method === 'POST') {
@@ -106,7 +106,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       } else if (page) return await visit(ctx, open, segment, page)
     } catch (error) {
       const shown = asInteractionError(error)
-      const link = appLink(client, screen.messages)
+      const link = appLink(client, screen.messages(ctx))
       if (shown.code === 'cross_site') return screen.message(ctx, 'cross_site', { status: shown.status, link })
       if (!page) return screen.message(ctx, 'bad_request', { status: shown.status, link })
       // Judged anew: what failed may have failed because something changed meanwhile. Then the page is no longer shown.
@@ -116,7 +116,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     }
     screen.message(ctx, 'not_found', {
       status: 404,
-      link: { href: interactionPath(provider, uid), label: screen.messages.t('page.not_found.link') },
+      link: { href: interactionPath(provider, uid), label: screen.messages(ctx).t('page.not_found.link') },
     })
   }
 
@@ -228,7 +228,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       const ts = proofs.times.pwd ?? open.started
       pending.login = { accountId: proofs.accountId, ts, remember: false, amr: [], acr: '' }
       await rememberDevice(ctx, proofs.accountId)
-      leaveTrail(ctx, interactionPath(provider, open.interaction.uid), { client: open.client.clientId, done: true })
+      leave(ctx, open, true)
     }
     await keep(open, pending)
     seeOther(ctx, open.interaction.returnTo)
@@ -248,7 +248,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       cid: open.interaction.cid,
     })
     await keep(open, { error: 'access_denied', error_description: 'the person went back to the app' })
-    leaveTrail(ctx, interactionPath(provider, open.interaction.uid), { client: open.client.clientId, done: true })
+    leave(ctx, open, true)
     seeOther(ctx, open.interaction.returnTo)
   }
 
@@ -271,9 +271,10 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       cid: interaction.cid,
       details: { session_ended: uid !== undefined },
     })
-    leaveTrail(ctx, interactionPath(provider, interaction.uid), { client: client.clientId, done: true })
+    leave(ctx, open, true)
     const href = errorResponse(open, 'access_denied', 'too many wrong codes')
-    screen.message(ctx, 'too_many_codes', { status: 429, link: { href, label: backLabel(open) } })
+    const link = { href, label: appLink(client, screen.messages(ctx)).label }
+    screen.message(ctx, 'too_many_codes', { status: 429, link })
   }
 
   /**
@@ -336,6 +337,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       now: now(),
       expiresAt: interaction.exp,
       client: { id: client.clientId, name: client.clientName ?? client.clientId },
+      messages: screen.messages(ctx),
       account: here.account,
       reasons: here.open?.reasons ?? [],
       offer: here.open?.offer ?? [],
@@ -348,11 +350,17 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     }
   }
 
+  function leave(ctx: Context, { interaction: { uid }, client }: Open, done?: true) {
+    const { lang: language } = screen.messages(ctx)
+    leaveTrail(ctx, interactionPath(provider, uid), { client: client.clientId, language, ...(done && { done }) })
+  }
+
   /** The interaction of this browser, or an answer that says what became of it and leads on. */
   async function find(ctx: Context, uid: string): Promise<Open | undefined> {
     if (!holds(ctx, uid)) return lost(ctx, uid)
     const interaction = await provider.Interaction.find(uid)
     if (!interaction) return lost(ctx, uid)
+    speak(ctx, interaction.params)
     const client = await provider.Client.find(String(interaction.params['client_id']))
     if (!client) {
       screen.message(ctx, 'unknown_client', { status: 400 })
@@ -424,25 +432,21 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       if (looks > 0) await setTimeout(TWIN_MS)
       if (await goOn(ctx, uid)) return
     }
+    if (trail) speak(ctx, { ui_locales: trail.language })
     // Somebody who has only the address learns which app asked, and nothing else.
     const clientId = trail?.client ?? (await provider.Interaction.find(uid))?.params['client_id']
     const client =
       clientId === undefined
         ? undefined
         : ((await provider.Client.find(String(clientId))) as unknown as Open['client'] | undefined)
-    const link = client && appLink(client, screen.messages)
+    const link = client && appLink(client, screen.messages(ctx))
     if (trail?.done) screen.message(ctx, 'already_done', { status: 400, link })
     else screen.message(ctx, trail ? 'expired' : 'other_browser', { status: 400, link })
   }
 
-  function backLabel({ client }: Open) {
-    return screen.messages.t('shell.back', { app: client.clientName ?? client.clientId })
-  }
-
   /** The app's redirect URI with an error, for an interaction that oidc-provider knows nothing of any more (OIDC Core §3.1.2.6). */
   function errorResponse({ interaction: { params }, client }: Open, error: string, description: string) {
-    if (params['response_mode'] !== undefined && params['response_mode'] !== 'query')
-      return appLink(client, screen.messages).href
+    if (params['response_mode'] !== undefined && params['response_mode'] !== 'query') return appAddress(client)
     const url = new URL(String(params['redirect_uri']))
     url.searchParams.set('error', error)
     url.searchParams.set('error_description', description)
@@ -488,9 +492,13 @@ function asInteractionError(error: unknown): InteractionError {
 
 /** The way to the app: where a sign-in starts, else its home, else the origin it is called back at. */
 export function appLink(client: Open['client'], { t }: Messages): { href: string; label: string } {
+  return { href: appAddress(client), label: t('shell.back', { app: client.clientName ?? client.clientId }) }
+}
+
+function appAddress(client: Open['client']): string {
   const redirectUri = (client['redirectUris'] as string[] | undefined)?.[0]
   const href = client['initiateLoginUri'] ?? client['clientUri'] ?? (redirectUri && originOf(redirectUri))
-  return { href: String(href ?? '/'), label: t('shell.back', { app: client.clientName ?? client.clientId }) }
+  return String(href ?? '/')
 }
 
 /** An origin for `form-action`; a custom scheme stands as `scheme:`. */

@@ -120,6 +120,16 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.directory.commit([person('ana', { disabled: true })])
         assert.equal((await ana()).disabled, true)
       })
+      it('tells a person’s memberships what their company says to people who lost their phone', async () => {
+        await db.directory.commit([putCompany({ help: 'Call Ann, 555 0100' })])
+        const membership = async () => (await db.accounts.find('ana'))?.memberships[0]
+        assert.equal((await membership())?.help, 'Call Ann, 555 0100')
+        assert.equal((await db.directory.company('acme'))?.help, 'Call Ann, 555 0100')
+        await db.directory.commit([putCompany()])
+        assert.equal((await membership())?.help, undefined)
+        assert.deepEqual(await db.directory.company('acme'), COMPANY)
+      })
+
       it('counts a membership as inactive when it or its company is disabled', async () => {
         await db.directory.commit([putCompany({ disabled: true })])
         assert.equal((await ana()).memberships[0]?.active, false)

@@ -81,6 +81,11 @@ describe('config', () => {
     ['SALLYPORT_TRUSTED_PROXIES', '0.0.0.0/0', /CIDR/],
     ['SALLYPORT_LOG_LEVEL', 'loud', /debug/],
     ['SALLYPORT_BRAND_NAME', 'a\nb', /control/],
+    ['SALLYPORT_BRAND_COLOUR', 'orange', /#rrggbb/],
+    ['SALLYPORT_BRAND_COLOUR', '#ffd400', /1\.32:1 .* 3:1 is needed .*: #a88c00 has it$/],
+    ['SALLYPORT_BRAND_COLOUR_DARK', '#0e6472', /dark pages, and 3:1 is needed/],
+    ['SALLYPORT_BRAND_LOGO', 'nowhere/logo.svg', /cannot read .*nowhere\/logo\.svg \(ENOENT\)$/],
+    ['SALLYPORT_LANGUAGE', 'de', /must be one of en, es, fr/],
     ['SALLYPORT_HELP_URL', 'javascript:alert(1)', /http/],
     ['SALLYPORT_INTERACTION_TTL_SECONDS', '3601', /3600/],
     ['SALLYPORT_SESSION_IDLE_SECONDS', '7201', /7200/],
@@ -181,6 +186,19 @@ describe('config', () => {
       assert.equal(config.PORT, 5000)
       assert.equal(config.SALLYPORT_BRAND_NAME, 'Acme')
       assert.deepEqual(config.SALLYPORT_TRUSTED_PROXIES, ['loopback', '10.0.0.0/8'])
+    })
+
+    it('takes a brand, with the logo beside it and colours in quotes', () => {
+      const cwd = inFile('brand_logo: logo.svg\nbrand_colour: "#ff5200"\nlanguage: fr\n')
+      assert.match(refusal({}, cwd), /^brand_logo in sallyport\.config\.yaml: cannot read /)
+      writeFileSync(join(cwd, 'logo.svg'), '<html>')
+      assert.match(refusal({}, cwd), /^brand_logo in .* must be an SVG or PNG file/)
+      writeFileSync(join(cwd, 'logo.svg'), '<svg xmlns="http://www.w3.org/2000/svg"/>')
+      const config = loadConfig({}, cwd)
+      assert.equal(config.SALLYPORT_BRAND_LOGO, join(cwd, 'logo.svg'))
+      assert.equal(config.SALLYPORT_BRAND_COLOUR, '#ff5200')
+      assert.equal(config.SALLYPORT_LANGUAGE, 'fr')
+      assert.match(refusal({}, inFile('brand_colour: #ff5200')), /^brand_colour in .*use quotes/)
     })
 
     it('starts relative paths at its own folder', () => {
