@@ -16,14 +16,14 @@ const MODULES = join(ROOT, 'node_modules')
 
 type Manifest = Record<'dependencies' | 'peerDependencies', Record<string, string>> & { bin: { sallyport: string } }
 
-describe('the package', () => {
+describe('the package', function () {
+  this.timeout(60_000)
   let tarball: string
   let entries: string[]
   let manifest: Manifest
   let everything: string
 
-  before(async function () {
-    this.timeout(60_000)
+  before(async () => {
     const folder = temporaryFolder()
     // `prepack` builds first, so that what is packed is what stands here.
     await run('npm', ['pack', '--pack-destination', folder], { cwd: ROOT })
@@ -129,15 +129,13 @@ describe('the package', () => {
     assert.equal(refused.stderr, 'sallyport: the package oidc-provider is not installed: npm install oidc-provider@9\n')
   })
 
-  it('plays the demo: pages, style sheet and sentences are found', async function () {
-    this.timeout(30_000)
+  it('plays the demo: pages, style sheet and sentences are found', async () => {
     const { stdout } = await sallyport(everything, 'demo', '--auto')
     const claims = JSON.parse(stdout.slice(stdout.indexOf('\n{'))) as { amr: string[] }
     assert.deepEqual(claims.amr, ['pwd', 'otp', 'mfa'])
   })
 
-  it('type-checks an app with strict settings, declarations included', async function () {
-    this.timeout(60_000)
+  it('type-checks an app with strict settings, declarations included', async () => {
     cpSync(join(ROOT, 'test/package/consumer.ts'), join(everything, 'consumer.ts'))
     cpSync(join(ROOT, 'examples/embed'), join(everything, 'embed'), { recursive: true })
     for (const name of ['@types/node', 'koa-mount', '@types/koa-mount'])
