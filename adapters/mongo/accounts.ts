@@ -73,9 +73,10 @@ function membershipOf(
 ): Membership | undefined {
   const company = companies.get(id)
   if (!company) return undefined
-  const { side, mfa } = company
+  const { side, mfa, help } = company
   const enforcement = mfa && { from: mfa.enforced_from, zone: mfa.zone }
-  return { companyId: id, side, roles, active: !disabled && !company.disabled, enforcement }
+  const active = !disabled && !company.disabled
+  return { companyId: id, side, roles, active, enforcement, ...(help !== undefined && { help }) }
 }
 
 function recoveryCodeOf({ recoveryCode }: AccountDocument): Account['recoveryCode'] {

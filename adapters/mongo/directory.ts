@@ -240,8 +240,8 @@ function groupsOf(steps: Step[]): Step[][] {
   return groups
 }
 
-function companyOf({ _id: id, name, side, domains, disabled, mfa }: CompanyDocument): Company {
-  return { id, name, side, domains, disabled, ...(mfa && { mfa }) }
+function companyOf({ _id: id, name, side, domains, disabled, mfa, help }: CompanyDocument): Company {
+  return { id, name, side, domains, disabled, ...(mfa && { mfa }), ...(help !== undefined && { help }) }
 }
 
 function userOf(row: AccountDocument): User {

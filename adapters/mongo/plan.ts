@@ -197,13 +197,13 @@ function personStep(person: Person, stored: AccountDocument | undefined): Step {
   return { in: 'accounts', id, set, unset: ACCOUNT_FIELDS.filter((field) => !(field in set)) }
 }
 
-function companyStep({ id, name, side, domains, disabled, mfa }: Company): Step {
+function companyStep({ id, name, side, domains, disabled, mfa, help }: Company): Step {
   const rules = mfa && { enforced_from: mfa.enforced_from, zone: mfa.zone }
   return {
     in: 'companies',
     id,
-    set: { name, side, domains, disabled, ...(rules && { mfa: rules }) },
-    unset: mfa ? [] : ['mfa'],
+    set: { name, side, domains, disabled, ...(rules && { mfa: rules }), ...(help !== undefined && { help }) },
+    unset: [...(mfa ? [] : ['mfa']), ...(help === undefined ? ['help'] : [])],
   }
 }
 
@@ -245,7 +245,7 @@ const ACCOUNT_FIELDS = [
 /** All fields but those that say which commit it was. */
 const FIELDS = {
   addresses: ['account'],
-  companies: ['name', 'side', 'domains', 'disabled', 'mfa'],
+  companies: ['name', 'side', 'domains', 'disabled', 'mfa', 'help'],
   clients: ['metadata', 'secret'],
   resources: ['name', 'scopes'],
 }

@@ -52,6 +52,7 @@ export interface CompanyDocument extends Filed {
   domains: string[]
   disabled: boolean
   mfa?: { enforced_from: string; zone: string }
+  help?: string
 }
 
 export interface ClientDocument extends Filed {
@@ -239,6 +240,7 @@ const SCHEMAS = {
     domains: list(),
     disabled: yesOrNo,
     mfa: { type: inner({ enforced_from: text, zone: text }) },
+    help: optionalText,
   }),
   clients: filed({ metadata: text, secret: optionalText }),
   resources: filed({ name: text, scopes: list() }),
