@@ -23,6 +23,7 @@ import { libraryPages } from './pages.ts'
 import { recovery } from './recovery/index.ts'
 
 export { describeError } from './attach.ts'
+export { revokeConsent } from './consent/index.ts'
 export { passwordCounter } from './credentials/index.ts'
 export {
   checkPassword,
@@ -82,7 +83,11 @@ export function createSallyport(options: SallyportOptions): Sallyport {
     // A colon separates issuer and account in the label of an authenticator app.
     enrollment: enrollment({ factors, pending, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId }),
     recovery: recovery({ factors, pending, passwords, brand: brand.name, newId }),
-    consent,
+    consent: consent({
+      consents: stores.consents,
+      apiName: async (id) => (await options.resource?.(id))?.name,
+      offlineSeconds: limits.refreshToken,
+    }),
   }
 
   return {

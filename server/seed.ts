@@ -117,10 +117,14 @@ const client = z.strictObject({
   id_token_signed_response_alg: z.literal('ES256', 'must be ES256').optional(),
   sallyport: z
     .strictObject({
-      first_party: z.literal(true, 'must be true: consent for third parties is not built yet').default(true),
+      first_party: z.boolean().default(true),
       mfa: z.enum(['required', 'by_role']).default('by_role'),
       second_factor_max_age: z.int().min(0).optional(),
       offline: z.boolean().optional(),
+    })
+    .refine(({ first_party, offline }) => first_party || !offline, {
+      path: ['offline'],
+      error: 'must be left out for a third party: it asks the person for offline_access',
     })
     .default({ first_party: true, mfa: 'by_role' }),
 })

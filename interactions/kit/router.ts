@@ -238,6 +238,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       outcome: 'success',
       clientId: open.client.clientId,
       cid: open.interaction.cid,
+      details: { prompt: open.interaction.prompt.name },
     })
     await keep(open, { error: 'access_denied', error_description: 'the person went back to the app' })
     leaveTrail(ctx, interactionPath(provider, open.interaction.uid), { client: open.client.clientId, done: true })
@@ -321,12 +322,12 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       prompt: interaction.prompt.name,
       now: now(),
       expiresAt: interaction.exp,
-      client: { id: client.clientId, name: client.clientName ?? client.clientId },
+      client: visitedClient(client),
       account: here.account,
       reasons: here.open?.reasons ?? [],
       offer: here.open?.offer ?? [],
       identifier: { typed: outcome.identifier, hinted: stringOf(params['login_hint']) },
-      scopes: (stringOf(params['scope']) ?? '').split(' ').filter((scope) => scope !== ''),
+      permissions: permissionsIn(interaction),
       posted: (ctx.request.body ?? {}) as Record<string, unknown>,
       network: networkOf(ctx.ip),
       device: device && digest(device),
@@ -484,6 +485,23 @@ export function appLink(client: Open['client'], { t }: Messages): { href: string
 export function originOf(uri: string): string {
   const url = new URL(uri)
   return url.origin === 'null' ? url.protocol : url.origin
+}
+
+function visitedClient(client: Open['client']): Visit['client'] {
+  return {
+    id: client.clientId,
+    name: client.clientName ?? client.clientId,
+    firstParty: client.sallyport?.['first_party'] === true,
+    uri: stringOf(client['clientUri']),
+    policyUri: stringOf(client['policyUri']),
+    tosUri: stringOf(client['tosUri']),
+  }
+}
+
+/** As the Checks of `consent` have put them into the interaction. */
+function permissionsIn({ prompt }: Interaction): Visit['permissions'] {
+  const { asked = [], missing = [] } = prompt.details as Partial<Visit['permissions']>
+  return { asked, missing }
 }
 
 const stringOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)

@@ -426,6 +426,46 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
     })
 
+    describe('consents', () => {
+      it('add up, once each, and are found by person and app', async () => {
+        await db.consents.remember('ana', 'app', ['openid', 'api read'], NOW)
+        await db.consents.remember('ana', 'app', ['openid', 'email'], NOW + 10)
+        await db.consents.remember('ana', 'zoo', ['openid'], NOW + 20)
+        const app = { clientId: 'app', permissions: ['api read', 'email', 'openid'], since: NOW }
+        assert.deepEqual(await other.consents.find('ana', 'app'), app)
+        const zoo = { clientId: 'zoo', permissions: ['openid'], since: NOW + 20 }
+        assert.deepEqual(await other.consents.list('ana'), [app, zoo])
+        assert.equal(await other.consents.find('ana', 'other'), undefined)
+        assert.equal(await other.consents.find('bob', 'app'), undefined)
+        assert.deepEqual(await other.consents.list('bob'), [])
+      })
+      it('of parallel callers all stand', async () => {
+        await fifty((one, index) => one.consents.remember('ana', 'app', [`scope-${index % 10}`], NOW))
+        assert.equal((await db.consents.find('ana', 'app'))?.permissions.length, 10)
+      })
+      it('are forgotten, once, and no others', async () => {
+        await db.consents.remember('ana', 'app', ['openid', 'email'], NOW)
+        await db.consents.remember('ana', 'zoo', ['openid'], NOW)
+        await db.consents.remember('bob', 'app', ['openid'], NOW)
+        assert.equal(winners(await fifty((one) => one.consents.forget('ana', 'app'))), 1)
+        assert.equal(await other.consents.find('ana', 'app'), undefined)
+        assert.ok(await other.consents.find('ana', 'zoo'))
+        assert.ok(await other.consents.find('bob', 'app'))
+      })
+      it('go with the person, and with the app', async () => {
+        await db.directory.commit([{ kind: 'client', op: 'put', value: { client_id: 'app' } }])
+        for (const who of ['ana', 'bob']) await db.consents.remember(who, 'app', ['openid'], NOW)
+        await db.consents.remember('bob', 'zoo', ['openid'], NOW)
+        await db.directory.commit([{ kind: 'user', op: 'remove', id: 'ana' }])
+        assert.deepEqual(await other.consents.list('ana'), [])
+        await db.directory.commit([{ kind: 'client', op: 'remove', id: 'app' }])
+        assert.deepEqual(
+          (await other.consents.list('bob')).map(({ clientId }) => clientId),
+          ['zoo'],
+        )
+      })
+    })
+
     describe('artifacts', () => {
       const code = (more: Partial<Artifact> = {}): Artifact => ({
         model: 'AuthorizationCode',
@@ -499,6 +539,27 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.ok(await other.artifacts.find('AuthorizationCode', 'key', NOW))
       })
 
+      it('revokes the grants of a person to an app with all that came from them, and no other', async () => {
+        const grant = (key: string, accountId: string, clientId: string) =>
+          db.artifacts.save(code({ model: 'Grant', key, accountId, payload: { clientId } }))
+        await grant('one', 'ana', 'app')
+        await grant('two', 'ana', 'app')
+        await grant('three', 'ana', 'zoo')
+        await grant('four', 'bob', 'app')
+        for (const grantId of ['one', 'two', 'three', 'four'])
+          for (const model of ['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
+            await db.artifacts.save(code({ model, key: `${model} ${grantId}`, grantId }))
+        await other.artifacts.revokeGrants('ana', 'app')
+        for (const gone of ['one', 'two']) {
+          assert.equal(await db.artifacts.find('Grant', gone, NOW), undefined)
+          for (const model of ['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
+            assert.equal(await db.artifacts.find(model, `${model} ${gone}`, NOW), undefined)
+        }
+        for (const kept of ['three', 'four']) {
+          assert.ok(await db.artifacts.find('Grant', kept, NOW))
+          assert.ok(await db.artifacts.find('RefreshToken', `RefreshToken ${kept}`, NOW))
+        }
+      })
       it('brings no destroyed interaction back', async () => {
         const interaction = code({ model: 'Interaction' })
         await db.artifacts.save(interaction)

@@ -168,7 +168,11 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['an unknown key', user('pasword: x'), /pasword: unknown key, did you mean password\?/],
     ['a key of a client not built yet', full('jwks: {}'), /jwks: not built yet/],
     ['mfa.sso', 'companies: [{ id: a, name: A, side: none, mfa: { sso: challenge } }]', /sso: not built yet/],
-    ['third parties', full('sallyport: { first_party: false }'), /consent for third parties is not built yet/],
+    [
+      'a third party that helps itself',
+      full('sallyport: { first_party: false, offline: true }'),
+      /offline: must be left out/,
+    ],
     ['no e-mail address', 'users: [{ email: ana }]', /e-mail address/],
     ['a person twice', 'users: [{ email: a@b.example }, { email: A@B.example }]', /twice/],
     ['a short password', user('password: short'), /15 characters/],

@@ -72,6 +72,23 @@ const CLIENTS: Client[] = [
     sallyport: { first_party: true },
   },
   {
+    client_id: 'phone',
+    client_name: 'Phone',
+    token_endpoint_auth_method: 'none',
+    application_type: 'native',
+    redirect_uris: ['com.example.phone:/callback'],
+    sallyport: { first_party: true },
+  },
+  {
+    client_id: 'partner',
+    client_name: 'Partner Books',
+    client_uri: 'https://books.example',
+    policy_uri: 'https://books.example/privacy',
+    tos_uri: 'https://books.example/terms',
+    ...confidential,
+    sallyport: { first_party: false },
+  },
+  {
     client_id: 'poster',
     client_name: 'Poster',
     ...confidential,
@@ -136,7 +153,7 @@ export async function openTestHouse(
   let visitors = 0
 
   const token = async (form: Record<string, string>, client = 'payments'): Promise<Tokens> => {
-    const isPublic = client === 'spa'
+    const isPublic = client === 'spa' || client === 'phone'
     const inBody = isPublic
       ? { client_id: client }
       : client === 'poster'

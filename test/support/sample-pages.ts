@@ -64,7 +64,14 @@ const VIEWS = {
   consent: {
     view: 'consent',
     title: { app: 'Payments' },
-    locals: { ...known, email, scopes: ['openid', 'email', 'profile', 'offline_access', 'see what you paid'] },
+    locals: {
+      ...known,
+      email,
+      thirdParty: false,
+      links: {},
+      permissions: ['openid', 'email', 'profile'].map((scope) => ({ key: `scope.${scope}`, scope })),
+      before: [],
+    },
   },
   'switch-account': {
     view: 'switch-account',
@@ -95,6 +102,42 @@ const OTHER_FACTS: Record<string, First> = {
       ...VIEWS['credentials-password'].locals,
       email: longEmail,
       clientName: 'The Construction Payments and Invoicing Portal of Acme Builders International',
+    },
+  },
+  'consent.third_party': {
+    ...VIEWS.consent,
+    title: { app: 'Partner Books' },
+    locals: {
+      ...VIEWS.consent.locals,
+      clientName: 'Partner Books',
+      thirdParty: true,
+      days: 30,
+      links: {
+        uri: 'https://books.example',
+        policy: 'https://books.example/privacy',
+        terms: 'https://books.example/terms',
+      },
+      permissions: [
+        { key: 'scope.openid', scope: 'openid' },
+        { key: 'scope.offline_access', scope: 'offline_access' },
+        { key: 'scope.payments', scope: 'payments', api: 'Payments API' },
+      ],
+    },
+  },
+  'consent.more': {
+    ...VIEWS.consent,
+    title: { app: 'Partner Books' },
+    locals: {
+      ...VIEWS.consent.locals,
+      clientName: 'Partner Books',
+      email: longEmail,
+      thirdParty: true,
+      links: { uri: 'https://books.example' },
+      permissions: [
+        { key: 'scope.claim_email', scope: 'email' },
+        { key: 'scope.claim_name', scope: 'name' },
+      ],
+      before: [{ key: 'scope.openid', scope: 'openid' }],
     },
   },
   'switch-account.long_names': {
