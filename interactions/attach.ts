@@ -3,6 +3,7 @@ import type { Context } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { clientRules, type Decided, type TokenFacts } from './configuration.ts'
 import type { Decision, Situation } from './decision.ts'
+import { answerOnce, deviceGate, pathOf, refuse, reopen, slowDown } from './device.ts'
 import { createRecorder, type Happened } from './kit/audit.ts'
 import { digest } from './kit/keyring.ts'
 import type { Outcome, Room, Rule } from './kit/room.ts'
@@ -52,6 +53,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   const { options, decided, decide, rooms, screen } = parts
   extendModels(provider, decided)
   endSessions(provider, options)
+  answerOnce(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)
   slideIdleness(provider, options)
@@ -71,6 +73,11 @@ export function attach(provider: Provider, parts: AttachParts): void {
     room: (prompt) => (Object.hasOwn(ROOM_OF, prompt) ? rooms[ROOM_OF[prompt as keyof typeof ROOM_OF]] : undefined),
   }
   const { stores, keyRing, now } = options
+  const devices = {
+    path: pathOf(provider, 'code_verification') ?? '/',
+    reopen: (id: string) => reopen(provider, stores.pending, id, now()),
+    refuse: (id: string, why: string) => refuse(provider, id, why),
+  }
   provider.use(unavailable(provider, screen, options))
   provider.use(sessionCookie(provider))
   provider.use(switchPage(provider, screen, options))
@@ -78,7 +85,9 @@ export function attach(provider: Provider, parts: AttachParts): void {
   provider.use(nobodyToSignOut(provider))
   provider.use(floodGate(provider, screen, options))
   provider.use(postToGet(provider, screen, options))
-  provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, now }))
+  provider.use(slowDown(provider, options))
+  provider.use(deviceGate(provider, screen, options, record))
+  provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, devices, now }))
 }
 
 /** Own fields of the rows: sessions keep factor times, tokens keep the epoch and the second factor's time. */
@@ -89,7 +98,7 @@ function extendModels(provider: Provider, decided: Decided): void {
   }
   extend(provider.Session, 'factors', 'epoch', 'created', 'idle')
 
-  for (const Model of [provider.AuthorizationCode, provider.RefreshToken, provider.AccessToken]) {
+  for (const Model of [provider.AuthorizationCode, provider.DeviceCode, provider.RefreshToken, provider.AccessToken]) {
     extend(Model, 'epoch', 'secondFactorTime')
     const prototype = Model.prototype as unknown as { save(...rest: unknown[]): Promise<unknown> }
     const save = prototype.save
@@ -117,11 +126,11 @@ function origin(ctx: KoaContextWithOIDC, decided: Decided): Pick<TokenFacts, 'ep
   const decision = decided.settled(ctx)
   if (decision?.claims && decision.account)
     return defined({ epoch: decision.account.securityEpoch, secondFactorTime: decision.claims.second_factor_time })
-  const { AuthorizationCode, RotatedRefreshToken, RefreshToken } = ctx.oidc.entities as Record<
+  const { AuthorizationCode, DeviceCode, RotatedRefreshToken, RefreshToken } = ctx.oidc.entities as Record<
     string,
     TokenFacts | undefined
   >
-  const source = AuthorizationCode ?? RotatedRefreshToken ?? RefreshToken
+  const source = AuthorizationCode ?? DeviceCode ?? RotatedRefreshToken ?? RefreshToken
   return defined({ epoch: source?.epoch, secondFactorTime: source?.secondFactorTime })
 }
 
@@ -236,6 +245,8 @@ function auditEvents(
     report(ctx, { event: tokenEvent(ctx), outcome: 'success', accountId })
   })
   provider.on('grant.error', (ctx, error) => {
+    // A device that waits for its person: no news, every five seconds.
+    if (error instanceof errors.AuthorizationPending) return
     if (ctx.oidc.client) report(ctx, { event: tokenEvent(ctx), outcome: 'failure', reasons: [error.message] })
   })
   provider.on('grant.revoked', (ctx) => report(ctx, { event: 'grant.revoked', outcome: 'success' }))
@@ -246,8 +257,8 @@ function auditEvents(
 
 /** A stable name: strangers may send any `grant_type`. */
 function tokenEvent(ctx: KoaContextWithOIDC): string {
-  const type = String(ctx.oidc.params?.['grant_type'])
-  return ['authorization_code', 'refresh_token', 'client_credentials'].includes(type)
+  const type = String(ctx.oidc.params?.['grant_type']).replace(/^urn:ietf:params:oauth:grant-type:/, '')
+  return ['authorization_code', 'refresh_token', 'client_credentials', 'device_code'].includes(type)
     ? `token.${type}`
     : 'token.unknown'
 }

@@ -7,6 +7,7 @@ import {
   type KoaContextWithOIDC,
 } from 'oidc-provider'
 import type { Decision, Situation } from './decision.ts'
+import { DEVICE_CODE_SECONDS } from './device.ts'
 import { createAdapter } from './kit/oidc-adapter.ts'
 import type { Outcome } from './kit/room.ts'
 import { interactionPath } from './kit/router.ts'
@@ -169,11 +170,10 @@ export function createPolicy(decided: Decided, consented: Consented) {
   return policy
 }
 
-/** Features that would issue something past the policy: an essential claim, a device, a client that registers itself. */
+/** Features that would issue something past the policy: an essential claim, a client that registers itself. */
 const NOT_GUARDED = [
   'ciba',
   'claimsParameter',
-  'deviceFlow',
   'introspection',
   'registration',
   'registrationManagement',
@@ -224,8 +224,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       },
     },
     extraTokenClaims(ctx, token) {
-      const { AuthorizationCode, RefreshToken } = ctx.oidc.entities
-      const source = (AuthorizationCode ?? RefreshToken) as unknown as TokenFacts | undefined
+      const { AuthorizationCode, DeviceCode, RefreshToken } = ctx.oidc.entities
+      const source = (AuthorizationCode ?? DeviceCode ?? RefreshToken) as unknown as TokenFacts | undefined
       if (token.kind !== 'AccessToken' || !source) return undefined
       const { acr, amr, authTime: auth_time, secondFactorTime: second_factor_time } = source
       return { acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
@@ -257,7 +257,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       policy: createPolicy(decided, consented),
       async url(ctx, interaction) {
         // A stale page of the former step leads on to this one. The library has forgotten the former by now; the path has not.
-        const former = ctx.oidc.route === 'resume' ? ctx.path.split('/').at(-1) : undefined
+        const former = ctx.oidc.route.endsWith('resume') ? ctx.path.split('/').at(-1) : undefined
         if (former) await keepSuccessor(stores.pending, former, interaction, now())
         return interactionPath(ctx.oidc.provider, interaction.uid)
       },
@@ -270,6 +270,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       ...configuration.ttl,
       AccessToken: limits.accessToken,
       AuthorizationCode: 60,
+      DeviceCode: DEVICE_CODE_SECONDS,
       Grant: limits.refreshToken,
       IdToken: limits.idToken,
       Interaction: limits.interaction,

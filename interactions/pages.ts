@@ -1,6 +1,7 @@
 /** The pages that oidc-provider draws itself, in our look: errors and logout. */
 import type { Context } from 'koa'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
+import { deviceFeature } from './device.ts'
 import { againPath, appLink, originOf } from './kit/router.ts'
 import type { Screen } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
@@ -33,6 +34,9 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
     },
     features: {
       ...configuration.features,
+      ...(configuration.features?.deviceFlow?.enabled && {
+        deviceFlow: deviceFeature(configuration.features.deviceFlow, screen, accounts),
+      }),
       rpInitiatedLogout: {
         enabled: true,
         async logoutSource(ctx) {

@@ -199,6 +199,7 @@ const appsOf = (clients: Client[]) =>
 /** A client's mistake: the log names exactly what differs, so that nobody has to guess. */
 function logMistakes(provider: Provider, { logger, database }: House): void {
   const mistake = (ctx: KoaContextWithOIDC, error: Error) => {
+    if (error instanceof errors.AuthorizationPending) return // a device that waits makes none
     const oidc = ctx.oidc as KoaContextWithOIDC['oidc'] | undefined
     const clientId = oidc?.client?.clientId ?? textOf(oidc?.params?.['client_id'])
     const requestId = (ctx.state as { requestId?: string }).requestId

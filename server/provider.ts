@@ -85,6 +85,7 @@ export async function configurationOf({ config, database }: House): Promise<Conf
   const keys = (await database.signingKeys.signingKeys()).sort((a, b) => order[a.state] - order[b.state])
   return {
     jwks: { keys: keys.map(({ privateJwk }) => JSON.parse(privateJwk)) },
+    features: { deviceFlow: { enabled: true } },
     cookies: {
       // The two of an interaction have a path of their own, which __Host- forbids.
       names: https

@@ -86,6 +86,7 @@ const resource = z.strictObject({
 const REDIRECT_RULE =
   'must be an absolute https URL without fragment (http for a loopback address, or a private scheme such as com.example.app:/)'
 const link = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' })
+const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code'
 const SCOPES = ['openid', 'offline_access', 'email', 'profile']
 const client = z.strictObject({
   client_id: z.string().regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable characters without spaces'),
@@ -95,8 +96,11 @@ const client = z.strictObject({
   redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).default([]),
   post_logout_redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).optional(),
   grant_types: z
-    .array(z.enum(['authorization_code', 'refresh_token']))
-    .refine((types) => types.includes('authorization_code'), 'must hold authorization_code')
+    .array(z.enum(['authorization_code', 'refresh_token', DEVICE_CODE]))
+    .refine(
+      (types) => types.includes('authorization_code') || types.includes(DEVICE_CODE),
+      `must hold authorization_code or ${DEVICE_CODE}`,
+    )
     .default(['authorization_code']),
   response_types: z.tuple([z.literal('code')], 'must be [code]').optional(),
   token_endpoint_auth_method: z
@@ -355,7 +359,10 @@ function planClient(
     if (present) remove(plan, 'client', id)
     return
   }
-  if (wanted.redirect_uris.length === 0)
+  const byBrowser = wanted.grant_types.includes('authorization_code')
+  if (!byBrowser && (wanted.redirect_uris.length > 0 || wanted.response_types))
+    throw new SeedError(`clients ${id}: redirect_uris and response_types are for authorization_code: leave them out`)
+  if (byBrowser && wanted.redirect_uris.length === 0)
     throw new SeedError(`clients ${id}: redirect_uris is missing: say where the app is called back`)
   for (const label of ['redirect_uris', 'post_logout_redirect_uris'] as const)
     for (const uri of wanted[label] ?? []) checkApplicationType(id, label, uri, wanted.application_type === 'native')
@@ -373,7 +380,8 @@ function planClient(
     throw new SeedError(
       `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
     )
-  const value = withoutUndefined({ ...wanted, client_secret: secretGiven }) as Client
+  const noBrowser = byBrowser ? {} : { response_types: [] }
+  const value = withoutUndefined({ ...wanted, ...noBrowser, client_secret: secretGiven }) as Client
   const problem = checkClient?.(value)
   if (problem !== undefined) throw new SeedError(`clients ${id}: ${problem}`)
   put(plan, { kind: 'client', op: 'put', value }, id, present, value)

@@ -19,6 +19,16 @@ import { type Around, type Screen, seeOther } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
 import { leaveTrail, readTrail, successorOf } from './trail.ts'
 
+/** What becomes of a device code (RFC 8628) whose interaction does not come to its end. */
+export interface Devices {
+  /** The page where a user code is typed. */
+  path: string
+  /** It may be typed and confirmed once more. */
+  reopen(deviceCode: string): Promise<void>
+  /** The device is told at its next poll. */
+  refuse(deviceCode: string, why: string): Promise<void>
+}
+
 /** What the router stands on. */
 export interface RouterParts {
   provider: Provider
@@ -27,6 +37,7 @@ export interface RouterParts {
   keyRing: KeyRing
   screen: Screen
   record: Recorder
+  devices: Devices
   now: () => number
 }
 
@@ -59,7 +70,7 @@ export const againPath = (provider: Pick<Provider, 'issuer'>, uid: string): stri
 
 /** The middleware that answers all interaction pages. */
 export function interactionRoutes(parts: RouterParts): Middleware {
-  const { provider, rule, stores, keyRing, screen, record, now } = parts
+  const { provider, rule, stores, keyRing, screen, record, devices, now } = parts
   const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
   const origin = new URL(provider.issuer).origin
   const secretOf = (uid: string) => keyRing.mac('form', uid)
@@ -257,6 +268,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const uid = interaction.session?.uid
     if (uid !== undefined) await stores.artifacts.endSession(uid, now())
     await discard(interaction)
+    if (interaction.deviceCode !== undefined) await devices.refuse(interaction.deviceCode, 'too many wrong codes')
     await record(ctx, {
       event: 'interaction.ended_by_wrong_codes',
       outcome: 'failure',
@@ -305,7 +317,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       csrf: formToken(secretOf(uid)),
       action: visit.url(segment),
       cancel: { action: visit.url('cancel') },
-      formActions: [originOf(String(interaction.params['redirect_uri']))],
+      formActions: formActionsOf(interaction.params),
       error,
     }
     if (visit.account) around.different = { action: visit.url('different') }
@@ -372,7 +384,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const next = await successorOf(stores.pending, uid, now())
     if (!next) return false
     const path = interactionPath(provider, next.uid)
-    const { pathname: resume } = new URL(`${provider.urlFor('authorization')}/${next.uid}`)
+    const { pathname: resume } = new URL(next.returnTo)
     const maxAge = Math.max(0, next.exp - now()) * 1000
     const cookie = { signed: true, httpOnly: true, sameSite: 'lax', maxAge } as const
     ctx.cookies.set(provider.cookieName('interaction'), next.uid, { ...cookie, path })
@@ -391,6 +403,10 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   /** The row knows the request: back to /auth with it. */
   async function beginAgain(ctx: Context, interaction: Interaction) {
     await discard(interaction)
+    if (interaction.deviceCode !== undefined) {
+      await devices.reopen(interaction.deviceCode)
+      return seeOther(ctx, devices.path)
+    }
     const params = Object.entries(interaction.params).filter(
       (entry): entry is [string, string] => typeof entry[1] === 'string',
     )
@@ -429,6 +445,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** The app's redirect URI with an error, for an interaction that oidc-provider knows nothing of any more (OIDC Core §3.1.2.6). */
   function errorResponse({ interaction: { params }, client }: Open, error: string, description: string) {
+    if (params['redirect_uri'] === undefined) return appLink(client, screen.messages).href
     if (params['response_mode'] !== undefined && params['response_mode'] !== 'query')
       return appLink(client, screen.messages).href
     const url = new URL(String(params['redirect_uri']))
@@ -481,6 +498,12 @@ export function appLink(client: Open['client'], { t }: Messages): { href: string
   return { href: String(href ?? '/'), label: t('shell.back', { app: client.clientName ?? client.clientId }) }
 }
 
+/** Where a form of an interaction may end: at the app's redirect URI, if it has one. A device has none. */
+export function formActionsOf(params: Record<string, unknown>): string[] {
+  const target = params['redirect_uri']
+  return typeof target === 'string' ? [originOf(target)] : []
+}
+
 /** An origin for `form-action`; a custom scheme stands as `scheme:`. */
 export function originOf(uri: string): string {
   const url = new URL(uri)
@@ -506,5 +529,5 @@ function permissionsIn({ prompt }: Interaction): Visit['permissions'] {
 
 const stringOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
 
-/** `__Host-` keeps other hosts of the domain from setting it; it needs https. */
-const deviceCookie = (ctx: Context) => (ctx.secure ? `__Host-${DEVICE_COOKIE}` : DEVICE_COOKIE)
+/** The name of the cookie by which a browser is known. `__Host-` keeps other hosts of the domain from setting it; it needs https. */
+export const deviceCookie = (ctx: Context) => (ctx.secure ? `__Host-${DEVICE_COOKIE}` : DEVICE_COOKIE)

@@ -80,12 +80,22 @@ const CLIENTS: Client[] = [
     sallyport: { first_party: true },
   },
   {
+    client_id: 'tv',
+    client_name: 'TV Reports',
+    token_endpoint_auth_method: 'none',
+    redirect_uris: [],
+    response_types: [],
+    grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
+    sallyport: { first_party: true, mfa: 'by_role' },
+  },
+  {
     client_id: 'partner',
     client_name: 'Partner Books',
     client_uri: 'https://books.example',
     policy_uri: 'https://books.example/privacy',
     tos_uri: 'https://books.example/terms',
     ...confidential,
+    grant_types: [...confidential.grant_types, 'urn:ietf:params:oauth:grant-type:device_code'],
     sallyport: { first_party: false },
   },
   {
@@ -153,7 +163,7 @@ export async function openTestHouse(
   let visitors = 0
 
   const token = async (form: Record<string, string>, client = 'payments'): Promise<Tokens> => {
-    const isPublic = client === 'spa' || client === 'phone'
+    const isPublic = ['spa', 'phone', 'tv'].includes(client)
     const inBody = isPublic
       ? { client_id: client }
       : client === 'poster'
