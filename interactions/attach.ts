@@ -7,8 +7,9 @@ import { answerOnce, deviceGate, pathOf, refuse, reopen, slowDown } from './devi
 import { createRecorder, type Happened } from './kit/audit.ts'
 import { digest } from './kit/keyring.ts'
 import type { Outcome, Room, Rule } from './kit/room.ts'
-import { interactionRoutes } from './kit/router.ts'
+import { interactionRoutes, type RouterParts } from './kit/router.ts'
 import { requestId, type Screen } from './kit/screen.ts'
+import { backchannelEvent, type EndingParts, endSessions as endForGood, reasonOf } from './logout.ts'
 import {
   floodGate,
   formPostPolicy,
@@ -85,9 +86,25 @@ export function attach(provider: Provider, parts: AttachParts): void {
   provider.use(nobodyToSignOut(provider))
   provider.use(floodGate(provider, screen, options))
   provider.use(postToGet(provider, screen, options))
+  const ending = (ctx: Context, cid: string): EndingParts => ({
+    provider,
+    stores,
+    now: now(),
+    about: { requestId: requestId(ctx), cid },
+  })
+  /** The person does not wait for the apps. */
+  const endSessionsOf: RouterParts['endSessionsOf'] = async (ctx, { accountId, cid, which }) => {
+    const sessions = (await stores.artifacts.sessionsOf(accountId, now())).filter(({ uid }) => which(uid))
+    const { ended, told } = await endForGood(ending(ctx, cid), sessions)
+    const report = (error: Error) => options.onError(error, { requestId: requestId(ctx), where: 'back-channel logout' })
+    told.then(({ failed }) => {
+      for (const { clientId, why } of failed) report(new Error(`${clientId}: ${why}`))
+    }, report)
+    return ended
+  }
   provider.use(slowDown(provider, options))
   provider.use(deviceGate(provider, screen, options, record))
-  provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, devices, now }))
+  provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now }))
 }
 
 /** Own fields of the rows: sessions keep factor times, tokens keep the epoch and the second factor's time. */
@@ -250,6 +267,14 @@ function auditEvents(
     if (ctx.oidc.client) report(ctx, { event: tokenEvent(ctx), outcome: 'failure', reasons: [error.message] })
   })
   provider.on('grant.revoked', (ctx) => report(ctx, { event: 'grant.revoked', outcome: 'success' }))
+  for (const event of ['backchannel.success', 'backchannel.error'] as const)
+    provider.on(event as 'backchannel.error', (ctx, ...rest: unknown[]) => {
+      const error = event === 'backchannel.error' ? (rest.shift() as Error) : undefined
+      const [client, accountId] = rest as [{ clientId: string }, string]
+      if (error)
+        options.onError(error, { requestId: requestId(ctx as unknown as Context), where: 'back-channel logout' })
+      report(ctx, { ...backchannelEvent(error && reasonOf(error)), clientId: client.clientId, accountId })
+    })
   provider.on('end_session.success', (ctx) => {
     report(ctx, { event: 'logout', outcome: 'success', accountId: ctx.oidc.session?.accountId })
   })

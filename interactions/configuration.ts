@@ -13,6 +13,7 @@ import type { Outcome } from './kit/room.ts'
 import { interactionPath } from './kit/router.ts'
 import type { Account, ConsentStore } from './kit/stores.ts'
 import { keepSuccessor } from './kit/trail.ts'
+import { logoutFetch } from './logout.ts'
 import { type Completed, METHODS } from './options.ts'
 import { permissionsAsked, permissionsOf, permit } from './permissions.ts'
 import {
@@ -230,6 +231,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       const { acr, amr, authTime: auth_time, secondFactorTime: second_factor_time } = source
       return { acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
     },
+    fetch: logoutFetch(configuration.fetch as typeof fetch | undefined),
     features: {
       ...configuration.features,
       devInteractions: { enabled: false },

@@ -57,13 +57,18 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
   })
 }
 
+/** A provider that answers nobody: for what a command needs of it. */
+export async function providerOf(house: House): Promise<Provider> {
+  return new Provider(
+    house.config.SALLYPORT_ISSUER,
+    sallyportOf(house).extendConfiguration(await configurationOf(house)),
+  )
+}
+
 /** What planning a seed needs of this server. */
 export async function planningOf(house: House): Promise<PlanOptions> {
   const { config } = house
-  const provider = new Provider(
-    config.SALLYPORT_ISSUER,
-    sallyportOf(house).extendConfiguration(await configurationOf(house)),
-  )
+  const provider = await providerOf(house)
   return {
     hash: hasherOf(config).hash,
     passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
@@ -85,7 +90,7 @@ export async function configurationOf({ config, database }: House): Promise<Conf
   const keys = (await database.signingKeys.signingKeys()).sort((a, b) => order[a.state] - order[b.state])
   return {
     jwks: { keys: keys.map(({ privateJwk }) => JSON.parse(privateJwk)) },
-    features: { deviceFlow: { enabled: true } },
+    features: { backchannelLogout: { enabled: true }, deviceFlow: { enabled: true } },
     cookies: {
       // The two of an interaction have a path of their own, which __Host- forbids.
       names: https

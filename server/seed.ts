@@ -5,10 +5,11 @@ import { dirname, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { checkPassword, normaliseEmail, passwordCounter } from '../interactions/index.ts'
+import { type Artifact, checkPassword, normaliseEmail, passwordCounter } from '../interactions/index.ts'
 import { audited } from './audited.ts'
 import { type Environment, environment, isLoopback, oneLine } from './config.ts'
 import { didYouMean } from './nearest.ts'
+import { sessionsOf } from './sessions.ts'
 import type { Change, Client, Company, Database, Resource, User } from './stores.ts'
 
 /** A seed file that cannot be used. The message is one line that names the thing and says what to do. Exit code 2. */
@@ -114,6 +115,11 @@ const client = z.strictObject({
   logo_uri: link.optional(),
   policy_uri: link.optional(),
   tos_uri: link.optional(),
+  backchannel_logout_uri: z
+    .string()
+    .refine(isLogoutUri, 'must be an absolute https URL without fragment (http for a loopback address)')
+    .optional(),
+  backchannel_logout_session_required: z.boolean().optional(),
   initiate_login_uri: link.optional(),
   application_type: z.enum(['web', 'native']).optional(),
   default_acr_values: z.array(text).optional(),
@@ -295,11 +301,22 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
  * Writes the plan, all or nothing, and an audit row for each change.
  *
  * @param actor who did it, such as `operator:root`
+ * @param endSessions ends the sessions of people who were removed or disabled or got a new password, and tells their apps
  * @throws {StoreConflict} when the database changed since the plan was made and no longer allows it
  */
-export async function applyPlan(database: Database, { changes, lines }: Plan, actor: string): Promise<void> {
+export async function applyPlan(
+  database: Database,
+  { changes, lines }: Plan,
+  actor: string,
+  endSessions?: (sessions: Artifact[]) => Promise<unknown>,
+): Promise<void> {
   if (changes.length === 0) return
   const at = Math.floor(Date.now() / 1000)
+  // A person who is removed takes the rows along: read before. Everybody else's epoch rises first.
+  const removed = await sessionsOf(
+    database,
+    changes.flatMap((one) => (one.kind === 'user' && one.op === 'remove' ? [one.id] : [])),
+  )
   const begun = { event: 'config.applied', actor, details: { changes: lines.slice(0, 50), count: lines.length } }
   await audited(database.audit, begun, () => database.directory.commit(changes))
   // A new password opens what wrong ones had closed.
@@ -307,6 +324,12 @@ export async function applyPlan(database: Database, { changes, lines }: Plan, ac
     change.kind === 'user' && change.op === 'put' && change.passwordHash !== undefined ? [change.value.email] : [],
   )
   await database.throttle.clear(opened.map(passwordCounter))
+  const ended = changes.flatMap((change) =>
+    change.kind === 'user' && change.op === 'put' && (change.value.disabled || change.passwordHash !== undefined)
+      ? [change.value.id]
+      : [],
+  )
+  await endSessions?.([...removed, ...(await sessionsOf(database, ended))])
   for (const [index, change] of changes.entries()) {
     const about = change.op === 'remove' ? change.id : 'id' in change.value ? change.value.id : change.value.client_id
     await database.audit.append({
@@ -668,6 +691,11 @@ function isRedirectUri(value: string): boolean {
   const { protocol, hostname } = new URL(value)
   if (protocol === 'https:') return true
   return protocol === 'http:' ? isLoopback(hostname) : /^[a-z][a-z0-9+-]*\.[a-z0-9+.-]+:$/.test(protocol)
+}
+
+/** OIDC Back-Channel Logout 1.0 §2.2. */
+function isLogoutUri(value: string): boolean {
+  return /^https?:/.test(value) && isRedirectUri(value)
 }
 
 function isZone(zone: string): boolean {

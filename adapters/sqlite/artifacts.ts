@@ -69,6 +69,12 @@ export class SqliteArtifacts implements ArtifactStore {
     })
   }
 
+  async sessionsOf(accountId: string, now: number): Promise<Artifact[]> {
+    const sql =
+      "SELECT * FROM artifacts WHERE account_id = ? AND model = 'Session' AND (expires_at IS NULL OR expires_at > ?)"
+    return this.connection.all(sql, accountId, now - TOLERANCE).map(artifactOf)
+  }
+
   async revokeByGrantId(model: string, grantId: string): Promise<void> {
     this.connection.run('DELETE FROM artifacts WHERE grant_id = ? AND model = ?', grantId, model)
   }

@@ -38,6 +38,11 @@ export interface RouterParts {
   screen: Screen
   record: Recorder
   devices: Devices
+  /** Ends those sessions of a person, and has their apps told. @returns how many there were */
+  endSessionsOf(
+    ctx: Context,
+    whose: { accountId: string; cid: string; which: (uid: string | undefined) => boolean },
+  ): Promise<number>
   now: () => number
 }
 
@@ -70,7 +75,7 @@ export const againPath = (provider: Pick<Provider, 'issuer'>, uid: string): stri
 
 /** The middleware that answers all interaction pages. */
 export function interactionRoutes(parts: RouterParts): Middleware {
-  const { provider, rule, stores, keyRing, screen, record, devices, now } = parts
+  const { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now } = parts
   const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
   const origin = new URL(provider.issuer).origin
   const secretOf = (uid: string) => keyRing.mac('form', uid)
@@ -201,6 +206,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       case 'settled':
         return proceed(ctx, open, { ...open.outcome, ...answer.outcome })
       case 'proved':
+        if (here.account?.id === answer.accountId && here.account.securityEpoch !== answer.securityEpoch)
+          await endOthers(ctx, open, answer.accountId)
         return proceed(ctx, open, { ...open.outcome, proofs: withProof(open, answer, here) })
     }
   }
@@ -217,6 +224,11 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const raised = seen !== undefined && seen !== securityEpoch
     const kept = raised ? rule.carriedOver(here.counted) : goesOn ? former.times : {}
     return { accountId, securityEpoch, times: rule.addProof(kept, answer.factor, now()) }
+  }
+
+  /** The proof raised the epoch: every session but this one is dead, and their apps should know. */
+  async function endOthers(ctx: Context, { interaction: { cid, session } }: Open, accountId: string) {
+    await endSessionsOf(ctx, { accountId, cid, which: (uid) => uid === undefined || uid !== session?.uid })
   }
 
   /** Keeps the outcome and lets oidc-provider ask the policy. `login` is submitted only when nothing else is open. */
@@ -265,7 +277,10 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   /** Too many wrong codes: the interaction is over, and at a step-up the session; the page leads back to the app. */
   async function end(ctx: Context, open: Open) {
     const { interaction, client } = open
-    const uid = interaction.session?.uid
+    const { uid, accountId } = interaction.session ?? {}
+    if (uid !== undefined && accountId !== undefined)
+      await endSessionsOf(ctx, { accountId, cid: interaction.cid, which: (one) => one === uid })
+    // Also while a resume renames it, when no row is there to be found.
     if (uid !== undefined) await stores.artifacts.endSession(uid, now())
     await discard(interaction)
     if (interaction.deviceCode !== undefined) await devices.refuse(interaction.deviceCode, 'too many wrong codes')

@@ -335,6 +335,8 @@ export interface ArtifactStore {
    * `destroy` alone is what the library does when it renames a session.
    */
   endSession(uid: string, now: number): Promise<void>
+  /** The `Session` rows of this person, until `expiresAt` + 15 s. */
+  sessionsOf(accountId: string, now: number): Promise<Artifact[]>
   /** Removes all rows of this model that came from this grant. */
   revokeByGrantId(model: string, grantId: string): Promise<void>
   /** Removes every `Grant` of this person to this app (`payload.clientId`) and all rows, of any model, that came from one. */

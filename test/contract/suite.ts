@@ -599,6 +599,21 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         const clientsOf = (found: Artifact | undefined) => Object.keys(found?.payload['authorizations'] ?? {}).sort()
         const live = (key: string) => other.artifacts.find('Session', key, NOW)
 
+        it('are found by person, until fifteen seconds after their end', async () => {
+          for (const [key, accountId, model] of [
+            ['one', 'ana', 'Session'],
+            ['two', 'ana', 'Session'],
+            ['bobs', 'bob', 'Session'],
+            ['code', 'ana', 'AuthorizationCode'],
+          ] as const)
+            await db.artifacts.save(code({ model, key, uid: `uid of ${key}`, accountId, payload: { accountId } }))
+          const found = await other.artifacts.sessionsOf('ana', NOW + 74)
+          assert.deepEqual(found.map(({ uid }) => uid).sort(), ['uid of one', 'uid of two'])
+          assert.deepEqual(found[0]?.payload, { accountId: 'ana' })
+          assert.deepEqual(await other.artifacts.sessionsOf('ana', NOW + 75), [])
+          await db.artifacts.endSession('uid of one', NOW)
+          assert.equal((await other.artifacts.sessionsOf('ana', NOW)).length, 1)
+        })
         it('do not come back once destroyed', async () => {
           await db.artifacts.save(session('old', ['a']))
           await db.artifacts.destroy('Session', 'old', NOW)

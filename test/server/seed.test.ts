@@ -224,6 +224,8 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
       full('grant_types: ["urn:ietf:params:oauth:grant-type:device_code"]'),
       /leave them out/,
     ],
+    ['a logout address that others can read', full('backchannel_logout_uri: "http://a.example/out"'), /https/],
+    ['a logout address of a native app', full('backchannel_logout_uri: "com.example.app:/out"'), /https/],
     ['the implicit grant', full('grant_types: [implicit]'), /authorization_code/],
     ['a negative age', full('sallyport: { second_factor_max_age: -1 }'), /second_factor_max_age/],
     ['a resource with a fragment', 'resources: [{ id: "https://a.example#x" }]', /fragment/],
