@@ -52,11 +52,11 @@ export const countersOf = (account: Pick<Account, 'id' | 'email' | 'factorVersio
   recoveryCodeCounter(account),
 ]
 
-/** The plugin, put together once per provider. */
+/** The plugin, put together. */
 export interface Sallyport {
   /** The given configuration with ours composed into it: for `new Provider(issuer, …)`. */
   extendConfiguration(configuration: Configuration): Configuration
-  /** Adds models' fields, listeners and routes. Once, before the first request. */
+  /** Adds models' fields, listeners and routes. Once for each provider, before its first request. */
   attach(provider: Provider): void
   /** Draws pages in the house's look, for routes of your own. */
   screen: Screen

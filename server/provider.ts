@@ -10,7 +10,7 @@ import {
 import type { Config } from './config.ts'
 import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
-import type { Client } from './stores.ts'
+import type { Client, SigningKey } from './stores.ts'
 
 /** The lifetimes that the configuration sets. */
 const limitsOf = (config: Config): Limits => ({
@@ -83,11 +83,16 @@ export async function planningOf(house: House): Promise<PlanOptions> {
   }
 }
 
-/** oidc-provider's own configuration: signing keys (the active one first, retired ones verify) and cookie names. */
-export async function configurationOf({ config, database }: House): Promise<Configuration> {
+/** oidc-provider's own configuration: signing keys (the first one signs: the active one) and cookie names. */
+export async function configurationOf(
+  { config, database }: House,
+  signingKeys?: readonly SigningKey[],
+): Promise<Configuration> {
   const https = config.SALLYPORT_ISSUER.startsWith('https:')
   const order = { active: 0, next: 1, retired: 2 }
-  const keys = (await database.signingKeys.signingKeys()).sort((a, b) => order[a.state] - order[b.state])
+  const keys = [...(signingKeys ?? (await database.signingKeys.signingKeys()))].sort(
+    (a, b) => order[a.state] - order[b.state],
+  )
   return {
     jwks: { keys: keys.map(({ privateJwk }) => JSON.parse(privateJwk)) },
     features: { backchannelLogout: { enabled: true }, deviceFlow: { enabled: true } },

@@ -138,6 +138,12 @@ const MIGRATIONS: string[] = [
   CREATE INDEX consents_client ON consents (client_id);
   CREATE INDEX artifacts_account ON artifacts (account_id, model) WHERE account_id IS NOT NULL;
   `,
+  `
+  ALTER TABLE signing_keys ADD COLUMN activates_at INTEGER;
+  ALTER TABLE signing_keys ADD COLUMN retired_at INTEGER;
+  UPDATE signing_keys SET retired_at = unixepoch() WHERE state = 'retired';
+  CREATE UNIQUE INDEX signing_keys_one ON signing_keys (state) WHERE state IN ('active', 'next');
+  `,
 ]
 
 /**

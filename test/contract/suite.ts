@@ -846,21 +846,48 @@ export function contract(name: string, open: () => Promise<Opened>): void {
 
     describe('signing keys', () => {
       const key = (kid: string, createdAt = NOW) => ({ kid, privateJwk: `{"kid":"${kid}"}`, createdAt })
-      it('sign with the newest and keep the one before as retired', async () => {
-        await db.signingKeys.addSigningKey(key('one'))
-        await db.signingKeys.addSigningKey(key('two', NOW + 1))
+      const states = async () =>
+        Object.fromEntries((await other.signingKeys.signingKeys()).map(({ kid, state }) => [kid, state]))
+      it('begin with one key, whoever starts first', async () => {
+        const added = await fifty((one, index) => one.signingKeys.addFirstSigningKey(key(`key-${index}`)))
+        assert.equal(winners(added), 1)
+        assert.deepEqual(Object.values(await states()), ['active'])
+      })
+      it('are published ahead, one at a time', async () => {
+        await db.signingKeys.addFirstSigningKey(key('one'))
+        const published = await fifty((one, index) =>
+          one.signingKeys.publishSigningKey(key(`next-${index}`, NOW + 1), NOW + 100),
+        )
+        assert.equal(winners(published), 1)
+        const next = `next-${published.indexOf(true)}`
         assert.deepEqual(await other.signingKeys.signingKeys(), [
-          { ...key('two', NOW + 1), state: 'active' },
-          { ...key('one'), state: 'retired' },
+          { ...key(next, NOW + 1), state: 'next', activatesAt: NOW + 100 },
+          { ...key('one'), state: 'active' },
         ])
       })
-      it('begin with one key, whoever starts first', async () => {
-        await fifty((one, index) => one.signingKeys.addSigningKey(key(`key-${index}`), { ifNone: true }))
-        const keys = await db.signingKeys.signingKeys()
-        assert.deepEqual(
-          keys.map(({ state }) => state),
-          ['active'],
-        )
+      it('sign once they are activated, once, and keep the one before as retired', async () => {
+        await db.signingKeys.addFirstSigningKey(key('one'))
+        await db.signingKeys.publishSigningKey(key('two', NOW + 1), NOW + 100)
+        assert.equal(await db.signingKeys.activateSigningKey('one', NOW + 100), false)
+        assert.equal(await db.signingKeys.activateSigningKey('other', NOW + 100), false)
+        const activated = await fifty((one, index) => one.signingKeys.activateSigningKey('two', NOW + 100 + index))
+        assert.equal(winners(activated), 1)
+        assert.deepEqual(await other.signingKeys.signingKeys(), [
+          { ...key('two', NOW + 1), state: 'active' },
+          { ...key('one'), state: 'retired', retiredAt: NOW + 100 + activated.indexOf(true) },
+        ])
+        assert.equal(await db.signingKeys.publishSigningKey(key('three', NOW + 2), NOW + 200), true)
+        await db.signingKeys.activateSigningKey('three', NOW + 200)
+        assert.deepEqual(await states(), { one: 'retired', two: 'retired', three: 'active' })
+      })
+      it('are removed once, and never the one that signs', async () => {
+        await db.signingKeys.addFirstSigningKey(key('one'))
+        await db.signingKeys.publishSigningKey(key('two'), NOW)
+        await db.signingKeys.activateSigningKey('two', NOW)
+        assert.equal(winners(await fifty((one) => one.signingKeys.removeSigningKey('one'))), 1)
+        assert.equal(await db.signingKeys.removeSigningKey('two'), false)
+        assert.equal(await db.signingKeys.removeSigningKey('other'), false)
+        assert.deepEqual(await states(), { two: 'active' })
       })
     })
 

@@ -121,6 +121,8 @@ export interface TestHouse {
   authUrl(params?: Record<string, string>): string
   exchange(answer: Answer, client?: string, extra?: Record<string, string>): Promise<Tokens>
   token(form: Record<string, string>, client?: string): Promise<Tokens>
+  /** Has the server read its signing keys again, as it does each minute. */
+  reload(): Promise<boolean>
   close(): Promise<void>
 }
 
@@ -210,6 +212,7 @@ export async function openTestHouse(
       )
     },
     token,
+    reload: () => running.reload(),
     close: () => running.close(),
   }
 }
