@@ -5,7 +5,7 @@ import { revokeConsent } from '../../interactions/index.ts'
 import { type ConsentQuestion, consentReasons } from '../../interactions/policy.ts'
 import { now } from '../support/clock.ts'
 import { API, CALLBACK, claimsIn, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
-import { type Answer, headingOf, type Visitor } from '../support/visitor.ts'
+import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
 
 const errorOf = (answer: Answer) => new URL(answer.location ?? 'x:').searchParams.get('error')
 const hasCode = (answer: Answer) => /[?&]code=/.test(answer.location ?? '')
@@ -168,7 +168,11 @@ describe('consent', () => {
       assert.equal(headingOf(asked), 'Let Poster use your account?')
       const answer = await visitor.submit(asked)
       const scope = (await test.exchange(answer, 'poster'))['scope']
-      assert.equal(scope, 'openid', 'the wider grant of before is not gone on with')
+      assert.equal(scope, 'openid')
+      const grants = test.database.connection
+        .all("SELECT payload ->> '$.openid.scope' AS scope FROM artifacts WHERE model = 'Grant' AND account_id = ?", id)
+        .map((row) => row['scope'])
+      assert.deepEqual(grants.sort(), ['openid', 'openid email'], 'the wider grant of before is not gone on with')
       assert.deepEqual((await test.database.consents.find(id, 'poster'))?.permissions, ['openid'])
     } finally {
       await register(true)
@@ -194,6 +198,21 @@ describe('consent', () => {
     const switched = await first.visitor.submit(asked, {}, '/session/end/confirm')
     assert.equal(headingOf(switched), 'Continue to Phone?')
     assert.ok(switched.text.includes(other))
+  })
+
+  it('a yes counts for the person who gave it: not for who signs in next in the same chain', async () => {
+    const phone = { client_id: 'phone', redirect_uri: 'com.example.phone:/callback' }
+    const { page, visitor, id } = await arrive(phone)
+    const other = 'consent-next@city.example'
+    await test.person(other, 'standard')
+    const { action, hidden } = formOf(page)
+    const said = await visitor.request(action, { form: hidden })
+    await test.database.directory.resetMfa(id) // the epoch rises before the resume
+    const asked = await visitor.go(said.location!)
+    assert.equal(headingOf(asked), 'Sign in')
+    const question = await visitor.submit(await signIn(visitor, asked, other), {}, '/session/end/confirm')
+    assert.equal(headingOf(question), 'Continue to Phone?')
+    assert.ok(question.text.includes(other))
   })
 
   it('cannot be skipped by going back to /auth, and a second answer changes nothing', async () => {

@@ -233,10 +233,26 @@ describe('device', () => {
       for (const [index, { email }] of [ana, bob].entries())
         await signIn(browsers[index]!, await browsers[index]!.go(test.authUrl()), email)
       const pages = await Promise.all(browsers.map((browser) => type(browser, started.user_code)))
+      const { artifacts } = test.database
+      const { findByUserCode } = artifacts
+      let waiting = 0
+      let bothHere = () => {}
+      const both = new Promise<void>((resolve) => {
+        bothHere = resolve
+      })
+      Object.assign(artifacts, {
+        async findByUserCode(...of: Parameters<typeof findByUserCode>) {
+          const found = await findByUserCode.apply(artifacts, of)
+          waiting += 1
+          if (waiting === 2) bothHere()
+          await both // each has read the code before the other answers it
+          return found
+        },
+      })
       const ends = await Promise.all([
         browsers[0].submit(pages[0]!, { confirm: 'yes' }),
         browsers[1].submit(pages[1]!, answers),
-      ])
+      ]).finally(() => Object.assign(artifacts, { findByUserCode }))
       assert.equal(
         ends.filter((page) => [ALLOWED, DENIED].includes(headingOf(page))).length,
         1,
@@ -376,12 +392,14 @@ describe('device', () => {
     const back = await visitor.go(page.at)
     assert.equal(headingOf(back), 'This step is already done')
 
-    const lost = await start()
+    const lost = await start({ acr_values: ACR_2FA_APP })
     const other = test.visitor()
-    const question = await confirm(other, lost)
+    await signIn(other, await other.go(test.authUrl()), email)
+    const enrolment = await confirm(other, lost)
     other.cookies = other.cookies.filter(({ name }) => !name.startsWith('session'))
-    const end = await signIn(other, question, email)
+    const { page: end } = await enrol(other, enrolment)
     assert.ok(end.status < 500, headingOf(end))
+    assert.notEqual(headingOf(end), ALLOWED)
   })
 
   it('a session that ended behind the page: the same code works once more', async () => {
@@ -413,11 +431,9 @@ describe('device', () => {
     for (let i = 0; i < 10; i++) {
       const right = await codeOf(secret)
       last = await visitor.submit(page, { code: right === '000000' ? '111111' : '000000' })
-      wait(61)
     }
     assert.equal(headingOf(last), 'Too many wrong codes')
-    const answer = await poll(started)
-    assert.ok(['access_denied', 'expired_token'].includes(answer.error ?? ''), answer.error)
+    assert.equal((await poll(started)).error, 'access_denied')
   })
 
   it('neither code stands in the database', async () => {
