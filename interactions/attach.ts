@@ -3,11 +3,14 @@ import type { Context } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { clientRules, type Decided, type TokenFacts } from './configuration.ts'
 import type { Decision, Situation } from './decision.ts'
+import { answerOnce, deviceGate, pathOf, refuse, reopen, slowDown } from './device.ts'
 import { createRecorder, type Happened } from './kit/audit.ts'
 import { digest } from './kit/keyring.ts'
+import { basePath } from './kit/network.ts'
 import type { Outcome, Room, Rule } from './kit/room.ts'
-import { interactionRoutes } from './kit/router.ts'
+import { interactionRoutes, type RouterParts } from './kit/router.ts'
 import { requestId, type Screen } from './kit/screen.ts'
+import { backchannelEvent, type EndingParts, endSessions as endForGood, reasonOf } from './logout.ts'
 import {
   floodGate,
   formPostPolicy,
@@ -54,6 +57,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   const { options, decided, decide, rooms, screen } = parts
   extendModels(provider, decided)
   endSessions(provider, options)
+  answerOnce(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)
   resumeWithoutAnswer(provider)
@@ -75,6 +79,11 @@ export function attach(provider: Provider, parts: AttachParts): void {
   }
   const { stores, keyRing, now } = options
   provider.use(ownCookies(provider))
+  const devices = {
+    path: basePath(provider.issuer) + (pathOf(provider, 'code_verification') ?? '/'),
+    reopen: (id: string) => reopen(provider, stores.pending, id, now()),
+    refuse: (id: string, why: string) => refuse(provider, id, why),
+  }
   provider.use(unavailable(provider, screen, options))
   provider.use(sessionCookie(provider))
   provider.use(switchPage(provider, screen, options))
@@ -83,7 +92,25 @@ export function attach(provider: Provider, parts: AttachParts): void {
   provider.use(nobodyToSignOut(provider))
   provider.use(floodGate(provider, screen, options))
   provider.use(postToGet(provider, screen, options))
-  provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, now }))
+  const ending = (ctx: Context, cid: string): EndingParts => ({
+    provider,
+    stores,
+    now: now(),
+    about: { requestId: requestId(ctx), cid },
+  })
+  /** The person does not wait for the apps. */
+  const endSessionsOf: RouterParts['endSessionsOf'] = async (ctx, { accountId, cid, which }) => {
+    const sessions = (await stores.artifacts.sessionsOf(accountId, now())).filter(({ uid }) => which(uid))
+    const { ended, told } = await endForGood(ending(ctx, cid), sessions)
+    const report = (error: Error) => options.onError(error, { requestId: requestId(ctx), where: 'back-channel logout' })
+    told.then(({ failed }) => {
+      for (const { clientId, why } of failed) report(new Error(`${clientId}: ${why}`))
+    }, report)
+    return ended
+  }
+  provider.use(slowDown(provider, options))
+  provider.use(deviceGate(provider, screen, options, record))
+  provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now }))
 }
 
 /** Own fields of the rows: sessions keep factor times, tokens keep the epoch and the second factor's time. */
@@ -94,7 +121,7 @@ function extendModels(provider: Provider, decided: Decided): void {
   }
   extend(provider.Session, 'factors', 'epoch', 'created', 'idle')
 
-  for (const Model of [provider.AuthorizationCode, provider.RefreshToken, provider.AccessToken]) {
+  for (const Model of [provider.AuthorizationCode, provider.DeviceCode, provider.RefreshToken, provider.AccessToken]) {
     extend(Model, 'epoch', 'secondFactorTime')
     const prototype = Model.prototype as unknown as { save(...rest: unknown[]): Promise<unknown> }
     const save = prototype.save
@@ -122,11 +149,11 @@ function origin(ctx: KoaContextWithOIDC, decided: Decided): Pick<TokenFacts, 'ep
   const decision = decided.settled(ctx)
   if (decision?.claims && decision.account)
     return defined({ epoch: decision.account.securityEpoch, secondFactorTime: decision.claims.second_factor_time })
-  const { AuthorizationCode, RotatedRefreshToken, RefreshToken } = ctx.oidc.entities as Record<
+  const { AuthorizationCode, DeviceCode, RotatedRefreshToken, RefreshToken } = ctx.oidc.entities as Record<
     string,
     TokenFacts | undefined
   >
-  const source = AuthorizationCode ?? RotatedRefreshToken ?? RefreshToken
+  const source = AuthorizationCode ?? DeviceCode ?? RotatedRefreshToken ?? RefreshToken
   return defined({ epoch: source?.epoch, secondFactorTime: source?.secondFactorTime })
 }
 
@@ -249,9 +276,19 @@ function auditEvents(
     report(ctx, { event: tokenEvent(ctx), outcome: 'success', accountId })
   })
   provider.on('grant.error', (ctx, error) => {
+    // A device that waits for its person: no news, every five seconds.
+    if (error instanceof errors.AuthorizationPending) return
     if (ctx.oidc.client) report(ctx, { event: tokenEvent(ctx), outcome: 'failure', reasons: [error.message] })
   })
   provider.on('grant.revoked', (ctx) => report(ctx, { event: 'grant.revoked', outcome: 'success' }))
+  for (const event of ['backchannel.success', 'backchannel.error'] as const)
+    provider.on(event as 'backchannel.error', (ctx, ...rest: unknown[]) => {
+      const error = event === 'backchannel.error' ? (rest.shift() as Error) : undefined
+      const [client, accountId] = rest as [{ clientId: string }, string]
+      if (error)
+        options.onError(error, { requestId: requestId(ctx as unknown as Context), where: 'back-channel logout' })
+      report(ctx, { ...backchannelEvent(error && reasonOf(error)), clientId: client.clientId, accountId })
+    })
   provider.on('end_session.success', (ctx) => {
     report(ctx, { event: 'logout', outcome: 'success', accountId: ctx.oidc.session?.accountId })
   })
@@ -259,8 +296,8 @@ function auditEvents(
 
 /** A stable name: strangers may send any `grant_type`. */
 function tokenEvent(ctx: KoaContextWithOIDC): string {
-  const type = String(ctx.oidc.params?.['grant_type'])
-  return ['authorization_code', 'refresh_token', 'client_credentials'].includes(type)
+  const type = String(ctx.oidc.params?.['grant_type']).replace(/^urn:ietf:params:oauth:grant-type:/, '')
+  return ['authorization_code', 'refresh_token', 'client_credentials', 'device_code'].includes(type)
     ? `token.${type}`
     : 'token.unknown'
 }

@@ -7,15 +7,22 @@ import {
   type KoaContextWithOIDC,
 } from 'oidc-provider'
 import type { Decision, Situation } from './decision.ts'
+import { DEVICE_CODE_SECONDS } from './device.ts'
 import { createAdapter } from './kit/oidc-adapter.ts'
 import type { Outcome } from './kit/room.ts'
 import { interactionPath } from './kit/router.ts'
-import type { Account } from './kit/stores.ts'
+import type { Account, ConsentStore } from './kit/stores.ts'
 import { keepSuccessor } from './kit/trail.ts'
+import { logoutFetch } from './logout.ts'
 import { type Completed, METHODS } from './options.ts'
+import { permissionsAsked, permissionsOf, permit } from './permissions.ts'
 import {
   ACR_VALUES,
   type ClientRules,
+  CONSENT_REASONS,
+  type ConsentReason,
+  consentReasons,
+  missingPermissions,
   PROMPTS,
   type PromptName,
   REASONS,
@@ -48,6 +55,9 @@ export interface Decided {
 export const clientRules = (client: unknown): ClientRules =>
   (client as { sallyport?: ClientRules } | undefined)?.sallyport ?? {}
 
+/** A third party asks the person for that, by `offline_access`. */
+const outlivesSession = ({ first_party: firstParty, offline }: ClientRules) => firstParty === true && offline === true
+
 export function decideOnce(decide: (situation: Situation) => Promise<Decision>, now: () => number): Decided {
   const running = new WeakMap<object, Promise<Decision>>()
   const settled = new WeakMap<object, Decision>()
@@ -79,8 +89,46 @@ export function decideOnce(decide: (situation: Situation) => Promise<Decision>, 
   }
 }
 
+/** What the person of a request lets its app do, read once. */
+interface Consented {
+  agreed(ctx: KoaContextWithOIDC): Promise<readonly string[]>
+  question(ctx: KoaContextWithOIDC): Promise<{ reasons: ConsentReason[]; asked: string[]; missing: string[] }>
+}
+
+function consentOnce(consents: ConsentStore): Consented {
+  const found = new WeakMap<object, Promise<readonly string[]>>()
+  const agreed = (ctx: KoaContextWithOIDC) => {
+    const { client, session } = ctx.oidc
+    if (session?.accountId === undefined) return Promise.resolve([])
+    const running =
+      found.get(ctx) ?? consents.find(session.accountId, client!.clientId).then((consent) => consent?.permissions ?? [])
+    found.set(ctx, running)
+    return running
+  }
+  return {
+    agreed,
+    async question(ctx) {
+      const { client, params, prompts, result, session } = ctx.oidc
+      const rules = clientRules(client)
+      const asked = permissionsAsked(ctx)
+      const before = rules.first_party === true ? [] : await agreed(ctx)
+      const redirectUri = params?.['redirect_uri']
+      const reasons = consentReasons({
+        client: rules,
+        isPublic: client?.clientAuthMethod === 'none',
+        redirectUri: typeof redirectUri === 'string' ? redirectUri : undefined,
+        prompted: prompts.has('consent'),
+        asked,
+        agreed: before,
+        confirmed: (result as Outcome | undefined)?.consent?.by === session?.accountId,
+      })
+      return { reasons, asked, missing: missingPermissions(rules, asked, before) }
+    },
+  }
+}
+
 /** The interaction policy: oidc-provider's, with every authentication Check replaced by the one decision. */
-export function createPolicy(decided: Decided) {
+export function createPolicy(decided: Decided, consented: Consented) {
   const checks = (prompt: PromptName) =>
     (Object.keys(REASONS) as Reason[])
       .filter((reason) => REASONS[reason][0] === prompt)
@@ -104,25 +152,29 @@ export function createPolicy(decided: Decided) {
   for (const check of checks('login')) login.checks.add(check)
   // `prompt=login` stays requestable; whether it is resolved, the policy says.
   const consent = policy.get('consent')!
-  consent.checks.remove('native_client_prompt')
-  consent.checks.add(
-    new Check('redirect_not_bound', 'public client without an https redirect URI', 'consent_required', (ctx) => {
-      // Nobody can tell who listens there, so being a first party does not make it silent (RFC 8252 §8.6).
-      const { client, params, result } = ctx.oidc
-      const bound = client?.clientAuthMethod !== 'none' || String(params?.['redirect_uri'] ?? '').startsWith('https://')
-      return !bound && !result?.consent
-    }),
-  )
+  consent.checks.clear()
+  for (const reason of Object.keys(CONSENT_REASONS) as ConsentReason[])
+    consent.checks.add(
+      new Check(
+        reason,
+        CONSENT_REASONS[reason],
+        'consent_required',
+        async (ctx) => (await consented.question(ctx)).reasons.includes(reason),
+        async (ctx) => {
+          const { asked, missing } = await consented.question(ctx)
+          return { asked, missing }
+        },
+      ),
+    )
   for (const [position, name] of PROMPTS.entries())
     if (name !== 'login') policy.add(new Prompt({ name }, ...checks(name)), position)
   return policy
 }
 
-/** Features that would issue something past the policy: an essential claim, a device, a client that registers itself. */
+/** Features that would issue something past the policy: an essential claim, a client that registers itself. */
 const NOT_GUARDED = [
   'ciba',
   'claimsParameter',
-  'deviceFlow',
   'introspection',
   'registration',
   'registrationManagement',
@@ -153,6 +205,7 @@ const validatorsOf = (given: Configuration['extraParams']) =>
  */
 export function extendConfiguration(configuration: Configuration, options: Completed, decided: Decided): Configuration {
   const { stores, keyRing, limits, now } = options
+  const consented = consentOnce(stores.consents)
   const features = configuration.features as Record<string, { enabled?: boolean } | undefined> | undefined
   for (const name of NOT_GUARDED)
     if (features?.[name]?.enabled)
@@ -202,12 +255,13 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     },
     async extraTokenClaims(ctx, token) {
       const own = await configuration.extraTokenClaims?.(ctx, token)
-      const { AuthorizationCode, RefreshToken } = ctx.oidc.entities
-      const source = (AuthorizationCode ?? RefreshToken) as unknown as TokenFacts | undefined
+      const { AuthorizationCode, DeviceCode, RefreshToken } = ctx.oidc.entities
+      const source = (AuthorizationCode ?? DeviceCode ?? RefreshToken) as unknown as TokenFacts | undefined
       if (token.kind !== 'AccessToken' || !source) return own
       const { acr, amr, authTime: auth_time, secondFactorTime: second_factor_time } = source
       return { ...own, acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
     },
+    fetch: logoutFetch(configuration.fetch as typeof fetch | undefined),
     features: {
       ...configuration.features,
       devInteractions: { enabled: false },
@@ -232,10 +286,10 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       },
     },
     interactions: {
-      policy: createPolicy(decided),
+      policy: createPolicy(decided, consented),
       async url(ctx, interaction) {
         // A stale page of the former step leads on to this one. The library has forgotten the former by now; the path has not.
-        const former = ctx.oidc.route === 'resume' ? ctx.path.split('/').at(-1) : undefined
+        const former = ctx.oidc.route.endsWith('resume') ? ctx.path.split('/').at(-1) : undefined
         if (former) await keepSuccessor(stores.pending, former, interaction, now())
         return interactionPath(ctx.oidc.provider, interaction.uid)
       },
@@ -248,6 +302,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       ...configuration.ttl,
       AccessToken: limits.accessToken,
       AuthorizationCode: 60,
+      DeviceCode: DEVICE_CODE_SECONDS,
       Grant: limits.refreshToken,
       IdToken: limits.idToken,
       Interaction: limits.interaction,
@@ -265,24 +320,29 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       client.grantTypeAllowed('refresh_token') &&
       (code.scopes.has('offline_access') || clientRules(client).first_party === true),
     expiresWithSession: async (ctx, code) =>
-      !code.scopes.has('offline_access') && clientRules(ctx.oidc.client).offline !== true,
+      !(code.scopes.has('offline_access') || outlivesSession(clientRules(ctx.oidc.client))),
 
-    /** One grant per session and client, topped up with what was asked: first parties are agreed to by registration. */
+    /**
+     * One grant per session and client, topped up with what was asked: a first party's by its registration, another's as
+     * far as the person agreed. What a person agrees to outlives the session; the grant need not.
+     */
     async loadExistingGrant(ctx) {
       const { client, provider, session } = ctx.oidc
       const { clientId } = client!
-      const { accountId } = session!
+      const accountId = session!.accountId!
+      const firstParty = clientRules(client).first_party === true
+      const agreed = firstParty ? [] : await consented.agreed(ctx)
+      const may = (permission: string) => firstParty || agreed.includes(permission)
+
       const id = session!.grantIdFor(clientId)
-      const found = id === undefined ? undefined : await provider.Grant.find(id)
-      const grant = found ?? new provider.Grant({ accountId: accountId!, clientId })
-      if (grant.accountId !== accountId) return undefined
-      if (clientRules(client).first_party !== true) return found
+      const stored = id === undefined ? undefined : await provider.Grant.find(id)
+      // Another person's, or from when the app could do more: that one is not gone on with.
+      const found = stored?.accountId === accountId && permissionsOf(stored).every(may) ? stored : undefined
+      const allowed = permissionsAsked(ctx).filter(may)
+      if (!found && allowed.length === 0) return undefined
+      const grant = found ?? new provider.Grant({ accountId, clientId })
       const before = JSON.stringify(grant)
-      grant.addOIDCScope([...ctx.oidc.requestParamOIDCScopes].join(' '))
-      for (const [resource, server] of Object.entries(ctx.oidc.resourceServers ?? {})) {
-        const scopes = [...ctx.oidc.requestParamScopes].filter((scope) => server.scopes.has(scope))
-        if (scopes.length > 0) grant.addResourceScope(resource, scopes.join(' '))
-      }
+      permit(grant, allowed)
       if (!found || JSON.stringify(grant) !== before) await grant.save()
       return grant
     },
@@ -294,6 +354,15 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       const facts = token as TokenFacts | undefined
       // A token that says no epoch was made by something that this rule does not know.
       if (facts && facts.epoch !== record.securityEpoch) return undefined
+      // Taken back while a code or token was being issued: it opens nothing.
+      const { client } = ctx.oidc
+      if (
+        facts &&
+        client &&
+        clientRules(client).first_party !== true &&
+        !(await stores.consents.find(id, client.clientId))
+      )
+        return undefined
       if (facts?.kind === 'RefreshToken') {
         const needed = requirement({}, clientRules(ctx.oidc.client), record, METHODS, now())
         if (!stillSatisfies(needed, facts.amr ?? [])) return undefined

@@ -25,6 +25,7 @@ import { libraryPages } from './pages.ts'
 import { recovery } from './recovery/index.ts'
 
 export { describeError } from './attach.ts'
+export { revokeConsent } from './consent/index.ts'
 export { passwordCounter } from './credentials/index.ts'
 export {
   checkPassword,
@@ -41,6 +42,7 @@ export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
+export { type EndingParts, endSessions, type Told } from './logout.ts'
 export type { Limits, SallyportOptions } from './options.ts'
 export { type ClientRules, openReasons, type Requirement, requirement } from './policy.ts'
 
@@ -54,11 +56,11 @@ export const countersOf = (account: Pick<Account, 'id' | 'email' | 'factorVersio
   recoveryCodeCounter(account),
 ]
 
-/** The plugin, put together once per provider. */
+/** The plugin, put together. */
 export interface Sallyport {
   /** The given configuration with ours composed into it: for `new Provider(issuer, …)`. */
   extendConfiguration(configuration: Configuration): Configuration
-  /** Adds models' fields, listeners and routes. Once, before the first request. */
+  /** Adds models' fields, listeners and routes. Once for each provider, before its first request. */
   attach(provider: Provider): void
   /** Draws pages in the house's look, for routes of your own. */
   screen: Screen
@@ -89,7 +91,11 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
     // A colon separates issuer and account in the label of an authenticator app.
     enrollment: enrollment({ factors, pending, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId }),
     recovery: recovery({ factors, pending, passwords, brand: brand.name, newId }),
-    consent,
+    consent: consent({
+      consents: stores.consents,
+      apiName: async (id) => (await options.resource?.(id))?.name,
+      offlineSeconds: limits.refreshToken,
+    }),
   }
 
   return {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { bodyParser } from '@koa/bodyparser'
 import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { pathOf } from './device.ts'
 import { HashingOverloaded } from './factors/password.ts'
 import { checkOrigin, formToken } from './kit/csrf.ts'
 import { InteractionError } from './kit/errors.ts'
@@ -10,7 +11,7 @@ import { createFloodGuard } from './kit/flood.ts'
 import { basePath, networkOf } from './kit/network.ts'
 import { goTo, unpark } from './kit/parked.ts'
 import type { Outcome } from './kit/room.ts'
-import { interactionPath, originOf } from './kit/router.ts'
+import { formActionsOf, interactionPath, originOf } from './kit/router.ts'
 import { inLanguage, requestId, type Screen, seeOther } from './kit/screen.ts'
 import { StoreUnavailable } from './kit/stores.ts'
 import type { Completed } from './options.ts'
@@ -94,13 +95,15 @@ export function sessionCookie(provider: Provider): Middleware {
   }
 }
 
+const RESUMES = new Set(['resume', 'device_resume'])
+
 /** A resume as somebody else: the library answers with a form that submits itself. Ours is a page with two buttons. */
 export function switchPage(provider: Provider, screen: Screen, { stores, keyRing }: Completed): Middleware {
   return async (ctx, next) => {
     await next()
     const { oidc } = ctx as unknown as Partial<KoaContextWithOIDC>
-    const state = oidc?.session?.state as { secret?: string; postLogoutRedirectUri?: string } | undefined
-    if (oidc?.route !== 'resume' || ctx.status !== 200 || !state?.secret) return
+    const state = oidc?.session?.state as { secret: string; postLogoutRedirectUri?: string } | undefined
+    if (!oidc || !RESUMES.has(oidc.route ?? '') || ctx.status !== 200 || !state?.postLogoutRedirectUri) return
     const interaction = oidc.entities.Interaction!
     const outcome = interaction.result as Outcome | undefined
     const [present, other] = await Promise.all([
@@ -126,7 +129,7 @@ export function switchPage(provider: Provider, screen: Screen, { stores, keyRing
         clientName: client?.clientName ?? client?.clientId ?? '',
         csrf: formToken(keyRing.mac('form', interaction.uid)),
         cancel: { action: interactionPath(provider, interaction.uid, 'cancel') },
-        formActions: [originOf(String(interaction.params['redirect_uri']))],
+        formActions: formActionsOf(interaction.params),
       },
     )
   }
@@ -160,8 +163,12 @@ export function formPostPolicy(): Middleware {
 /** A sign-in that is begun leaves rows for an hour, whoever began it: so many per network and minute. */
 export function floodGate(provider: Provider, screen: Screen, { limits, now }: Completed): Middleware {
   const guard = createFloodGuard(limits.startsPerMinute)
+  // A device code and the page where it is typed leave a row each time.
+  const always = [pathOf(provider, 'device_authorization'), pathOf(provider, 'code_verification')].filter(
+    (path) => path !== undefined,
+  )
   return async (ctx, next) => {
-    if (!isOneOf(ctx.path, routeOf(provider, 'authorization'))) return next()
+    if (!isOneOf(ctx.path, routeOf(provider, 'authorization'), ...always)) return next()
     const network = networkOf(ctx.ip)
     const wait = guard.wait(network, now())
     if (wait !== undefined) {
@@ -170,7 +177,7 @@ export function floodGate(provider: Provider, screen: Screen, { limits, now }: C
     }
     await next()
     const { entities } = (ctx as unknown as Partial<KoaContextWithOIDC>).oidc ?? {}
-    if (entities?.Interaction || ctx.method === 'POST') guard.count(network, now())
+    if (entities?.Interaction || ctx.method === 'POST' || isOneOf(ctx.path, ...always)) guard.count(network, now())
   }
 }
 

@@ -15,8 +15,8 @@ export interface SallyportOptions {
   brand: Brand
   /** Registered clients, when they live in a store and not in `configuration.clients`. */
   client?: (clientId: string) => Promise<ClientMetadata | undefined>
-  /** The API of a resource indicator (RFC 8707), or `undefined` when there is none. */
-  resource?: (id: string) => Promise<Pick<ResourceServer, 'scope'> | undefined>
+  /** The API of a resource indicator (RFC 8707) and its name for people, or `undefined` when there is none. */
+  resource?: (id: string) => Promise<(Pick<ResourceServer, 'scope'> & { name?: string }) | undefined>
   limits?: Partial<Limits>
   /** A CSS file of your own: it comes after ours, and may be no more than the colours that ours begins with. */
   stylesheet?: string | URL

@@ -1,6 +1,7 @@
 /** The pages that oidc-provider draws itself, in our look: errors and logout. */
 import type { Context } from 'koa'
 import type { Configuration } from 'oidc-provider'
+import { deviceFeature } from './device.ts'
 import { againPath, appLink, interactionPath, originOf } from './kit/router.ts'
 import { inLanguage, type Screen, seeOther } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
@@ -36,6 +37,9 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
     },
     features: {
       ...configuration.features,
+      ...(configuration.features?.deviceFlow?.enabled && {
+        deviceFlow: deviceFeature(configuration.features.deviceFlow, screen, accounts),
+      }),
       rpInitiatedLogout: {
         enabled: true,
         async logoutSource(ctx) {

@@ -337,6 +337,48 @@ export function stillSatisfies(needed: Requirement, amr: readonly string[]): boo
   return needed.rank < 2 || needed.methods.some((method) => amr.includes(method))
 }
 
+/** Why a person is asked whether an app may go on. The text is what a relying party reads with `prompt=none`. */
+export const CONSENT_REASONS = {
+  consent_prompt: 'consent prompt was not resolved',
+  redirect_not_bound: 'public client without an https redirect URI',
+  consent_missing: 'requested permissions were not granted',
+} as const
+export type ConsentReason = keyof typeof CONSENT_REASONS
+
+/** What decides whether a person is asked. */
+export interface ConsentQuestion {
+  client: ClientRules
+  /** The client has no secret and no key. */
+  isPublic: boolean
+  /** None in the device flow, which has a confirmation of its own. */
+  redirectUri: string | undefined
+  /** `prompt=consent`. */
+  prompted: boolean
+  /** The permissions asked for. */
+  asked: readonly string[]
+  /** What the person agreed to before. */
+  agreed: readonly string[]
+  /** The person said yes in this very request. */
+  confirmed: boolean
+}
+
+/** Why consent is open; empty: the app may go on. First parties are agreed to by their registration. */
+export function consentReasons(question: ConsentQuestion): ConsentReason[] {
+  const { client, isPublic, redirectUri, prompted, asked, confirmed } = question
+  // Nobody can tell who listens there, so being a first party does not make it silent (RFC 8252 §8.6).
+  const unbound = isPublic && redirectUri !== undefined && !redirectUri.startsWith('https://')
+  const missing = missingPermissions(client, asked, question.agreed)
+  return [
+    ...(prompted && !confirmed ? (['consent_prompt'] as const) : []),
+    ...(unbound && !confirmed ? (['redirect_not_bound'] as const) : []),
+    ...(missing.length > 0 ? (['consent_missing'] as const) : []),
+  ]
+}
+
+/** What a third party asks for and nobody agreed to yet. */
+export const missingPermissions = (client: ClientRules, asked: readonly string[], agreed: readonly string[]) =>
+  client.first_party === true ? [] : asked.filter((permission) => !agreed.includes(permission))
+
 /** What we keep in the session row beside the library's own fields. */
 export interface SessionFacts {
   accountId?: string | undefined

@@ -1,19 +1,25 @@
 /** The server: the provider as a koa app, with what only a server has around it. */
 import { randomUUID } from 'node:crypto'
-import { createServer, type IncomingMessage, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { type AddressInfo, isIP } from 'node:net'
 import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
-import { describeError, type Screen, securityHeaders } from '../interactions/index.ts'
+import { describeError, type Sallyport, type Screen, securityHeaders } from '../interactions/index.ts'
 import { trustedProxies } from './config.ts'
 import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
-import type { Client } from './stores.ts'
+import { KEYS_READ_SECONDS, retiredKeysKept, turnSigningKeys } from './signing-keys.ts'
+import type { Client, SigningKey } from './stores.ts'
 
 /** A running server. */
 export interface Running {
   /** The address it listens on. */
   url: string
+  /**
+   * Reads the signing keys again and does what is due (server/signing-keys.ts), as it happens by itself every minute.
+   * @returns whether anything had changed
+   */
+  reload(): Promise<boolean>
   /** Takes no new request, answers those under way, closes the database. */
   close(): Promise<void>
 }
@@ -26,17 +32,20 @@ const GRACE_MS = 10_000
 /** Starts to listen. @throws when the address is taken */
 export async function startServer(house: House): Promise<Running> {
   const { config, database, logger } = house
-  const provider = await createApp(house)
-  const handle = provider.callback()
+  const serving = await createServing(house)
+  const forward = forwarding(house)
   const server = createServer((request, response) => {
     forward(request)
-    void handle(request, response)
+    void serving.handle(request, response)
   })
-  const forward = forwarding(house)
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(config.PORT, config.HOST, resolve)
   })
+  const read = setInterval(() => {
+    serving.reload().catch((error: Error) => logger.error({ error: error.message }, 'signing keys'))
+  }, KEYS_READ_SECONDS * 1000)
+  read.unref()
   const sweep = setInterval(() => {
     database
       .sweep(Math.floor(Date.now() / 1000))
@@ -47,20 +56,72 @@ export async function startServer(house: House): Promise<Running> {
   const { address, port, family } = server.address() as AddressInfo
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
+    reload: serving.reload,
     async close() {
       clearInterval(sweep)
+      clearInterval(read)
       await closed(server)
       await house.close()
     },
   }
 }
 
-/** The provider with all middleware of the server, not listening yet. */
-export async function createApp(house: House): Promise<Provider> {
-  const { config } = house
+/** What answers requests: a provider, and another one in its place when the signing keys have changed. */
+interface Serving {
+  handle(request: IncomingMessage, response: ServerResponse): Promise<void>
+  reload: Running['reload']
+}
+
+/**
+ * The library takes its keys once, when it is made. So a new one is made and takes the next request; what is under way ends
+ * with the former. Everything that must outlive a request is in the store (docs/decisions/keys-turn-without-a-restart.md).
+ */
+async function createServing(house: House): Promise<Serving> {
+  const { config, database, logger } = house
   const sallyport = sallyportOf(house)
+  const keysNow = () =>
+    turnSigningKeys({
+      signingKeys: database.signingKeys,
+      audit: database.audit,
+      kept: retiredKeysKept(config),
+      now: Math.floor(Date.now() / 1000),
+      actor: 'server',
+    })
+  const namesOf = (keys: readonly SigningKey[]) => keys.map(({ kid, state }) => `${state} ${kid}`).join()
+  const make = async (keys: readonly SigningKey[]) => (await createApp(house, sallyport, keys)).callback()
+
+  const first = await keysNow()
+  let serves = namesOf(first)
+  let handle = await make(first)
+  const look = async () => {
+    const keys = await keysNow()
+    if (namesOf(keys) === serves) return false
+    handle = await make(keys)
+    serves = namesOf(keys)
+    logger.info({ keys: serves }, 'signing keys have changed')
+    return true
+  }
+
+  let looking: Promise<boolean> = Promise.resolve(false)
+  return {
+    handle: (request, response) => handle(request, response),
+    reload() {
+      // One after the other: a slower look must not bring former keys back.
+      looking = looking.then(look, look)
+      return looking
+    },
+  }
+}
+
+/** The provider with all middleware of the server, not listening yet. */
+export async function createApp(
+  house: House,
+  sallyport: Sallyport = sallyportOf(house),
+  signingKeys?: readonly SigningKey[],
+): Promise<Provider> {
+  const { config } = house
   const issuer = config.SALLYPORT_ISSUER
-  const provider = new Provider(issuer, sallyport.extendConfiguration(await configurationOf(house)))
+  const provider = new Provider(issuer, sallyport.extendConfiguration(await configurationOf(house, signingKeys)))
   // Which headers of whom are believed is decided in forwarding(); what is left of them is ours.
   provider.proxy = true
   provider.use(requests(house))
@@ -195,6 +256,7 @@ const appsOf = (clients: Client[]) =>
 /** A client's mistake: the log names exactly what differs, so that nobody has to guess. */
 function logMistakes(provider: Provider, { logger, database }: House): void {
   const mistake = (ctx: KoaContextWithOIDC, error: Error) => {
+    if (error instanceof errors.AuthorizationPending) return // a device that waits makes none
     const oidc = ctx.oidc as KoaContextWithOIDC['oidc'] | undefined
     const clientId = oidc?.client?.clientId ?? textOf(oidc?.params?.['client_id'])
     const requestId = (ctx.state as { requestId?: string }).requestId

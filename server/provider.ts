@@ -10,7 +10,7 @@ import {
 import type { Config } from './config.ts'
 import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
-import type { Client } from './stores.ts'
+import type { Client, SigningKey } from './stores.ts'
 
 /** The lifetimes that the configuration sets. */
 const limitsOf = (config: Config): Limits => ({
@@ -54,20 +54,25 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {
       const resource = (await database.directory.resources()).find((one) => one.id === id)
-      return resource && { scope: resource.scopes.join(' ') }
+      return resource && { scope: resource.scopes.join(' '), name: resource.name }
     },
     onError: (error, about) =>
       logger.error({ ...about, error: error.message, cause: causeOf(error) }, 'could not answer'),
   })
 }
 
+/** A provider that answers nobody: for what a command needs of it. */
+export async function providerOf(house: House): Promise<Provider> {
+  return new Provider(
+    house.config.SALLYPORT_ISSUER,
+    sallyportOf(house).extendConfiguration(await configurationOf(house)),
+  )
+}
+
 /** What planning a seed needs of this server. */
 export async function planningOf(house: House): Promise<PlanOptions> {
   const { config } = house
-  const provider = new Provider(
-    config.SALLYPORT_ISSUER,
-    sallyportOf(house).extendConfiguration(await configurationOf(house)),
-  )
+  const provider = await providerOf(house)
   return {
     hash: hasherOf(config).hash,
     passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
@@ -82,13 +87,19 @@ export async function planningOf(house: House): Promise<PlanOptions> {
   }
 }
 
-/** oidc-provider's own configuration: signing keys (the active one first, retired ones verify) and cookie names. */
-export async function configurationOf({ config, database }: House): Promise<Configuration> {
+/** oidc-provider's own configuration: signing keys (the first one signs: the active one) and cookie names. */
+export async function configurationOf(
+  { config, database }: House,
+  signingKeys?: readonly SigningKey[],
+): Promise<Configuration> {
   const https = config.SALLYPORT_ISSUER.startsWith('https:')
   const order = { active: 0, next: 1, retired: 2 }
-  const keys = (await database.signingKeys.signingKeys()).sort((a, b) => order[a.state] - order[b.state])
+  const keys = [...(signingKeys ?? (await database.signingKeys.signingKeys()))].sort(
+    (a, b) => order[a.state] - order[b.state],
+  )
   return {
     jwks: { keys: keys.map(({ privateJwk }) => JSON.parse(privateJwk)) },
+    features: { backchannelLogout: { enabled: true }, deviceFlow: { enabled: true } },
     cookies: {
       // The two of an interaction have a path of their own, which __Host- forbids.
       names: https

@@ -5,10 +5,11 @@ import { dirname, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { checkPassword, normaliseEmail, passwordCounter } from '../interactions/index.ts'
+import { type Artifact, checkPassword, normaliseEmail, passwordCounter } from '../interactions/index.ts'
 import { audited } from './audited.ts'
 import { type Environment, environment, isLoopback, oneLine } from './config.ts'
 import { didYouMean } from './nearest.ts'
+import { sessionsOf } from './sessions.ts'
 import type { Change, Client, Company, Database, Resource, User } from './stores.ts'
 
 /** A seed file that cannot be used. The message is one line that names the thing and says what to do. Exit code 2. */
@@ -93,6 +94,7 @@ const resource = z.strictObject({
 const REDIRECT_RULE =
   'must be an absolute https URL without fragment (http for a loopback address, or a private scheme such as com.example.app:/)'
 const link = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' })
+const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code'
 const SCOPES = ['openid', 'offline_access', 'email', 'profile']
 const client = z.strictObject({
   client_id: z.string().regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable characters without spaces'),
@@ -102,8 +104,11 @@ const client = z.strictObject({
   redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).default([]),
   post_logout_redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).optional(),
   grant_types: z
-    .array(z.enum(['authorization_code', 'refresh_token']))
-    .refine((types) => types.includes('authorization_code'), 'must hold authorization_code')
+    .array(z.enum(['authorization_code', 'refresh_token', DEVICE_CODE]))
+    .refine(
+      (types) => types.includes('authorization_code') || types.includes(DEVICE_CODE),
+      `must hold authorization_code or ${DEVICE_CODE}`,
+    )
     .default(['authorization_code']),
   response_types: z.tuple([z.literal('code')], 'must be [code]').optional(),
   token_endpoint_auth_method: z
@@ -117,6 +122,11 @@ const client = z.strictObject({
   logo_uri: link.optional(),
   policy_uri: link.optional(),
   tos_uri: link.optional(),
+  backchannel_logout_uri: z
+    .string()
+    .refine(isLogoutUri, 'must be an absolute https URL without fragment (http for a loopback address)')
+    .optional(),
+  backchannel_logout_session_required: z.boolean().optional(),
   initiate_login_uri: link.optional(),
   application_type: z.enum(['web', 'native']).optional(),
   default_acr_values: z.array(text).optional(),
@@ -124,10 +134,14 @@ const client = z.strictObject({
   id_token_signed_response_alg: z.literal('ES256', 'must be ES256').optional(),
   sallyport: z
     .strictObject({
-      first_party: z.literal(true, 'must be true: consent for third parties is not built yet').default(true),
+      first_party: z.boolean().default(true),
       mfa: z.enum(['required', 'by_role']).default('by_role'),
       second_factor_max_age: z.int().min(0).optional(),
       offline: z.boolean().optional(),
+    })
+    .refine(({ first_party, offline }) => first_party || !offline, {
+      path: ['offline'],
+      error: 'must be left out for a third party: it asks the person for offline_access',
     })
     .default({ first_party: true, mfa: 'by_role' }),
 })
@@ -294,11 +308,22 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
  * Writes the plan, all or nothing, and an audit row for each change.
  *
  * @param actor who did it, such as `operator:root`
+ * @param endSessions ends the sessions of people who were removed or disabled or got a new password, and tells their apps
  * @throws {StoreConflict} when the database changed since the plan was made and no longer allows it
  */
-export async function applyPlan(database: Database, { changes, lines }: Plan, actor: string): Promise<void> {
+export async function applyPlan(
+  database: Database,
+  { changes, lines }: Plan,
+  actor: string,
+  endSessions?: (sessions: Artifact[]) => Promise<unknown>,
+): Promise<void> {
   if (changes.length === 0) return
   const at = Math.floor(Date.now() / 1000)
+  // A person who is removed takes the rows along: read before. Everybody else's epoch rises first.
+  const removed = await sessionsOf(
+    database,
+    changes.flatMap((one) => (one.kind === 'user' && one.op === 'remove' ? [one.id] : [])),
+  )
   const begun = { event: 'config.applied', actor, details: { changes: lines.slice(0, 50), count: lines.length } }
   await audited(database.audit, begun, () => database.directory.commit(changes))
   // A new password opens what wrong ones had closed.
@@ -306,6 +331,12 @@ export async function applyPlan(database: Database, { changes, lines }: Plan, ac
     change.kind === 'user' && change.op === 'put' && change.passwordHash !== undefined ? [change.value.email] : [],
   )
   await database.throttle.clear(opened.map(passwordCounter))
+  const ended = changes.flatMap((change) =>
+    change.kind === 'user' && change.op === 'put' && (change.value.disabled || change.passwordHash !== undefined)
+      ? [change.value.id]
+      : [],
+  )
+  await endSessions?.([...removed, ...(await sessionsOf(database, ended))])
   for (const [index, change] of changes.entries()) {
     const about = change.op === 'remove' ? change.id : 'id' in change.value ? change.value.id : change.value.client_id
     await database.audit.append({
@@ -357,7 +388,10 @@ function planClient(
     if (present) remove(plan, 'client', id)
     return
   }
-  if (wanted.redirect_uris.length === 0)
+  const byBrowser = wanted.grant_types.includes('authorization_code')
+  if (!byBrowser && (wanted.redirect_uris.length > 0 || wanted.response_types))
+    throw new SeedError(`clients ${id}: redirect_uris and response_types are for authorization_code: leave them out`)
+  if (byBrowser && wanted.redirect_uris.length === 0)
     throw new SeedError(`clients ${id}: redirect_uris is missing: say where the app is called back`)
   for (const label of ['redirect_uris', 'post_logout_redirect_uris'] as const)
     for (const uri of wanted[label] ?? []) checkApplicationType(id, label, uri, wanted.application_type === 'native')
@@ -375,7 +409,8 @@ function planClient(
     throw new SeedError(
       `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
     )
-  const value = withoutUndefined({ ...wanted, client_secret: secretGiven }) as Client
+  const noBrowser = byBrowser ? {} : { response_types: [] }
+  const value = withoutUndefined({ ...wanted, ...noBrowser, client_secret: secretGiven }) as Client
   const problem = checkClient?.(value)
   if (problem !== undefined) throw new SeedError(`clients ${id}: ${problem}`)
   put(plan, { kind: 'client', op: 'put', value }, id, present, value)
@@ -662,6 +697,11 @@ function isRedirectUri(value: string): boolean {
   const { protocol, hostname } = new URL(value)
   if (protocol === 'https:') return true
   return protocol === 'http:' ? isLoopback(hostname) : /^[a-z][a-z0-9+-]*\.[a-z0-9+.-]+:$/.test(protocol)
+}
+
+/** OIDC Back-Channel Logout 1.0 §2.2. */
+function isLogoutUri(value: string): boolean {
+  return /^https?:/.test(value) && isRedirectUri(value)
 }
 
 function isZone(zone: string): boolean {

@@ -98,14 +98,27 @@ export interface SigningKey {
   createdAt: number
   /** `next`: published ahead; `active`: signs; `retired`: published so that issued tokens still verify. */
   state: 'next' | 'active' | 'retired'
+  /** Of a `next` key: from when on it may sign. */
+  activatesAt?: number | undefined
+  /** Of a `retired` key: when it stopped to sign. */
+  retiredAt?: number | undefined
 }
 
-/** The keys that sign tokens. */
+/** A key that is about to be stored. */
+export type NewSigningKey = Pick<SigningKey, 'kid' | 'privateJwk' | 'createdAt'>
+
+/** The keys that sign tokens: one `active` at the most, and one `next`. */
 export interface SigningKeyStore {
   /** Newest first. */
   signingKeys(): Promise<SigningKey[]>
-  /** Adds a key as `active` and retires the one before, in one write. The first key: once, if there is none (`ifNone`). */
-  addSigningKey(key: Omit<SigningKey, 'state'>, options?: { ifNone?: boolean }): Promise<void>
+  /** Adds a key as `active`. Once: only where there is no key at all. */
+  addFirstSigningKey(key: NewSigningKey): Promise<boolean>
+  /** Adds a key as `next`. Once: false while another one is. */
+  publishSigningKey(key: NewSigningKey, activatesAt: number): Promise<boolean>
+  /** Makes the `next` key of this id the `active` one and retires the one before, in one write. Once. */
+  activateSigningKey(kid: string, now: number): Promise<boolean>
+  /** Removes a key that does not sign. Once; false for the active one. */
+  removeSigningKey(kid: string): Promise<boolean>
 }
 
 /** A stored audit row. */

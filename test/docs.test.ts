@@ -45,7 +45,9 @@ describe('documents', () => {
       ...named,
       ...passed,
       ...[...PROMPTS, 'consent'].map((prompt) => `prompt.${prompt}`),
-      ...['authorization_code', 'refresh_token', 'client_credentials', 'unknown'].map((type) => `token.${type}`),
+      ...['authorization_code', 'refresh_token', 'client_credentials', 'device_code', 'unknown'].map(
+        (type) => `token.${type}`,
+      ),
     ])
     const section = operations.slice(operations.indexOf('## The audit'))
     const told = section

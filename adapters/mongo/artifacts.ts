@@ -120,8 +120,26 @@ export class MongoArtifacts implements ArtifactStore {
     return uid !== undefined && (await this.row(ENDED, uid)) !== undefined
   }
 
+  async sessionsOf(accountId: string, now: number): Promise<Artifact[]> {
+    const rows = await this.connection.guarded(() =>
+      this.rows.find({ accountId, model: 'Session', ...LIVE }, undefined, NEWEST).lean(),
+    )
+    return rows.filter((row) => isAlive(row, now)).map(artifactOf)
+  }
+
   async revokeByGrantId(model: string, grantId: string): Promise<void> {
     await this.connection.guarded(() => this.rows.deleteMany({ grantId, model }, CERTAIN))
+  }
+
+  /** The grants first: without them all that came from them is dead. */
+  async revokeGrants(accountId: string, clientId: string): Promise<void> {
+    await this.connection.guarded(async () => {
+      const grants = await this.rows.find({ accountId, model: 'Grant' }, undefined, NEWEST).lean()
+      const keys = grants.filter((row) => payloadOf(row)['clientId'] === clientId).map(({ key }) => key)
+      if (keys.length === 0) return
+      await this.rows.deleteMany({ _id: oneOf(keys.map((key) => idOf('Grant', key))) }, CERTAIN)
+      await this.rows.deleteMany({ grantId: oneOf(keys) }, CERTAIN)
+    })
   }
 
   /**
@@ -250,7 +268,7 @@ export class MongoArtifacts implements ArtifactStore {
 
   protected async alive(filter: object, now: number): Promise<Artifact | undefined> {
     const row = await this.first({ ...filter, ...LIVE })
-    return row && (row.expiresAt === undefined || row.expiresAt + TOLERANCE > now) ? artifactOf(row) : undefined
+    return row && isAlive(row, now) ? artifactOf(row) : undefined
   }
 }
 
@@ -260,6 +278,8 @@ const sameSignIn = (a: Payload, b: Payload): boolean =>
 
 const authorizationsOf = (payload: Payload) =>
   (payload['authorizations'] as Record<string, { grantId?: string }> | undefined) ?? {}
+
+const isAlive = ({ expiresAt }: ArtifactDocument, now: number) => expiresAt === undefined || expiresAt + TOLERANCE > now
 
 const payloadOf = ({ payload }: ArtifactDocument) => JSON.parse(payload) as Payload
 

@@ -169,7 +169,11 @@ export class MongoDirectory implements DirectoryStore {
   async apply(steps: Step[], commit: number): Promise<void> {
     for (const group of groupsOf(steps)) {
       const [first] = group
-      if (first && 'forget' in first) await this.#forget(group.flatMap((step) => ('forget' in step ? step.forget : [])))
+      if (first && 'forget' in first)
+        await this.#forget(
+          group.flatMap((step) => ('forget' in step ? step.forget : [])),
+          group.flatMap((step) => ('forget' in step ? (step.apps ?? []) : [])),
+        )
       else if (first)
         await this.#write(
           first.in,
@@ -191,11 +195,12 @@ export class MongoDirectory implements DirectoryStore {
     }
   }
 
-  /** What belongs to removed people goes with them; the audit stays. */
-  async #forget(ids: string[]): Promise<void> {
-    const { artifacts, devices } = this.#collections
+  /** What belongs to removed people, and what was agreed with removed apps, goes with them; the audit stays. */
+  async #forget(ids: string[], apps: string[]): Promise<void> {
+    const { artifacts, consents, devices } = this.#collections
     await artifacts.deleteMany({ accountId: oneOf(ids) }, CERTAIN)
     await devices.deleteMany({ account: oneOf(ids) }, CERTAIN)
+    await consents.deleteMany({ $or: [{ account: oneOf(ids) }, { client: oneOf(apps) }] }, CERTAIN)
   }
 
   #list<T>(read: () => Promise<T[]>): Promise<T[]> {

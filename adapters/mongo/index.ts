@@ -5,6 +5,7 @@ import type { Database } from '../../server/stores.ts'
 import { MongoAccounts } from './accounts.ts'
 import { MongoArtifacts } from './artifacts.ts'
 import { MongoAudit } from './audit.ts'
+import { MongoConsents } from './consents.ts'
 import { clientPlace, MongoDirectory } from './directory.ts'
 import { CERTAIN, CHEAP, Connection, type MongoAddress, NEWEST, oneOf } from './driver.ts'
 import { MongoFactors, totpPlace } from './factors.ts'
@@ -64,6 +65,7 @@ export class MongoDatabase implements Database {
   readonly throttle: MongoThrottle
   readonly devices: MongoDevices
   readonly pending: MongoPending
+  readonly consents: MongoConsents
   readonly audit: MongoAudit
   readonly artifacts: MongoArtifacts
   readonly directory: MongoDirectory
@@ -83,6 +85,7 @@ export class MongoDatabase implements Database {
     this.throttle = new MongoThrottle(connection, collections)
     this.devices = new MongoDevices(connection, collections)
     this.pending = new MongoPending(connection, collections, sealer)
+    this.consents = new MongoConsents(connection, collections)
     this.audit = new MongoAudit(connection, collections)
     this.artifacts = new MongoArtifacts(connection, collections)
     this.directory = new MongoDirectory(connection, collections, sealer)

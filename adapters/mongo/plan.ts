@@ -20,8 +20,11 @@ export interface Write {
   removes?: boolean
 }
 
-/** A document to write, or people whose belongings are to be removed. Plain JSON: it is written down before it is made. */
-export type Step = Write | { forget: string[] }
+/**
+ * A document to write, or people and apps whose belongings are to be removed. Plain JSON: it is written down before it is
+ * made.
+ */
+export type Step = Write | { forget: string[]; apps?: string[] }
 
 type Person = Pick<User, 'id' | 'email' | 'name' | 'disabled' | 'memberships' | 'serverRoles'> & {
   passwordHash?: string | undefined
@@ -94,12 +97,13 @@ export async function planOf(collections: Collections, wanted: Wanted, commit: n
   await checkAddresses(collections, wanted, stored)
 
   const leaving = [...wanted.removedPeople]
+  const apps = wanted.removed.flatMap(({ in: name, id }) => (name === 'clients' ? [id] : []))
   const steps: Step[] = [
     ...[...wanted.companies.values()].map(companyStep),
     ...[...wanted.clients.values()].map(clientStep),
     ...[...wanted.resources.values()].map(resourceStep),
     ...leaving.filter((id) => !wanted.people.has(id)).map((id) => removal('accounts', id, ACCOUNT_FIELDS)),
-    ...(leaving.length > 0 ? [{ forget: leaving }] : []),
+    ...(leaving.length + apps.length > 0 ? [{ forget: leaving, apps }] : []),
     ...[...wanted.people.values()].map((person) =>
       personStep(person, wanted.removedPeople.has(person.id) ? undefined : stored.get(person.id)),
     ),

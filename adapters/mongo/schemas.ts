@@ -131,6 +131,15 @@ export interface PendingDocument {
   expires: Date
 }
 
+export interface ConsentDocument {
+  /** JSON of account and client. */
+  _id: string
+  account: string
+  client: string
+  permissions: string[]
+  since: number
+}
+
 /** All keys in one document: adding one and retiring the one before is one write. */
 export interface SigningKeysDocument {
   _id: 'tokens'
@@ -287,6 +296,10 @@ const SCHEMAS = {
     expires: { type: Date, required: true },
   }).index({ expires: 1 }, atItsDate),
 
+  consents: plain({ account: text, client: text, permissions: list(), since: count })
+    .index({ account: 1 })
+    .index({ client: 1 }),
+
   signing_keys: plain({
     version: count,
     keys: {
@@ -296,6 +309,8 @@ const SCHEMAS = {
           privateJwk: text,
           createdAt: count,
           state: { ...text, enum: all<SigningKey['state']>({ next: true, active: true, retired: true }) },
+          activatesAt: optionalCount,
+          retiredAt: optionalCount,
         }),
       ],
       required: true,
@@ -331,6 +346,7 @@ export interface Collections {
   throttles: Model<ThrottleDocument>
   devices: Model<DeviceDocument>
   pending: Model<PendingDocument>
+  consents: Model<ConsentDocument>
   signing_keys: Model<SigningKeysDocument>
   audit: Model<AuditDocument>
   meta: Model<MetaDocument>

@@ -1,5 +1,5 @@
 import type { Sealer } from '../../interactions/kit/stores.ts'
-import type { SigningKey, SigningKeyStore } from '../../server/stores.ts'
+import type { NewSigningKey, SigningKey, SigningKeyStore } from '../../server/stores.ts'
 import { CERTAIN, type Connection, insert, NEWEST, SETTLED, wasFirst } from './driver.ts'
 import type { Collections, SigningKeysDocument } from './schemas.ts'
 
@@ -25,30 +25,52 @@ export class MongoSigningKeys implements SigningKeyStore {
       .sort((a, b) => b.createdAt - a.createdAt)
   }
 
-  async addSigningKey(
-    { kid, privateJwk, createdAt }: Omit<SigningKey, 'state'>,
-    { ifNone = false } = {},
-  ): Promise<void> {
-    const key = {
-      kid,
-      privateJwk: this.#sealer.seal(signingKeyPlace(kid), privateJwk),
-      createdAt,
-      state: 'active' as const,
-    }
+  async addFirstSigningKey(key: NewSigningKey): Promise<boolean> {
+    return this.#change((keys) => (keys.length > 0 ? undefined : [this.#sealed(key, { state: 'active' })]))
+  }
+
+  async publishSigningKey(key: NewSigningKey, activatesAt: number): Promise<boolean> {
+    return this.#change((keys) =>
+      keys.some(({ state }) => state === 'next')
+        ? undefined
+        : [...keys, this.#sealed(key, { state: 'next', activatesAt })],
+    )
+  }
+
+  async activateSigningKey(kid: string, now: number): Promise<boolean> {
+    return this.#change((keys) => {
+      if (!keys.some((key) => key.kid === kid && key.state === 'next')) return undefined
+      return keys.map((key) => {
+        const { activatesAt: _due, ...rest } = key
+        if (key.kid === kid) return { ...rest, state: 'active' as const }
+        return key.state === 'active' ? { ...rest, state: 'retired' as const, retiredAt: now } : key
+      })
+    })
+  }
+
+  async removeSigningKey(kid: string): Promise<boolean> {
+    return this.#change((keys) => {
+      const kept = keys.filter((key) => key.kid !== kid || key.state === 'active')
+      return kept.length === keys.length ? undefined : kept
+    })
+  }
+
+  /** Writes what `change` makes of the keys, by compare-and-set; false when it makes nothing of them. */
+  async #change(change: (keys: SigningKey[]) => SigningKey[] | undefined): Promise<boolean> {
     for (;;) {
       const stored = await this.#connection.guarded(() => this.#keys.findById('tokens', undefined, NEWEST).lean())
-      if (!stored) {
-        if (await this.#first(key)) return
-        continue
-      }
-      if (ifNone && stored.keys.length > 0) return
-      const retired = stored.keys.map((one) => (one.state === 'active' ? { ...one, state: 'retired' as const } : one))
-      if (await replaceKeys(this.#connection, this.#keys, stored, [...retired, key])) return
+      const next = change(stored?.keys ?? [])
+      if (!next) return false
+      if (stored ? await replaceKeys(this.#connection, this.#keys, stored, next) : await this.#insert(next)) return true
     }
   }
 
-  #first(key: SigningKey): Promise<boolean> {
-    const document = { _id: 'tokens' as const, version: 0, keys: [key] }
+  #sealed({ kid, privateJwk, createdAt }: NewSigningKey, rest: Pick<SigningKey, 'state' | 'activatesAt'>): SigningKey {
+    return { kid, privateJwk: this.#sealer.seal(signingKeyPlace(kid), privateJwk), createdAt, ...rest }
+  }
+
+  #insert(keys: SigningKey[]): Promise<boolean> {
+    const document = { _id: 'tokens' as const, version: 0, keys }
     return wasFirst(this.#connection.guarded(() => insert(this.#keys, [document])))
   }
 }

@@ -69,8 +69,24 @@ export class SqliteArtifacts implements ArtifactStore {
     })
   }
 
+  async sessionsOf(accountId: string, now: number): Promise<Artifact[]> {
+    const sql =
+      "SELECT * FROM artifacts WHERE account_id = ? AND model = 'Session' AND (expires_at IS NULL OR expires_at > ?)"
+    return this.connection.all(sql, accountId, now - TOLERANCE).map(artifactOf)
+  }
+
   async revokeByGrantId(model: string, grantId: string): Promise<void> {
     this.connection.run('DELETE FROM artifacts WHERE grant_id = ? AND model = ?', grantId, model)
+  }
+
+  async revokeGrants(accountId: string, clientId: string): Promise<void> {
+    const mine = `SELECT key FROM artifacts WHERE model = 'Grant' AND account_id = ? AND payload ->> 'clientId' = ?`
+    this.connection.transaction(() => {
+      for (const { key } of this.connection.all(mine, accountId, clientId)) {
+        this.connection.run('DELETE FROM artifacts WHERE grant_id = ?', key!)
+        this.connection.run("DELETE FROM artifacts WHERE model = 'Grant' AND key = ?", key!)
+      }
+    })
   }
 
   /** A slower request must not bring it back. What was authorized on a session waits for the row that has its uid next. */

@@ -94,7 +94,7 @@ export class SqliteDirectory implements DirectoryStore {
     if (change.op === 'remove') {
       if (change.kind === 'company') this.#removeCompany(change.id)
       if (change.kind === 'user') this.#removeUser(change.id)
-      if (change.kind === 'client') this.#remove('clients', 'client_id', change.id)
+      if (change.kind === 'client') this.#removeClient(change.id)
       if (change.kind === 'resource') this.#remove('resources', 'id', change.id)
       return
     }
@@ -174,7 +174,14 @@ export class SqliteDirectory implements DirectoryStore {
   #removeUser(id: string): void {
     this.#connection.run('DELETE FROM artifacts WHERE account_id = ?', id)
     this.#connection.run('DELETE FROM devices WHERE account_id = ?', id)
+    this.#connection.run('DELETE FROM consents WHERE account_id = ?', id)
     this.#remove('accounts', 'id', id)
+  }
+
+  /** Another app may come to have the same id: what people let this one do goes with it. */
+  #removeClient(id: string): void {
+    this.#connection.run('DELETE FROM consents WHERE client_id = ?', id)
+    this.#remove('clients', 'client_id', id)
   }
 
   #putClient({ client_id: id, client_secret: secret, ...metadata }: Client): void {

@@ -4,6 +4,7 @@ import type { Database } from '../../server/stores.ts'
 import { SqliteAccounts } from './accounts.ts'
 import { SqliteArtifacts } from './artifacts.ts'
 import { SqliteAudit } from './audit.ts'
+import { SqliteConsents } from './consents.ts'
 import { SqliteDirectory } from './directory.ts'
 import { Connection, type Value } from './driver.ts'
 import { SqliteFactors } from './factors.ts'
@@ -68,6 +69,7 @@ export class SqliteDatabase implements Database {
   readonly throttle: SqliteThrottle
   readonly devices: SqliteDevices
   readonly pending: SqlitePending
+  readonly consents: SqliteConsents
   readonly audit: SqliteAudit
   readonly artifacts: SqliteArtifacts
   readonly directory: SqliteDirectory
@@ -92,6 +94,7 @@ export class SqliteDatabase implements Database {
     this.throttle = new SqliteThrottle(connection)
     this.devices = new SqliteDevices(connection)
     this.pending = new SqlitePending(connection, sealer)
+    this.consents = new SqliteConsents(connection)
     this.audit = new SqliteAudit(connection)
     this.artifacts = new SqliteArtifacts(connection)
     this.directory = new SqliteDirectory(connection, sealer)

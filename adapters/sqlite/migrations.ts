@@ -128,6 +128,23 @@ const MIGRATIONS: string[] = [
   CREATE TRIGGER audit_keeps BEFORE UPDATE ON audit BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
   CREATE TRIGGER audit_stays BEFORE DELETE ON audit BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
   `,
+  `
+  CREATE TABLE consents (
+    account_id TEXT NOT NULL, -- no reference: an embedding app's people are not in this file
+    client_id TEXT NOT NULL,
+    permission TEXT NOT NULL,
+    given_at INTEGER NOT NULL,
+    PRIMARY KEY (account_id, client_id, permission)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX consents_client ON consents (client_id);
+  CREATE INDEX artifacts_account ON artifacts (account_id, model) WHERE account_id IS NOT NULL;
+  `,
+  `
+  ALTER TABLE signing_keys ADD COLUMN activates_at INTEGER;
+  ALTER TABLE signing_keys ADD COLUMN retired_at INTEGER;
+  UPDATE signing_keys SET retired_at = unixepoch() WHERE state = 'retired';
+  CREATE UNIQUE INDEX signing_keys_one ON signing_keys (state) WHERE state IN ('active', 'next');
+  `,
 ]
 
 /**

@@ -1,5 +1,5 @@
 import type { Sealer } from '../../interactions/kit/stores.ts'
-import type { SigningKey, SigningKeyStore } from '../../server/stores.ts'
+import type { NewSigningKey, SigningKey, SigningKeyStore } from '../../server/stores.ts'
 import type { Connection } from './driver.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'signing_key', owner })
@@ -20,23 +20,40 @@ export class SqliteSigningKeys implements SigningKeyStore {
       privateJwk: this.#sealer.open(placeOf(String(row['kid'])), String(row['private_jwk'])),
       createdAt: Number(row['created_at']),
       state: row['state'] as SigningKey['state'],
+      ...(row['activates_at'] !== null && { activatesAt: Number(row['activates_at']) }),
+      ...(row['retired_at'] !== null && { retiredAt: Number(row['retired_at']) }),
     }))
   }
 
-  async addSigningKey(
-    { kid, privateJwk, createdAt }: Omit<SigningKey, 'state'>,
-    { ifNone = false } = {},
-  ): Promise<void> {
-    const sealed = this.#sealer.seal(placeOf(kid), privateJwk)
-    this.#connection.transaction(() => {
-      if (ifNone && this.#connection.get('SELECT 1 FROM signing_keys')) return
-      this.#connection.run("UPDATE signing_keys SET state = 'retired' WHERE state = 'active'")
-      this.#connection.run(
-        "INSERT INTO signing_keys (kid, private_jwk, created_at, state) VALUES (?, ?, ?, 'active')",
-        kid,
-        sealed,
-        createdAt,
-      )
+  async addFirstSigningKey(key: NewSigningKey): Promise<boolean> {
+    return this.#insert(key, 'active', null, 'NOT EXISTS (SELECT 1 FROM signing_keys)')
+  }
+
+  async publishSigningKey(key: NewSigningKey, activatesAt: number): Promise<boolean> {
+    return this.#insert(key, 'next', activatesAt, "NOT EXISTS (SELECT 1 FROM signing_keys WHERE state = 'next')")
+  }
+
+  async activateSigningKey(kid: string, now: number): Promise<boolean> {
+    return this.#connection.transaction(() => {
+      if (!this.#connection.get("SELECT 1 FROM signing_keys WHERE kid = ? AND state = 'next'", kid)) return false
+      this.#connection.run("UPDATE signing_keys SET state = 'retired', retired_at = ? WHERE state = 'active'", now)
+      this.#connection.run("UPDATE signing_keys SET state = 'active', activates_at = NULL WHERE kid = ?", kid)
+      return true
     })
+  }
+
+  async removeSigningKey(kid: string): Promise<boolean> {
+    return this.#connection.run("DELETE FROM signing_keys WHERE kid = ? AND state != 'active'", kid) === 1
+  }
+
+  #insert(
+    { kid, privateJwk, createdAt }: NewSigningKey,
+    state: SigningKey['state'],
+    activatesAt: number | null,
+    where: string,
+  ): boolean {
+    const sealed = this.#sealer.seal(placeOf(kid), privateJwk)
+    const sql = `INSERT INTO signing_keys (kid, private_jwk, created_at, state, activates_at) SELECT ?, ?, ?, ?, ? WHERE ${where}`
+    return this.#connection.run(sql, kid, sealed, createdAt, state, activatesAt) === 1
   }
 }

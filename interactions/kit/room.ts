@@ -30,9 +30,20 @@ export interface Outcome {
   differentAccount?: boolean | undefined
   /** Submitted to oidc-provider only when nothing is open: the deferred login. */
   login?: { accountId: string; ts: number; remember: false; amr: string[]; acr: string } | undefined
-  consent?: { given: true } | undefined
+  /** Who said yes to the app, in this request. */
+  consent?: { by: string } | undefined
   error?: string | undefined
   error_description?: string | undefined
+}
+
+/** The app that asked, as it is registered. */
+export interface VisitedClient {
+  id: string
+  name: string
+  firstParty: boolean
+  uri?: string | undefined
+  policyUri?: string | undefined
+  tosUri?: string | undefined
 }
 
 /** The visit of one browser to one page of one interaction. */
@@ -45,7 +56,7 @@ export interface Visit {
   now: number
   /** When the interaction ends by itself. */
   expiresAt: number
-  client: { id: string; name: string }
+  client: VisitedClient
   /** The person's language, for text that is no page. */
   messages: Messages
   /** Who this is so far: by the proofs of the chain, or by the session. */
@@ -56,7 +67,8 @@ export interface Visit {
   offer: Method[]
   /** The e-mail address typed, or hinted at by the app. */
   identifier: { typed?: string | undefined; hinted?: string | undefined }
-  scopes: string[]
+  /** What the app asks for, and what of it the person has not agreed to before (Consent in stores.ts). For `consent`. */
+  permissions: { asked: string[]; missing: string[] }
   /** What was just sent and could not be used, so that nobody types it again. Never shown where it may be secret. */
   posted: Record<string, unknown>
   /** The person's network (IPv4 address, IPv6 /64) as a key for counters. */
@@ -92,7 +104,7 @@ export type Answer =
 /** What the audit says of it. */
 export interface AuditNote {
   event: string
-  details?: Record<string, string | number | boolean>
+  details?: Record<string, string | number | boolean | string[]>
 }
 
 /** What limits the attempts at a page, counted before the answer is looked at. */

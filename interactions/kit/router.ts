@@ -19,6 +19,16 @@ import { type Around, type Screen, seeOther, speak } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
 import { leaveTrail, readTrail, successorOf } from './trail.ts'
 
+/** What becomes of a device code (RFC 8628) whose interaction does not come to its end. */
+export interface Devices {
+  /** The page where a user code is typed. */
+  path: string
+  /** It may be typed and confirmed once more. */
+  reopen(deviceCode: string): Promise<void>
+  /** The device is told at its next poll. */
+  refuse(deviceCode: string, why: string): Promise<void>
+}
+
 /** What the router stands on. */
 export interface RouterParts {
   provider: Provider
@@ -27,6 +37,12 @@ export interface RouterParts {
   keyRing: KeyRing
   screen: Screen
   record: Recorder
+  devices: Devices
+  /** Ends those sessions of a person, and has their apps told. @returns how many there were */
+  endSessionsOf(
+    ctx: Context,
+    whose: { accountId: string; cid: string; which: (uid: string | undefined) => boolean },
+  ): Promise<number>
   now: () => number
 }
 
@@ -60,7 +76,7 @@ export const againPath = (provider: Pick<Provider, 'issuer'>, uid: string): stri
 
 /** The middleware that answers all interaction pages. */
 export function interactionRoutes(parts: RouterParts): Middleware {
-  const { provider, rule, stores, keyRing, screen, record, now } = parts
+  const { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now } = parts
   const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
   const origin = new URL(provider.issuer).origin
   const secretOf = (uid: string) => keyRing.mac('form', uid)
@@ -198,6 +214,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       case 'settled':
         return proceed(ctx, open, { ...open.outcome, ...answer.outcome })
       case 'proved':
+        if (here.account?.id === answer.accountId && here.account.securityEpoch !== answer.securityEpoch)
+          await endOthers(ctx, open, answer.accountId)
         return proceed(ctx, open, { ...open.outcome, proofs: withProof(open, answer, here) })
     }
   }
@@ -214,6 +232,11 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const raised = seen !== undefined && seen !== securityEpoch
     const kept = raised ? rule.carriedOver(here.counted) : goesOn ? former.times : {}
     return { accountId, securityEpoch, times: rule.addProof(kept, answer.factor, now()) }
+  }
+
+  /** The proof raised the epoch: every session but this one is dead, and their apps should know. */
+  async function endOthers(ctx: Context, { interaction: { cid, session } }: Open, accountId: string) {
+    await endSessionsOf(ctx, { accountId, cid, which: (uid) => uid === undefined || uid !== session?.uid })
   }
 
   /** Keeps the outcome and lets oidc-provider ask the policy. `login` is submitted only when nothing else is open. */
@@ -246,6 +269,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       outcome: 'success',
       clientId: open.client.clientId,
       cid: open.interaction.cid,
+      details: { prompt: open.interaction.prompt.name },
     })
     await keep(open, { error: 'access_denied', error_description: 'the person went back to the app' })
     leave(ctx, open, true)
@@ -261,9 +285,13 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   /** Too many wrong codes: the interaction is over, and at a step-up the session; the page leads back to the app. */
   async function end(ctx: Context, open: Open) {
     const { interaction, client } = open
-    const uid = interaction.session?.uid
+    const { uid, accountId } = interaction.session ?? {}
+    if (uid !== undefined && accountId !== undefined)
+      await endSessionsOf(ctx, { accountId, cid: interaction.cid, which: (one) => one === uid })
+    // Also while a resume renames it, when no row is there to be found.
     if (uid !== undefined) await stores.artifacts.endSession(uid, now())
     await discard(interaction)
+    if (interaction.deviceCode !== undefined) await devices.refuse(interaction.deviceCode, 'too many wrong codes')
     await record(ctx, {
       event: 'interaction.ended_by_wrong_codes',
       outcome: 'failure',
@@ -319,7 +347,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       csrf: formToken(secretOf(uid)),
       action: visit.url(segment),
       cancel: { action: visit.url('cancel') },
-      formActions: [originOf(String(interaction.params['redirect_uri']))],
+      formActions: formActionsOf(interaction.params),
       error,
     }
     if (visit.account) around.different = { action: visit.url('different') }
@@ -336,13 +364,13 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       prompt: interaction.prompt.name,
       now: now(),
       expiresAt: interaction.exp,
-      client: { id: client.clientId, name: client.clientName ?? client.clientId },
+      client: visitedClient(client),
       messages: screen.messages(ctx),
       account: here.account,
       reasons: here.open?.reasons ?? [],
       offer: here.open?.offer ?? [],
       identifier: { typed: outcome.identifier, hinted: stringOf(params['login_hint']) },
-      scopes: (stringOf(params['scope']) ?? '').split(' ').filter((scope) => scope !== ''),
+      permissions: permissionsIn(interaction),
       posted: (ctx.request.body ?? {}) as Record<string, unknown>,
       network: networkOf(ctx.ip),
       device: device && digest(device),
@@ -393,7 +421,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const next = await successorOf(stores.pending, uid, now())
     if (!next) return false
     const path = interactionPath(provider, next.uid)
-    const { pathname: resume } = new URL(`${provider.urlFor('authorization')}/${next.uid}`)
+    const { pathname: resume } = new URL(next.returnTo)
     const maxAge = Math.max(0, next.exp - now()) * 1000
     const cookie = { signed: true, httpOnly: true, sameSite: 'lax', maxAge } as const
     ctx.cookies.set(provider.cookieName('interaction'), next.uid, { ...cookie, path })
@@ -412,6 +440,10 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   /** The row knows the request: back to /auth with it. */
   async function beginAgain(ctx: Context, interaction: Interaction) {
     await discard(interaction)
+    if (interaction.deviceCode !== undefined) {
+      await devices.reopen(interaction.deviceCode)
+      return seeOther(ctx, devices.path)
+    }
     const params = Object.entries(interaction.params).filter(
       (entry): entry is [string, string] => typeof entry[1] === 'string',
     )
@@ -446,6 +478,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** The app's redirect URI with an error, for an interaction that oidc-provider knows nothing of any more (OIDC Core §3.1.2.6). */
   function errorResponse({ interaction: { params }, client }: Open, error: string, description: string) {
+    if (params['redirect_uri'] === undefined) return appAddress(client)
     if (params['response_mode'] !== undefined && params['response_mode'] !== 'query') return appAddress(client)
     const url = new URL(String(params['redirect_uri']))
     url.searchParams.set('error', error)
@@ -501,13 +534,36 @@ function appAddress(client: Open['client']): string {
   return String(href ?? '/')
 }
 
+/** Where a form of an interaction may end: at the app's redirect URI, if it has one. A device has none. */
+export function formActionsOf(params: Record<string, unknown>): string[] {
+  const target = params['redirect_uri']
+  return typeof target === 'string' ? [originOf(target)] : []
+}
+
 /** An origin for `form-action`; a custom scheme stands as `scheme:`. */
 export function originOf(uri: string): string {
   const url = new URL(uri)
   return url.origin === 'null' ? url.protocol : url.origin
 }
 
+function visitedClient(client: Open['client']): Visit['client'] {
+  return {
+    id: client.clientId,
+    name: client.clientName ?? client.clientId,
+    firstParty: client.sallyport?.['first_party'] === true,
+    uri: stringOf(client['clientUri']),
+    policyUri: stringOf(client['policyUri']),
+    tosUri: stringOf(client['tosUri']),
+  }
+}
+
+/** As the Checks of `consent` have put them into the interaction. */
+function permissionsIn({ prompt }: Interaction): Visit['permissions'] {
+  const { asked = [], missing = [] } = prompt.details as Partial<Visit['permissions']>
+  return { asked, missing }
+}
+
 const stringOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
 
-/** `__Host-` keeps other hosts of the domain from setting it; it needs https. */
-const deviceCookie = (ctx: Context) => (ctx.secure ? `__Host-${DEVICE_COOKIE}` : DEVICE_COOKIE)
+/** The name of the cookie by which a browser is known. `__Host-` keeps other hosts of the domain from setting it; it needs https. */
+export const deviceCookie = (ctx: Context) => (ctx.secure ? `__Host-${DEVICE_COOKIE}` : DEVICE_COOKIE)

@@ -240,6 +240,29 @@ export interface PendingStore {
   take(owner: string, purpose: string, now: number): Promise<string | undefined>
 }
 
+/**
+ * What one person lets one app do. A permission is the name of an OpenID scope (`email`), `claim <name>` for a claim asked
+ * for by itself, or `<API> <scope>` for a scope of an API.
+ */
+export interface Consent {
+  clientId: string
+  permissions: string[]
+  /** When the first of them was given, seconds since 1970. */
+  since: number
+}
+
+/** What people agreed to. First parties are agreed to by their registration and do not stand here. */
+export interface ConsentStore {
+  /** Adds permissions to what was agreed before. Two at once: both stand. */
+  remember(accountId: string, clientId: string, permissions: string[], now: number): Promise<void>
+  /** What was agreed with this app, or `undefined`. */
+  find(accountId: string, clientId: string): Promise<Consent | undefined>
+  /** All that this person agreed to, by client id. */
+  list(accountId: string): Promise<Consent[]>
+  /** Forgets what was agreed with this app. False when there was nothing. */
+  forget(accountId: string, clientId: string): Promise<boolean>
+}
+
 /** Something that happened to a person, a factor, a session or the configuration. Never holds a secret. */
 export interface AuditEvent {
   /** `login.password`, `mfa.otp`, `recovery_code.reserved`, …: stable names, listed in docs/operations.md */
@@ -314,8 +337,12 @@ export interface ArtifactStore {
    * `destroy` alone is what the library does when it renames a session.
    */
   endSession(uid: string, now: number): Promise<void>
+  /** The `Session` rows of this person, until `expiresAt` + 15 s. */
+  sessionsOf(accountId: string, now: number): Promise<Artifact[]>
   /** Removes all rows of this model that came from this grant. */
   revokeByGrantId(model: string, grantId: string): Promise<void>
+  /** Removes every `Grant` of this person to this app (`payload.clientId`) and all rows, of any model, that came from one. */
+  revokeGrants(accountId: string, clientId: string): Promise<void>
 }
 
 /** Encrypts what is stored, bound to the place it belongs to: a sealed value moved to another owner does not open. */
@@ -342,6 +369,7 @@ export interface Stores {
   throttle: ThrottleStore
   devices: DeviceStore
   pending: PendingStore
+  consents: ConsentStore
   audit: AuditStore
   artifacts: ArtifactStore
 }

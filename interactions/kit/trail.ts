@@ -46,13 +46,15 @@ export interface Step {
   uid: string
   /** Seconds since 1970. */
   exp: number
+  /** Where oidc-provider resumes it. */
+  returnTo: string
 }
 
 const PURPOSE = 'next_interaction'
 
 /** Remembers which interaction came after `former`. */
 export async function keepSuccessor(pending: PendingStore, former: string, next: Step, now: number): Promise<void> {
-  const value = JSON.stringify({ uid: next.uid, exp: next.exp })
+  const value = JSON.stringify({ uid: next.uid, exp: next.exp, returnTo: next.returnTo })
   await pending.keep({ owner: digest(former), purpose: PURPOSE, value, expiresAt: next.exp, now })
 }
 

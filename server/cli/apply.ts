@@ -26,6 +26,7 @@ export function applyCommand(): Command {
       ) => {
         const { applyPlan, parseSeed, planSeed, SeedError } = await import('../seed.ts')
         const { planningOf } = await import('../provider.ts')
+        const { endTheseSessions } = await import('../sessions.ts')
         const { environment } = await import('../config.ts')
         const config = configFor(command)
         let text: string
@@ -43,7 +44,8 @@ export function applyCommand(): Command {
             setPasswords: options.setPasswords ?? false,
             pruneClients: options.prune === 'clients',
           })
-          if (!options.dryRun) await applyPlan(database, plan, operator())
+          if (!options.dryRun)
+            await applyPlan(database, plan, operator(), (sessions) => endTheseSessions(house, sessions, operator()))
           for (const note of plan.notes) process.stderr.write(`note: ${note}\n`)
           const { lines, notes } = plan
           answer(

@@ -29,7 +29,8 @@ export function mfaCommand(): Command {
       '\nExample:\n  sallyport mfa reset ana@acme.example --reason "lost phone, identified on a video call"',
     )
     .action((email: string, { reason }: { reason: string }, self: Command) =>
-      withHouse(self, async ({ database }) => {
+      withHouse(self, async (house) => {
+        const { database } = house
         const user = await database.directory.user(email.trim().toLowerCase())
         if (!user) throw new Refused(`there is no user "${email}"`)
         if (reason.trim() === '') throw new Refused('--reason: say why, and how you made sure who asked')
@@ -43,6 +44,8 @@ export function mfaCommand(): Command {
         await audited(database.audit, act, async () => {
           await database.directory.resetMfa(user.id)
         })
+        const { endSessionsOf } = await import('../sessions.ts')
+        await endSessionsOf(house, [user.id], operator())
         answer(self, { email: user.email, reset: true }, [
           `${user.email} enrols anew at the next sign-in; all sessions have ended`,
         ])

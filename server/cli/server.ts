@@ -7,7 +7,7 @@ export function serveCommand(): Command {
     .description('run the server')
     .addHelpText(
       'after',
-      '\nExample:\n  SALLYPORT_ISSUER=https://id.example SALLYPORT_KEYS=/etc/sallyport/keys.json sallyport serve',
+      '\nSIGTERM stops it. SIGHUP makes it read the signing keys at once, not within a minute.\n\nExample:\n  SALLYPORT_ISSUER=https://id.example SALLYPORT_KEYS=/etc/sallyport/keys.json sallyport serve',
     )
     .action(async (_options: unknown, self: Command) => {
       const { startServer } = await import('../app.ts')
@@ -29,6 +29,11 @@ export function serveCommand(): Command {
       answer(self, { url: running.url, issuer: config.SALLYPORT_ISSUER }, [
         `listening on ${running.url}, issuer ${config.SALLYPORT_ISSUER}`,
       ])
+      process.on('SIGHUP', () => {
+        running
+          .reload()
+          .catch((error: Error) => house.logger.error({ error: error.message }, 'the signing keys could not be read'))
+      })
       await stopped()
       await running.close()
     })

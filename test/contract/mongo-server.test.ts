@@ -179,7 +179,7 @@ describe('mongo database', function () {
     await artifacts.destroy('Session', 's', NOW)
     await artifacts.destroy('AccessToken', 't', NOW)
     await artifacts.revokeByGrantId('AccessToken', 'g')
-    await signingKeys.addSigningKey({ kid: 'a', privateJwk: '{}', createdAt: NOW })
+    await signingKeys.addFirstSigningKey({ kid: 'a', privateJwk: '{}', createdAt: NOW })
     await signingKeys.signingKeys()
     await directory.resetMfa('ana')
     await directory.users()

@@ -72,7 +72,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
         securityEpoch: 0,
         recoveryCodeId: 'code',
       })
-    await db.signingKeys.addSigningKey({ kid: 'one', privateJwk: SECRETS.key, createdAt: NOW })
+    await db.signingKeys.addFirstSigningKey({ kid: 'one', privateJwk: SECRETS.key, createdAt: NOW })
     await db.pending.keep({ owner: 'cid', purpose: 'p', value: SECRETS.pending, expiresAt: NOW + 60, now: NOW })
     const adapter = createAdapter({ artifacts: db.artifacts, sealer: new KeyRing(ring), now: () => NOW }) as (
       model: string,
@@ -138,7 +138,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     }
     const rotated = await open(both)
     await all(rotated, both)
-    await rotated.signingKeys.addSigningKey({ kid: 'two', privateJwk: SECRETS.key, createdAt: NOW + 1 })
+    await rotated.signingKeys.publishSigningKey({ kid: 'two', privateJwk: SECRETS.key, createdAt: NOW + 1 }, NOW)
     const onlyNew = { keys: [both.keys[0]!] }
     await assert.rejects((await open(onlyNew)).factors.totpSecret('ana'), /no key ".*" on the key ring: put it back/)
 

@@ -514,6 +514,46 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
     })
 
+    describe('consents', () => {
+      it('add up, once each, and are found by person and app', async () => {
+        await db.consents.remember('ana', 'app', ['openid', 'api read'], NOW)
+        await db.consents.remember('ana', 'app', ['openid', 'email'], NOW + 10)
+        await db.consents.remember('ana', 'zoo', ['openid'], NOW + 20)
+        const app = { clientId: 'app', permissions: ['api read', 'email', 'openid'], since: NOW }
+        assert.deepEqual(await other.consents.find('ana', 'app'), app)
+        const zoo = { clientId: 'zoo', permissions: ['openid'], since: NOW + 20 }
+        assert.deepEqual(await other.consents.list('ana'), [app, zoo])
+        assert.equal(await other.consents.find('ana', 'other'), undefined)
+        assert.equal(await other.consents.find('bob', 'app'), undefined)
+        assert.deepEqual(await other.consents.list('bob'), [])
+      })
+      it('of parallel callers all stand', async () => {
+        await fifty((one, index) => one.consents.remember('ana', 'app', [`scope-${index % 10}`], NOW))
+        assert.equal((await db.consents.find('ana', 'app'))?.permissions.length, 10)
+      })
+      it('are forgotten, once, and no others', async () => {
+        await db.consents.remember('ana', 'app', ['openid', 'email'], NOW)
+        await db.consents.remember('ana', 'zoo', ['openid'], NOW)
+        await db.consents.remember('bob', 'app', ['openid'], NOW)
+        assert.equal(winners(await fifty((one) => one.consents.forget('ana', 'app'))), 1)
+        assert.equal(await other.consents.find('ana', 'app'), undefined)
+        assert.ok(await other.consents.find('ana', 'zoo'))
+        assert.ok(await other.consents.find('bob', 'app'))
+      })
+      it('go with the person, and with the app', async () => {
+        await db.directory.commit([{ kind: 'client', op: 'put', value: { client_id: 'app' } }])
+        for (const who of ['ana', 'bob']) await db.consents.remember(who, 'app', ['openid'], NOW)
+        await db.consents.remember('bob', 'zoo', ['openid'], NOW)
+        await db.directory.commit([{ kind: 'user', op: 'remove', id: 'ana' }])
+        assert.deepEqual(await other.consents.list('ana'), [])
+        await db.directory.commit([{ kind: 'client', op: 'remove', id: 'app' }])
+        assert.deepEqual(
+          (await other.consents.list('bob')).map(({ clientId }) => clientId),
+          ['zoo'],
+        )
+      })
+    })
+
     describe('artifacts', () => {
       const code = (more: Partial<Artifact> = {}): Artifact => ({
         model: 'AuthorizationCode',
@@ -587,6 +627,27 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.ok(await other.artifacts.find('AuthorizationCode', 'key', NOW))
       })
 
+      it('revokes the grants of a person to an app with all that came from them, and no other', async () => {
+        const grant = (key: string, accountId: string, clientId: string) =>
+          db.artifacts.save(code({ model: 'Grant', key, accountId, payload: { clientId } }))
+        await grant('one', 'ana', 'app')
+        await grant('two', 'ana', 'app')
+        await grant('three', 'ana', 'zoo')
+        await grant('four', 'bob', 'app')
+        for (const grantId of ['one', 'two', 'three', 'four'])
+          for (const model of ['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
+            await db.artifacts.save(code({ model, key: `${model} ${grantId}`, grantId }))
+        await other.artifacts.revokeGrants('ana', 'app')
+        for (const gone of ['one', 'two']) {
+          assert.equal(await db.artifacts.find('Grant', gone, NOW), undefined)
+          for (const model of ['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
+            assert.equal(await db.artifacts.find(model, `${model} ${gone}`, NOW), undefined)
+        }
+        for (const kept of ['three', 'four']) {
+          assert.ok(await db.artifacts.find('Grant', kept, NOW))
+          assert.ok(await db.artifacts.find('RefreshToken', `RefreshToken ${kept}`, NOW))
+        }
+      })
       it('brings no destroyed interaction back', async () => {
         const interaction = code({ model: 'Interaction' })
         await db.artifacts.save(interaction)
@@ -626,6 +687,21 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         const clientsOf = (found: Artifact | undefined) => Object.keys(found?.payload['authorizations'] ?? {}).sort()
         const live = (key: string) => other.artifacts.find('Session', key, NOW)
 
+        it('are found by person, until fifteen seconds after their end', async () => {
+          for (const [key, accountId, model] of [
+            ['one', 'ana', 'Session'],
+            ['two', 'ana', 'Session'],
+            ['bobs', 'bob', 'Session'],
+            ['code', 'ana', 'AuthorizationCode'],
+          ] as const)
+            await db.artifacts.save(code({ model, key, uid: `uid of ${key}`, accountId, payload: { accountId } }))
+          const found = await other.artifacts.sessionsOf('ana', NOW + 74)
+          assert.deepEqual(found.map(({ uid }) => uid).sort(), ['uid of one', 'uid of two'])
+          assert.deepEqual(found[0]?.payload, { accountId: 'ana' })
+          assert.deepEqual(await other.artifacts.sessionsOf('ana', NOW + 75), [])
+          await db.artifacts.endSession('uid of one', NOW)
+          assert.equal((await other.artifacts.sessionsOf('ana', NOW)).length, 1)
+        })
         it('do not come back once destroyed', async () => {
           await db.artifacts.save(session('old', ['a']))
           await db.artifacts.destroy('Session', 'old', NOW)
@@ -912,21 +988,48 @@ export function contract(name: string, open: () => Promise<Opened>): void {
 
     describe('signing keys', () => {
       const key = (kid: string, createdAt = NOW) => ({ kid, privateJwk: `{"kid":"${kid}"}`, createdAt })
-      it('sign with the newest and keep the one before as retired', async () => {
-        await db.signingKeys.addSigningKey(key('one'))
-        await db.signingKeys.addSigningKey(key('two', NOW + 1))
+      const states = async () =>
+        Object.fromEntries((await other.signingKeys.signingKeys()).map(({ kid, state }) => [kid, state]))
+      it('begin with one key, whoever starts first', async () => {
+        const added = await fifty((one, index) => one.signingKeys.addFirstSigningKey(key(`key-${index}`)))
+        assert.equal(winners(added), 1)
+        assert.deepEqual(Object.values(await states()), ['active'])
+      })
+      it('are published ahead, one at a time', async () => {
+        await db.signingKeys.addFirstSigningKey(key('one'))
+        const published = await fifty((one, index) =>
+          one.signingKeys.publishSigningKey(key(`next-${index}`, NOW + 1), NOW + 100),
+        )
+        assert.equal(winners(published), 1)
+        const next = `next-${published.indexOf(true)}`
         assert.deepEqual(await other.signingKeys.signingKeys(), [
-          { ...key('two', NOW + 1), state: 'active' },
-          { ...key('one'), state: 'retired' },
+          { ...key(next, NOW + 1), state: 'next', activatesAt: NOW + 100 },
+          { ...key('one'), state: 'active' },
         ])
       })
-      it('begin with one key, whoever starts first', async () => {
-        await fifty((one, index) => one.signingKeys.addSigningKey(key(`key-${index}`), { ifNone: true }))
-        const keys = await db.signingKeys.signingKeys()
-        assert.deepEqual(
-          keys.map(({ state }) => state),
-          ['active'],
-        )
+      it('sign once they are activated, once, and keep the one before as retired', async () => {
+        await db.signingKeys.addFirstSigningKey(key('one'))
+        await db.signingKeys.publishSigningKey(key('two', NOW + 1), NOW + 100)
+        assert.equal(await db.signingKeys.activateSigningKey('one', NOW + 100), false)
+        assert.equal(await db.signingKeys.activateSigningKey('other', NOW + 100), false)
+        const activated = await fifty((one, index) => one.signingKeys.activateSigningKey('two', NOW + 100 + index))
+        assert.equal(winners(activated), 1)
+        assert.deepEqual(await other.signingKeys.signingKeys(), [
+          { ...key('two', NOW + 1), state: 'active' },
+          { ...key('one'), state: 'retired', retiredAt: NOW + 100 + activated.indexOf(true) },
+        ])
+        assert.equal(await db.signingKeys.publishSigningKey(key('three', NOW + 2), NOW + 200), true)
+        await db.signingKeys.activateSigningKey('three', NOW + 200)
+        assert.deepEqual(await states(), { one: 'retired', two: 'retired', three: 'active' })
+      })
+      it('are removed once, and never the one that signs', async () => {
+        await db.signingKeys.addFirstSigningKey(key('one'))
+        await db.signingKeys.publishSigningKey(key('two'), NOW)
+        await db.signingKeys.activateSigningKey('two', NOW)
+        assert.equal(winners(await fifty((one) => one.signingKeys.removeSigningKey('one'))), 1)
+        assert.equal(await db.signingKeys.removeSigningKey('two'), false)
+        assert.equal(await db.signingKeys.removeSigningKey('other'), false)
+        assert.deepEqual(await states(), { two: 'active' })
       })
     })
 

@@ -423,7 +423,7 @@ describe('languages', () => {
       const counted = new Set(
         Object.keys({ ...english, ...texts }).flatMap((key) => (FORM.test(key) ? key.replace(FORM, '') : [])),
       )
-      assert.equal(counted.size, 3)
+      assert.equal(counted.size, 4)
       for (const key of counted)
         assert.deepEqual(
           Object.keys(texts)

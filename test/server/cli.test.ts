@@ -237,11 +237,24 @@ describe('command line', function () {
     assert.equal(statSync(join(cwd, 'data/keys.json')).mode & 0o777, 0o640)
 
     const keys = JSON.parse((await run(cwd, ['keys', 'list', '--json'])).stdout)
-    assert.deepEqual(
-      keys.signing.map(({ state }: { state: string }) => state),
-      ['active', 'retired'],
-    )
+    const states = ({ signing }: { signing: { state: string }[] }) => signing.map(({ state }) => state).join()
+    assert.equal(states(keys), 'next,active')
     assert.equal(keys.signing[0].kid, JSON.parse(signing.stdout).kid)
+    assert.ok(Date.parse(keys.signing[0].signs_from) > Date.now() + 23 * 60 * 60 * 1000)
+    for (const [command, complaint] of [
+      [['rotate', '--signing'], /published already and signs from/],
+      [['activate'], /--now does not wait/],
+    ] as const) {
+      const refused = await run(cwd, ['keys', ...command])
+      assert.equal(refused.code, 1)
+      assert.match(refused.stderr, complaint)
+    }
+    assert.equal((await run(cwd, ['keys', 'activate', '--now'])).code, 0)
+    const after = JSON.parse((await run(cwd, ['keys', 'list', '--json'])).stdout)
+    assert.equal(states(after), 'active,retired')
+    assert.ok(Date.parse(after.signing[1].published_until) > Date.now() + 30 * 24 * 60 * 60 * 1000)
+    assert.equal((await run(cwd, ['keys', 'prune'])).stdout, 'nothing to remove\n')
+    assert.match((await run(cwd, ['keys', 'prune', '--now'])).stdout, /is gone/)
     assert.equal(keys.data[0].id, JSON.parse(data.stdout).key)
     assert.equal((await run(cwd, ['client', 'show', 'payments'])).code, 0)
     assert.equal((await run(cwd, ['audit', 'verify'])).code, 0)

@@ -102,6 +102,16 @@ describe('seed', () => {
     assert.deepEqual(await apply('users: [{ email: payor@acme.example, state: absent }]'), [])
   })
 
+  it('takes a device, which has no redirect URI, and the provider takes it too', async () => {
+    const device = 'urn:ietf:params:oauth:grant-type:device_code'
+    const text = client(`token_endpoint_auth_method: none, grant_types: ["${device}"]`)
+    const { planningOf } = await import('../../server/provider.ts')
+    const seed = parseSeed(text, 'seed.yaml', {})
+    await applyPlan(house.database, await planSeed(house.database, seed, await planningOf(house)), 'operator:test')
+    const stored = (await house.database.directory.clients()).find(({ grant_types }) => String(grant_types) === device)
+    assert.deepEqual([stored?.['redirect_uris'], stored?.['response_types']], [[], []])
+  })
+
   it('prunes clients that the file does not list', async () => {
     await apply(SEED)
     const file = `clients: [{ client_id: new, client_secret: ${SECRET}, redirect_uris: [https://a.example/cb] }]`
@@ -168,7 +178,11 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['an unknown key', user('pasword: x'), /pasword: unknown key, did you mean password\?/],
     ['a key of a client not built yet', full('jwks: {}'), /jwks: not built yet/],
     ['mfa.sso', 'companies: [{ id: a, name: A, side: none, mfa: { sso: challenge } }]', /sso: not built yet/],
-    ['third parties', full('sallyport: { first_party: false }'), /consent for third parties is not built yet/],
+    [
+      'a third party that helps itself',
+      full('sallyport: { first_party: false, offline: true }'),
+      /offline: must be left out/,
+    ],
     ['no e-mail address', 'users: [{ email: ana }]', /e-mail address/],
     ['a person twice', 'users: [{ email: a@b.example }, { email: A@B.example }]', /twice/],
     ['a short password', user('password: short'), /15 characters/],
@@ -208,6 +222,13 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['a short client secret', client('client_secret: abc, redirect_uris: [https://a.example/cb]'), /32 characters/],
     ['a secret of a public client', full('token_endpoint_auth_method: none'), /client_secret/],
     ['another way to authenticate', full('token_endpoint_auth_method: private_key_jwt'), /client_secret_basic/],
+    [
+      'a device with a redirect URI',
+      full('grant_types: ["urn:ietf:params:oauth:grant-type:device_code"]'),
+      /leave them out/,
+    ],
+    ['a logout address that others can read', full('backchannel_logout_uri: "http://a.example/out"'), /https/],
+    ['a logout address of a native app', full('backchannel_logout_uri: "com.example.app:/out"'), /https/],
     ['the implicit grant', full('grant_types: [implicit]'), /authorization_code/],
     ['a negative age', full('sallyport: { second_factor_max_age: -1 }'), /second_factor_max_age/],
     ['a resource with a fragment', 'resources: [{ id: "https://a.example#x" }]', /fragment/],

@@ -75,6 +75,33 @@ const CLIENTS: Client[] = [
     sallyport: { first_party: true },
   },
   {
+    client_id: 'phone',
+    client_name: 'Phone',
+    token_endpoint_auth_method: 'none',
+    application_type: 'native',
+    redirect_uris: ['com.example.phone:/callback'],
+    sallyport: { first_party: true },
+  },
+  {
+    client_id: 'tv',
+    client_name: 'TV Reports',
+    token_endpoint_auth_method: 'none',
+    redirect_uris: [],
+    response_types: [],
+    grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
+    sallyport: { first_party: true, mfa: 'by_role' },
+  },
+  {
+    client_id: 'partner',
+    client_name: 'Partner Books',
+    client_uri: 'https://books.example',
+    policy_uri: 'https://books.example/privacy',
+    tos_uri: 'https://books.example/terms',
+    ...confidential,
+    grant_types: [...confidential.grant_types, 'urn:ietf:params:oauth:grant-type:device_code'],
+    sallyport: { first_party: false },
+  },
+  {
     client_id: 'poster',
     client_name: 'Poster',
     ...confidential,
@@ -97,6 +124,8 @@ export interface TestHouse {
   authUrl(params?: Record<string, string>): string
   exchange(answer: Answer, client?: string, extra?: Record<string, string>): Promise<Tokens>
   token(form: Record<string, string>, client?: string): Promise<Tokens>
+  /** Has the server read its signing keys again, as it does each minute. */
+  reload(): Promise<boolean>
   close(): Promise<void>
 }
 
@@ -162,7 +191,7 @@ export async function openTestHouse(
   let visitors = 0
 
   const token = async (form: Record<string, string>, client = 'payments'): Promise<Tokens> => {
-    const isPublic = client === 'spa'
+    const isPublic = ['spa', 'phone', 'tv'].includes(client)
     const inBody = isPublic
       ? { client_id: client }
       : client === 'poster'
@@ -209,6 +238,7 @@ export async function openTestHouse(
       )
     },
     token,
+    reload: () => running.reload(),
     close: () => running.close(),
   }
 }

@@ -68,7 +68,26 @@ const VIEWS = {
   consent: {
     view: 'consent',
     title: { app: 'Payments' },
-    locals: { ...known, email, scopes: ['openid', 'email', 'profile', 'offline_access', 'see what you paid'] },
+    locals: {
+      ...known,
+      email,
+      thirdParty: false,
+      links: {},
+      permissions: ['openid', 'email', 'profile'].map((scope) => ({ key: `scope.${scope}`, scope })),
+      before: [],
+    },
+  },
+  device: { view: 'device', locals: { userCode: '', xsrf: 'xsrf-token', deviceAction: '/device' } },
+  'device-confirm': {
+    view: 'device-confirm',
+    locals: {
+      clientName: 'TV Reports',
+      app: 'TV Reports',
+      userCode: 'WDJB-MJHT',
+      elsewhere: false,
+      xsrf: 'xsrf-token',
+      deviceAction: '/device',
+    },
   },
   'switch-account': {
     view: 'switch-account',
@@ -115,6 +134,47 @@ const OTHER_FACTS: Record<string, First> = {
   'challenge-recovery-code.company_help': {
     ...VIEWS['challenge-recovery-code'],
     locals: { ...VIEWS['challenge-recovery-code'].locals, help: 'W'.repeat(300) },
+  },
+  'consent.third_party': {
+    ...VIEWS.consent,
+    title: { app: 'Partner Books' },
+    locals: {
+      ...VIEWS.consent.locals,
+      clientName: 'Partner Books',
+      thirdParty: true,
+      days: 30,
+      links: {
+        uri: 'https://books.example',
+        policy: 'https://books.example/privacy',
+        terms: 'https://books.example/terms',
+      },
+      permissions: [
+        { key: 'scope.openid', scope: 'openid' },
+        { key: 'scope.offline_access', scope: 'offline_access' },
+        { key: 'scope.payments', scope: 'payments', api: 'Payments API' },
+      ],
+    },
+  },
+  'consent.more': {
+    ...VIEWS.consent,
+    title: { app: 'Partner Books' },
+    locals: {
+      ...VIEWS.consent.locals,
+      clientName: 'Partner Books',
+      email: longEmail,
+      thirdParty: true,
+      links: { uri: 'https://books.example' },
+      permissions: [
+        { key: 'scope.claim_email', scope: 'email' },
+        { key: 'scope.claim_name', scope: 'name' },
+      ],
+      before: [{ key: 'scope.openid', scope: 'openid' }],
+    },
+  },
+  'device.with_code': { ...VIEWS.device, locals: { ...VIEWS.device.locals, userCode: 'WDJB-MJHT' } },
+  'device-confirm.elsewhere': {
+    ...VIEWS['device-confirm'],
+    locals: { ...VIEWS['device-confirm'].locals, email: longEmail, elsewhere: true },
   },
   'switch-account.long_names': {
     ...VIEWS['switch-account'],
@@ -178,7 +238,10 @@ const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   acknowledge_missing: [{ on: ['recovery'], field: 'acknowledged' }],
   recovery_code_replaced: [{ on: ['recovery'] }],
   form_invalid: [{ on: FORMS }],
-  form_expired: [{ on: FORMS }],
+  user_code_missing: [{ on: ['device'], field: 'user_code' }],
+  wrong_user_code: [{ on: ['device'], field: 'user_code' }],
+  user_code_used: [{ on: ['device'], field: 'user_code' }],
+  form_expired: [{ on: [...FORMS, 'device'] }],
   too_large: [{ on: FORMS }],
 }
 
@@ -190,6 +253,7 @@ interface Said {
   /** It leads on by a button of these words. */
   label?: string
   reference?: true
+  vars?: Vars
 }
 
 const MESSAGES: Record<MessageName, Said[]> = {
@@ -198,6 +262,9 @@ const MESSAGES: Record<MessageName, Said[]> = {
   other_browser: [{ toApp: true }, { as: 'no_app' }],
   cross_site: [{ toApp: true }],
   too_many_codes: [{ toApp: true }],
+  device_allowed: [{}],
+  device_denied: [{}],
+  too_many_user_codes: [{ vars: { wait: '9 minutes' } }],
   unavailable: [{ label: 'message.again', reference: true }],
   busy: [{ label: 'message.again' }],
   server_error: [{ label: 'message.again', reference: true }],
@@ -230,11 +297,11 @@ export function samplesIn(messages: Messages): Record<string, Sample> {
       page: { ...page, ...kept, ...gone, error: { message: sentence(messages, error), ...(field && { field }) } },
     }
   }
-  const said = (name: MessageName, { toApp, label, reference }: Said): Sample => ({
+  const said = (name: MessageName, { toApp, label, reference, vars }: Said): Sample => ({
     view: 'message',
     page: {
       title: t(`page.${name}.title`),
-      text: t(`page.${name}.text`),
+      text: t(`page.${name}.text`, vars),
       ...(label && { link: { href: '', label: t(label) } }),
       ...(toApp && { link: { href: 'https://rp.example', label: t('shell.back', { app: 'Payments' }) } }),
       ...(reference && { reference: '3f0c1b52-7a31-4a0e-9d0e-2f8f3f1c9b1a' }),
