@@ -20,8 +20,8 @@ export class SqliteArtifacts implements ArtifactStore {
   }
 
   async save(artifact: Artifact): Promise<void> {
-    if (!ENDS_FOR_GOOD.has(artifact.model)) return this.write(artifact)
-    this.connection.transaction(() => {
+    await this.connection.write(() => {
+      if (!ENDS_FOR_GOOD.has(artifact.model)) return this.write(artifact)
       const session = artifact.model === 'Session'
       if (session && this.hasEnded(artifact.uid)) return
       if (this.isDestroyed(artifact.key)) return session ? this.handOver(artifact) : undefined
@@ -48,18 +48,18 @@ export class SqliteArtifacts implements ArtifactStore {
   async consume(model: string, key: string, at: number): Promise<boolean> {
     const sql = `UPDATE artifacts SET consumed_at = ?
       WHERE model = ? AND key = ? AND consumed_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`
-    return this.connection.run(sql, at, model, key, at - TOLERANCE) === 1
+    return this.connection.write(() => this.connection.run(sql, at, model, key, at - TOLERANCE) === 1)
   }
 
   async destroy(model: string, key: string, now: number): Promise<boolean> {
-    return this.connection.transaction(() => {
+    return this.connection.write(() => {
       if (ENDS_FOR_GOOD.has(model)) this.bury(model, key, now)
       return this.connection.run('DELETE FROM artifacts WHERE model = ? AND key = ?', model, key) === 1
     })
   }
 
   async endSession(uid: string, now: number): Promise<void> {
-    this.connection.transaction(() => {
+    await this.connection.write(() => {
       this.connection.run(
         'INSERT INTO ended_sessions (uid, kept_until) VALUES (?, ?) ON CONFLICT DO UPDATE SET kept_until = excluded.kept_until',
         uid,
@@ -70,7 +70,8 @@ export class SqliteArtifacts implements ArtifactStore {
   }
 
   async revokeByGrantId(model: string, grantId: string): Promise<void> {
-    this.connection.run('DELETE FROM artifacts WHERE grant_id = ? AND model = ?', grantId, model)
+    const sql = 'DELETE FROM artifacts WHERE grant_id = ? AND model = ?'
+    await this.connection.write(() => this.connection.run(sql, grantId, model))
   }
 
   /** A slower request must not bring it back. What was authorized on a session waits for the row that has its uid next. */

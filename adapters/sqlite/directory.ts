@@ -64,7 +64,7 @@ export class SqliteDirectory implements DirectoryStore {
   }
 
   async commit(changes: Change[]): Promise<void> {
-    this.#connection.transaction(() => {
+    await this.#connection.write(() => {
       // People last: their memberships name companies of the same commit; removals of companies after that.
       for (const change of changes) if (change.op === 'put' && change.kind !== 'user') this.#apply(change)
       // Removed people before others: their addresses may be given away. And no address counts that is about to change.
@@ -78,7 +78,7 @@ export class SqliteDirectory implements DirectoryStore {
   }
 
   async resetMfa(accountId: string): Promise<boolean> {
-    return this.#connection.transaction(() => {
+    return this.#connection.write(() => {
       this.#connection.run('DELETE FROM totp WHERE account_id = ?', accountId)
       this.#connection.run('DELETE FROM recovery_codes WHERE account_id = ?', accountId)
       return (

@@ -28,7 +28,7 @@ export class SqliteSigningKeys implements SigningKeyStore {
     { ifNone = false } = {},
   ): Promise<void> {
     const sealed = this.#sealer.seal(placeOf(kid), privateJwk)
-    this.#connection.transaction(() => {
+    await this.#connection.write(() => {
       if (ifNone && this.#connection.get('SELECT 1 FROM signing_keys')) return
       this.#connection.run("UPDATE signing_keys SET state = 'retired' WHERE state = 'active'")
       this.#connection.run(
