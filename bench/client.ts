@@ -22,6 +22,7 @@ export class Client {
   readonly #host: string
   readonly #port: number
   #socket: Socket | undefined
+  #usedAt = 0
   #received: Buffer = Buffer.alloc(0)
   #waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | undefined
 
@@ -50,14 +51,19 @@ export class Client {
   }
 
   #connected(): Socket {
+    // Node's servers close a connection that was not used for five seconds.
+    if (performance.now() - this.#usedAt > 2000) this.close()
+    this.#usedAt = performance.now()
     if (this.#socket && !this.#socket.destroyed) return this.#socket
     const socket = connect({ host: this.#host, port: this.#port, noDelay: true })
     socket.on('data', (chunk) => {
       this.#received = this.#received.length === 0 ? chunk : Buffer.concat([this.#received, chunk])
       this.#read()
     })
-    socket.on('error', (error) => this.#waiting?.reject(error))
-    socket.on('close', () => this.#waiting?.reject(new Error('the connection was closed')))
+    socket.on('error', (error) => this.#socket === socket && this.#waiting?.reject(error))
+    socket.on('close', () => {
+      if (this.#socket === socket) this.#waiting?.reject(new Error('the connection was closed'))
+    })
     this.#socket = socket
     return socket
   }

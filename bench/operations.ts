@@ -206,23 +206,20 @@ export const OPERATIONS: Operation[] = [
  * What no speed may be bought with: of many who show one code, one gets tokens; a used refresh token opens nothing.
  */
 export async function checkOnce(target: Target): Promise<void> {
-  const [worker] = target.workers as [Worker]
-  const answer = await worker.client.ask({
-    path: `/auth?${authorizeQuery('none')}`,
-    headers: worker.jar.header('/auth'),
-  })
-  const code = codeIn(answer)
+  const [first, second] = target.workers as [Worker, Worker]
   const ask = ({ client }: Worker, form: Record<string, string>) =>
     client.ask({ path: '/token', headers: { authorization: BASIC }, form })
-  const answers = await Promise.all(target.workers.map((one) => ask(one, exchange(code))))
-  const won = answers.filter(({ status }) => status === 200)
-  check(won.length === 1, `${won.length} of ${answers.length} callers got tokens for one code`)
 
-  const [first, second] = target.workers.slice(1) as [Worker, Worker]
   const used = first.refreshToken
   await keep(first, { grant_type: 'refresh_token', refresh_token: used })
   const reused = await ask(second, { grant_type: 'refresh_token', refresh_token: used })
   check(reused.status === 400 && reused.body.includes('invalid_grant'), `a used refresh token: ${reused.body}`)
+
+  const { client, jar } = second
+  const code = codeIn(await client.ask({ path: `/auth?${authorizeQuery('none')}`, headers: jar.header('/auth') }))
+  const answers = await Promise.all(target.workers.map((worker) => ask(worker, exchange(code))))
+  const won = answers.filter(({ status }) => status === 200)
+  check(won.length === 1, `${won.length} of ${answers.length} callers got tokens for one code`)
 }
 
 /** From the request to the tokens: whatever pages there are, with what a person would type on them. */
