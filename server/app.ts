@@ -6,8 +6,10 @@ import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { describeError, HashingOverloaded, type Screen, securityHeaders } from '../interactions/index.ts'
 import { trustedProxies } from './config.ts'
+import type { Logger } from './log.ts'
 import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
+import { readyAnswers } from './ready.ts'
 import type { Client } from './stores.ts'
 
 /** A running server. */
@@ -20,6 +22,8 @@ export interface Running {
 
 /** Seconds between two sweeps of what has expired. */
 const SWEEP_SECONDS = 5 * 60
+/** OIDC Discovery §4 and RFC 8414 §3; the issuer has no path. */
+const DISCOVERY = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
 /** Milliseconds that a slow request gets when the server stops. */
 const GRACE_MS = 10_000
 
@@ -27,12 +31,19 @@ const GRACE_MS = 10_000
 export async function startServer(house: House): Promise<Running> {
   const { config, database, logger } = house
   const provider = await createApp(house)
+  const ready = readyAnswers([...DISCOVERY, provider.pathFor('jwks')])
+  provider.use(ready.remember)
   const handle = provider.callback()
-  const server = createServer((request, response) => {
-    forward(request)
-    void handle(request, response)
-  })
   const forward = forwarding(house)
+  const log = requestLog(logger)
+  const server = createServer((request, response) => {
+    const began = performance.now()
+    const ip = forward(request)
+    const requestId = randomUUID()
+    const status = ready.answer(request, response, requestId)
+    if (status === undefined) void handle(request, response)
+    else log({ requestId, method: 'GET', path: request.url!, status, began, ip })
+  })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(config.PORT, config.HOST, resolve)
@@ -63,7 +74,7 @@ export async function createApp(house: House): Promise<Provider> {
   const provider = new Provider(issuer, sallyport.extendConfiguration(await configurationOf(house)))
   // Which headers of whom are believed is decided in forwarding(); what is left of them is ours.
   provider.proxy = true
-  provider.use(requests(house))
+  provider.use(requests(requestLog(house.logger)))
   provider.use(securityHeaders(issuer.startsWith('https:')))
   provider.use(boundary(house, sallyport.screen))
   provider.use(own(house, sallyport.screen))
@@ -75,8 +86,10 @@ export async function createApp(house: House): Promise<Provider> {
 /**
  * Says who asks and under which name, before koa looks: the client's address comes from X-Forwarded-For only behind a
  * trusted proxy, scheme and host always from the configured issuer, so that a forged Host header poisons no link.
+ *
+ * @returns a function that returns the client's address
  */
-function forwarding({ config, logger }: House): (request: IncomingMessage) => void {
+function forwarding({ config, logger }: House): (request: IncomingMessage) => string {
   const trusted = trustedProxies(config.SALLYPORT_TRUSTED_PROXIES)
   const issuer = new URL(config.SALLYPORT_ISSUER)
   let warned = false
@@ -104,6 +117,7 @@ function forwarding({ config, logger }: House): (request: IncomingMessage) => vo
     headers['x-forwarded-for'] = client
     headers['x-forwarded-host'] = issuer.host
     headers['x-forwarded-proto'] = issuer.protocol.slice(0, -1)
+    return client
   }
 }
 
@@ -114,24 +128,41 @@ function addressOf(hop: string): string | undefined {
   return isIP(address) === 0 ? undefined : address
 }
 
-/** One id per request, from the page to the log to the audit; one log line per answer, which names no id that opens anything. */
-function requests({ logger }: House): Middleware {
+/** One line per answer, which names no id that opens anything. */
+type RequestLog = (line: {
+  requestId: string
+  method: string
+  path: string
+  status: number
+  began: number
+  ip: string
+}) => void
+
+function requestLog(logger: Logger): RequestLog {
+  // Six fields, none of which holds a secret: looking for secret names in each line would cost more than writing it.
+  const plain = logger.child({}, { redact: [] })
+  return ({ path, began, ...line }) =>
+    plain.info(
+      {
+        ...line,
+        path: path.replace(/[\w-]{21,}/g, ':id').slice(0, 200),
+        ms: Math.round(performance.now() - began),
+      },
+      'answered',
+    )
+}
+
+/** One id per request, from the page to the log to the audit. */
+function requests(log: RequestLog): Middleware {
   return async (ctx, next) => {
     const began = performance.now()
-    ctx.state['requestId'] = randomUUID()
-    ctx.set('X-Request-Id', ctx.state['requestId'])
+    const requestId = randomUUID()
+    ctx.state['requestId'] = requestId
+    ctx.set('X-Request-Id', requestId)
     try {
       await next()
     } finally {
-      const line = {
-        requestId: ctx.state['requestId'] as string,
-        method: ctx.method,
-        path: ctx.path.replace(/[\w-]{21,}/g, ':id').slice(0, 200),
-        status: ctx.status,
-        ms: Math.round(performance.now() - began),
-        ip: ctx.ip,
-      }
-      logger.info(line, 'answered')
+      log({ requestId, method: ctx.method, path: ctx.path, status: ctx.status, began, ip: ctx.ip })
     }
   }
 }
