@@ -1,9 +1,10 @@
 /** What has to be done to a Provider after it was made: models, claims of this request, listeners, routes. */
-import type { Context, Middleware } from 'koa'
+import type { Context } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { clientRules, type Decided, type TokenFacts } from './configuration.ts'
 import type { Decision, Situation } from './decision.ts'
 import { createRecorder, type Happened } from './kit/audit.ts'
+import { behindTheRequest, holdAnswer } from './kit/behind.ts'
 import { digest } from './kit/keyring.ts'
 import type { Outcome, Room, Rule } from './kit/room.ts'
 import { interactionRoutes } from './kit/router.ts'
@@ -56,7 +57,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   keepProofs(provider, options)
   slideIdleness(provider, options)
   const record = createRecorder(options.stores.audit, options.now)
-  const reported = auditEvents(provider, options, decided, record)
+  auditEvents(provider, options, decided, record)
 
   const rule: Rule = {
     async judge({ client, ...situation }) {
@@ -71,8 +72,8 @@ export function attach(provider: Provider, parts: AttachParts): void {
     room: (prompt) => (Object.hasOwn(ROOM_OF, prompt) ? rooms[ROOM_OF[prompt as keyof typeof ROOM_OF]] : undefined),
   }
   const { stores, keyRing, now } = options
-  provider.use(reported)
   provider.use(unavailable(provider, screen, options))
+  provider.use(holdAnswer)
   provider.use(sessionCookie(provider))
   provider.use(switchPage(provider, screen, options))
   provider.use(formPostPolicy())
@@ -184,18 +185,13 @@ function keepProofs(provider: Provider, { limits, now }: Completed): void {
   })
 }
 
-/**
- * Rows for what oidc-provider did. Its events are synchronous: a failed write is reported, it cannot undo the event.
- *
- * @returns a middleware that holds the answer back until the rows of its request are written
- */
+/** Rows for what oidc-provider did. Its events are synchronous: a failed write is reported, it cannot undo the event. */
 function auditEvents(
   provider: Provider,
   options: Completed,
   decided: Decided,
   record: (ctx: Context, happened: Happened) => Promise<void>,
-): Middleware {
-  const rows = new WeakMap<object, Promise<void>[]>()
+): void {
   const report = (ctx: KoaContextWithOIDC, happened: Happened) => {
     const oidc = ctx.oidc as KoaContextWithOIDC['oidc'] | undefined
     const uid = (oidc?.entities.Session as { uid?: string } | undefined)?.uid
@@ -207,7 +203,7 @@ function auditEvents(
     }).catch((error: Error) =>
       options.onError(error, { requestId: requestId(ctx as unknown as Context), where: 'audit' }),
     )
-    rows.set(ctx, [...(rows.get(ctx) ?? []), row])
+    void behindTheRequest(row, ctx)
   }
 
   provider.on('interaction.started', (ctx, prompt) => {
@@ -249,14 +245,6 @@ function auditEvents(
   provider.on('end_session.success', (ctx) => {
     report(ctx, { event: 'logout', outcome: 'success', accountId: ctx.oidc.session?.accountId })
   })
-
-  return async (ctx, next) => {
-    try {
-      await next()
-    } finally {
-      await Promise.all(rows.get(ctx) ?? [])
-    }
-  }
 }
 
 /** A stable name: strangers may send any `grant_type`. */

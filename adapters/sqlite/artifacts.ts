@@ -20,6 +20,7 @@ export class SqliteArtifacts implements ArtifactStore {
   }
 
   async save(artifact: Artifact): Promise<void> {
+    if (artifact.model === 'Session' && this.#says(artifact)) return
     await this.connection.write(() => {
       if (!ENDS_FOR_GOOD.has(artifact.model)) return this.write(artifact)
       const session = artifact.model === 'Session'
@@ -72,6 +73,18 @@ export class SqliteArtifacts implements ArtifactStore {
   async revokeByGrantId(model: string, grantId: string): Promise<void> {
     const sql = 'DELETE FROM artifacts WHERE grant_id = ? AND model = ?'
     await this.connection.write(() => this.connection.run(sql, grantId, model))
+  }
+
+  /** Every request saves its session, most of them as it was. */
+  #says({ model, key, payload, expiresAt, uid, accountId }: Artifact): boolean {
+    const row = this.connection.get('SELECT * FROM artifacts WHERE model = ? AND key = ?', model, key)
+    return (
+      row !== undefined &&
+      row['payload'] === JSON.stringify(payload) &&
+      row['expires_at'] === (expiresAt ?? null) &&
+      row['uid'] === (uid ?? null) &&
+      row['account_id'] === (accountId ?? null)
+    )
   }
 
   /** A slower request must not bring it back. What was authorized on a session waits for the row that has its uid next. */

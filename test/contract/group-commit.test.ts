@@ -163,6 +163,19 @@ describe('group commit', () => {
     await patient
     assert.deepEqual(await stored(), ['patient'])
   })
+  it('does not write a session that says nothing new, and every one that does', async () => {
+    const session = { model: 'Session', key: 's', payload: { uid: 'u', exp: NOW }, expiresAt: NOW, uid: 'u' }
+    await database.artifacts.save(session)
+    const { commits } = database.connection
+    await database.artifacts.save({ ...session, payload: { ...session.payload } })
+    assert.equal(database.connection.commits, commits)
+    for (const more of [{ payload: { uid: 'u', exp: NOW + 1 } }, { expiresAt: NOW + 1 }, { accountId: 'ana' }])
+      await database.artifacts.save({ ...session, ...more })
+    assert.equal(database.connection.commits, commits + 3)
+    await database.artifacts.endSession('u', NOW)
+    await database.artifacts.save({ ...session, accountId: 'ana' })
+    assert.equal(await database.artifacts.find('Session', 's', NOW), undefined)
+  })
   it('finishes what was begun when it is closed', async () => {
     const saved = database.artifacts.save(row('last'))
     await database.close()
