@@ -12,6 +12,7 @@ import { requestId, type Screen } from './kit/screen.ts'
 import {
   floodGate,
   formPostPolicy,
+  forPeople,
   nobodyToSignOut,
   postToGet,
   sessionCookie,
@@ -74,13 +75,14 @@ export function attach(provider: Provider, parts: AttachParts): void {
   const { stores, keyRing, now } = options
   provider.use(unavailable(provider, screen, options))
   provider.use(holdAnswer)
-  provider.use(sessionCookie(provider))
-  provider.use(switchPage(provider, screen, options))
-  provider.use(formPostPolicy())
-  provider.use(nobodyToSignOut(provider))
-  provider.use(floodGate(provider, screen, options))
-  provider.use(postToGet(provider, screen, options))
-  provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, now }))
+  const people = forPeople(provider)
+  provider.use(people(sessionCookie(provider)))
+  provider.use(people(switchPage(provider, screen, options)))
+  provider.use(people(formPostPolicy()))
+  provider.use(people(nobodyToSignOut(provider)))
+  provider.use(people(floodGate(provider, screen, options)))
+  provider.use(people(postToGet(provider, screen, options)))
+  provider.use(people(interactionRoutes({ provider, rule, stores, keyRing, screen, record, now })))
 }
 
 /** Own fields of the rows: sessions keep factor times, tokens keep the epoch and the second factor's time. */

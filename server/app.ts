@@ -9,7 +9,7 @@ import { trustedProxies } from './config.ts'
 import type { Logger } from './log.ts'
 import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
-import { readyAnswers } from './ready.ts'
+import { type Answered, withReadyAnswers } from './ready.ts'
 import type { Client } from './stores.ts'
 
 /** A running server. */
@@ -22,8 +22,6 @@ export interface Running {
 
 /** Seconds between two sweeps of what has expired. */
 const SWEEP_SECONDS = 5 * 60
-/** OIDC Discovery §4 and RFC 8414 §3; the issuer has no path. */
-const DISCOVERY = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
 /** Milliseconds that a slow request gets when the server stops. */
 const GRACE_MS = 10_000
 
@@ -31,19 +29,12 @@ const GRACE_MS = 10_000
 export async function startServer(house: House): Promise<Running> {
   const { config, database, logger } = house
   const provider = await createApp(house)
-  const ready = readyAnswers([...DISCOVERY, provider.pathFor('jwks')])
-  provider.use(ready.remember)
-  const handle = provider.callback()
-  const forward = forwarding(house)
-  const log = requestLog(logger)
+  const handle = withReadyAnswers(provider, requestLog(logger))
   const server = createServer((request, response) => {
-    const began = performance.now()
-    const ip = forward(request)
-    const requestId = randomUUID()
-    const status = ready.answer(request, response, requestId)
-    if (status === undefined) void handle(request, response)
-    else log({ requestId, method: 'GET', path: request.url!, status, began, ip })
+    forward(request)
+    void handle(request, response)
   })
+  const forward = forwarding(house)
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(config.PORT, config.HOST, resolve)
@@ -86,10 +77,8 @@ export async function createApp(house: House): Promise<Provider> {
 /**
  * Says who asks and under which name, before koa looks: the client's address comes from X-Forwarded-For only behind a
  * trusted proxy, scheme and host always from the configured issuer, so that a forged Host header poisons no link.
- *
- * @returns a function that returns the client's address
  */
-function forwarding({ config, logger }: House): (request: IncomingMessage) => string {
+function forwarding({ config, logger }: House): (request: IncomingMessage) => void {
   const trusted = trustedProxies(config.SALLYPORT_TRUSTED_PROXIES)
   const issuer = new URL(config.SALLYPORT_ISSUER)
   let warned = false
@@ -117,7 +106,6 @@ function forwarding({ config, logger }: House): (request: IncomingMessage) => st
     headers['x-forwarded-for'] = client
     headers['x-forwarded-host'] = issuer.host
     headers['x-forwarded-proto'] = issuer.protocol.slice(0, -1)
-    return client
   }
 }
 
@@ -129,16 +117,7 @@ function addressOf(hop: string): string | undefined {
 }
 
 /** One line per answer, which names no id that opens anything. */
-type RequestLog = (line: {
-  requestId: string
-  method: string
-  path: string
-  status: number
-  began: number
-  ip: string
-}) => void
-
-function requestLog(logger: Logger): RequestLog {
+function requestLog(logger: Logger): Answered {
   // Six fields, none of which holds a secret: looking for secret names in each line would cost more than writing it.
   const plain = logger.child({}, { redact: [] })
   return ({ path, began, ...line }) =>
@@ -153,7 +132,7 @@ function requestLog(logger: Logger): RequestLog {
 }
 
 /** One id per request, from the page to the log to the audit. */
-function requests(log: RequestLog): Middleware {
+function requests(log: Answered): Middleware {
   return async (ctx, next) => {
     const began = performance.now()
     const requestId = randomUUID()
@@ -190,8 +169,8 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
     ctx.status = status
     ctx.body = body
   }
-  return async (ctx, next) => {
-    if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return next()
+  const paths = new Set(['/', '/healthz', '/readyz'])
+  const show = async (ctx: Context) => {
     switch (ctx.path) {
       case '/':
         return screen.show(ctx, {
@@ -213,10 +192,9 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
           logger.error({ error: (error as Error).message }, 'the store does not answer')
           return answer(ctx, 503, { status: 'the store does not answer' })
         }
-      default:
-        return next()
     }
   }
+  return (ctx, next) => ((ctx.method === 'GET' || ctx.method === 'HEAD') && paths.has(ctx.path) ? show(ctx) : next())
 }
 
 /** The house's own apps, by where a person opens them. A client without such an address has none. */

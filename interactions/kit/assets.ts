@@ -35,13 +35,14 @@ export function loadAssets(prefix = '/assets'): Assets {
     css: add('css'),
     js: add('js'),
     icon: add('svg'),
-    async serve(ctx, next) {
+    serve(ctx, next) {
       const file = ctx.method === 'GET' || ctx.method === 'HEAD' ? files.get(ctx.path) : undefined
       if (!file) return next()
       ctx.set('Cache-Control', 'public, max-age=31536000, immutable')
       ctx.set('X-Content-Type-Options', 'nosniff')
       ctx.type = file.type
       ctx.body = file.body
+      return Promise.resolve()
     },
   }
 }
