@@ -5,6 +5,7 @@ import { clientRules, type Decided, type TokenFacts } from './configuration.ts'
 import type { Decision, Situation } from './decision.ts'
 import { answerOnce, deviceGate, pathOf, refuse, reopen, slowDown } from './device.ts'
 import { createRecorder, type Happened } from './kit/audit.ts'
+import { behindTheRequest, holdAnswer } from './kit/behind.ts'
 import { digest } from './kit/keyring.ts'
 import { basePath } from './kit/network.ts'
 import type { Outcome, Room, Rule } from './kit/room.ts'
@@ -14,6 +15,7 @@ import { backchannelEvent, type EndingParts, endSessions as endForGood, reasonOf
 import {
   floodGate,
   formPostPolicy,
+  forPeople,
   keepLanguage,
   nobodyToSignOut,
   ownCookies,
@@ -85,13 +87,15 @@ export function attach(provider: Provider, parts: AttachParts): void {
     refuse: (id: string, why: string) => refuse(provider, id, why),
   }
   provider.use(unavailable(provider, screen, options))
-  provider.use(sessionCookie(provider))
-  provider.use(switchPage(provider, screen, options))
-  provider.use(formPostPolicy())
-  provider.use(keepLanguage(provider))
-  provider.use(nobodyToSignOut(provider))
-  provider.use(floodGate(provider, screen, options))
-  provider.use(postToGet(provider, screen, options))
+  provider.use(holdAnswer)
+  const people = forPeople(provider)
+  provider.use(people(sessionCookie(provider)))
+  provider.use(people(switchPage(provider, screen, options)))
+  provider.use(people(formPostPolicy()))
+  provider.use(people(keepLanguage(provider)))
+  provider.use(people(nobodyToSignOut(provider)))
+  provider.use(people(floodGate(provider, screen, options)))
+  provider.use(people(postToGet(provider, screen, options)))
   const ending = (ctx: Context, cid: string): EndingParts => ({
     provider,
     stores,
@@ -109,8 +113,9 @@ export function attach(provider: Provider, parts: AttachParts): void {
     return ended
   }
   provider.use(slowDown(provider, options))
-  provider.use(deviceGate(provider, screen, options, record))
-  provider.use(interactionRoutes({ provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now }))
+  provider.use(people(deviceGate(provider, screen, options, record)))
+  const routed = { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now }
+  provider.use(people(interactionRoutes(routed)))
 }
 
 /** Own fields of the rows: sessions keep factor times, tokens keep the epoch and the second factor's time. */
@@ -233,7 +238,7 @@ function auditEvents(
   const report = (ctx: KoaContextWithOIDC, happened: Happened) => {
     const oidc = ctx.oidc as KoaContextWithOIDC['oidc'] | undefined
     const uid = (oidc?.entities.Session as { uid?: string } | undefined)?.uid
-    record(ctx as unknown as Context, {
+    const row = record(ctx as unknown as Context, {
       clientId: oidc?.client?.clientId,
       cid: oidc?.entities.Interaction?.cid,
       session: uid && digest(uid),
@@ -241,6 +246,7 @@ function auditEvents(
     }).catch((error: Error) =>
       options.onError(error, { requestId: requestId(ctx as unknown as Context), where: 'audit' }),
     )
+    void behindTheRequest(row, ctx)
   }
 
   provider.on('interaction.started', (ctx, prompt) => {

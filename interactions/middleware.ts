@@ -35,6 +35,18 @@ export function ownCookies(provider: Provider): Middleware {
   }
 }
 
+/** Where apps and APIs ask: no page, no session cookie, no form. */
+const FOR_APPS = ['jwks', 'token', 'userinfo', 'revocation', 'introspection']
+
+/** Leaves out a middleware for people where an app asks: each one costs every answer a little. It keeps its name. */
+export function forPeople(provider: Provider): (middleware: Middleware) => Middleware {
+  const apps = new Set(FOR_APPS.flatMap((name) => pathOf(provider, name) ?? []))
+  return (middleware) => {
+    const gated: Middleware = (ctx, next) => (apps.has(ctx.path) ? next() : middleware(ctx, next))
+    return Object.defineProperty(gated, 'name', { value: middleware.name })
+  }
+}
+
 /** Too many passwords at once, or a store that does not answer: 503 and a page, whatever the library made of it, and nobody gets in. */
 export function unavailable(provider: Provider, screen: Screen, options: Completed): Middleware {
   const outage = new WeakSet<object>()

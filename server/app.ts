@@ -6,8 +6,10 @@ import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { describeError, type Sallyport, type Screen, securityHeaders } from '../interactions/index.ts'
 import { trustedProxies } from './config.ts'
+import type { Logger } from './log.ts'
 import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
+import { type Answered, withReadyAnswers } from './ready.ts'
 import { KEYS_READ_SECONDS, retiredKeysKept, turnSigningKeys } from './signing-keys.ts'
 import type { Client, SigningKey } from './stores.ts'
 
@@ -88,7 +90,8 @@ async function createServing(house: House): Promise<Serving> {
       actor: 'server',
     })
   const namesOf = (keys: readonly SigningKey[]) => keys.map(({ kid, state }) => `${state} ${kid}`).join()
-  const make = async (keys: readonly SigningKey[]) => (await createApp(house, sallyport, keys)).callback()
+  const make = async (keys: readonly SigningKey[]) =>
+    withReadyAnswers(await createApp(house, sallyport, keys), requestLog(logger))
 
   const first = await keysNow()
   let serves = namesOf(first)
@@ -124,7 +127,7 @@ export async function createApp(
   const provider = new Provider(issuer, sallyport.extendConfiguration(await configurationOf(house, signingKeys)))
   // Which headers of whom are believed is decided in forwarding(); what is left of them is ours.
   provider.proxy = true
-  provider.use(requests(house))
+  provider.use(requests(requestLog(house.logger)))
   provider.use(securityHeaders(issuer.startsWith('https:')))
   provider.use(boundary(house, sallyport.screen))
   provider.use(own(house, sallyport.screen))
@@ -175,24 +178,32 @@ function addressOf(hop: string): string | undefined {
   return isIP(address) === 0 ? undefined : address
 }
 
-/** One id per request, from the page to the log to the audit; one log line per answer, which names no id that opens anything. */
-function requests({ logger }: House): Middleware {
+/** One line per answer, which names no id that opens anything. */
+function requestLog(logger: Logger): Answered {
+  // Six fields, none of which holds a secret: looking for secret names in each line would cost more than writing it.
+  const plain = logger.child({}, { redact: [] })
+  return ({ path, began, ...line }) =>
+    plain.info(
+      {
+        ...line,
+        path: path.replace(/[\w-]{21,}/g, ':id').slice(0, 200),
+        ms: Math.round(performance.now() - began),
+      },
+      'answered',
+    )
+}
+
+/** One id per request, from the page to the log to the audit. */
+function requests(log: Answered): Middleware {
   return async (ctx, next) => {
     const began = performance.now()
-    ctx.state['requestId'] = randomUUID()
-    ctx.set('X-Request-Id', ctx.state['requestId'])
+    const requestId = randomUUID()
+    ctx.state['requestId'] = requestId
+    ctx.set('X-Request-Id', requestId)
     try {
       await next()
     } finally {
-      const line = {
-        requestId: ctx.state['requestId'] as string,
-        method: ctx.method,
-        path: ctx.path.replace(/[\w-]{21,}/g, ':id').slice(0, 200),
-        status: ctx.status,
-        ms: Math.round(performance.now() - began),
-        ip: ctx.ip,
-      }
-      logger.info(line, 'answered')
+      log({ requestId, method: ctx.method, path: ctx.path, status: ctx.status, began, ip: ctx.ip })
     }
   }
 }
@@ -216,8 +227,8 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
     ctx.status = status
     ctx.body = body
   }
-  return async (ctx, next) => {
-    if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return next()
+  const paths = new Set(['/', '/healthz', '/readyz'])
+  const show = async (ctx: Context) => {
     switch (ctx.path) {
       case '/':
         return screen.show(ctx, {
@@ -239,10 +250,9 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
           logger.error({ error: (error as Error).message }, 'the store does not answer')
           return answer(ctx, 503, { status: 'the store does not answer' })
         }
-      default:
-        return next()
     }
   }
+  return (ctx, next) => ((ctx.method === 'GET' || ctx.method === 'HEAD') && paths.has(ctx.path) ? show(ctx) : next())
 }
 
 /** The house's own apps, by where a person opens them. A client without such an address has none. */

@@ -269,10 +269,17 @@ const defaultMemory = ({ SALLYPORT_ARGON2_PASSES: passes }: Parsed) => (passes =
 export function trustedProxies(proxies: readonly string[]): (address: string | undefined) => boolean {
   const list = new BlockList()
   for (const proxy of proxies) addProxy(list, proxy)
-  return (address) => {
-    const plain = address?.replace(/%.*$/, '') ?? ''
+  const check = (address: string) => {
+    const plain = address.replace(/%.*$/, '')
     const version = isIP(plain)
     return version !== 0 && list.check(plain, version === 6 ? 'ipv6' : 'ipv4')
+  }
+  // A proxy asks again and again.
+  let last: { address: string; trusted: boolean } | undefined
+  return (address) => {
+    if (address === undefined || proxies.length === 0) return false
+    if (last?.address !== address) last = { address, trusted: check(address) }
+    return last.trusted
   }
 }
 

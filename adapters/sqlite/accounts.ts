@@ -46,12 +46,8 @@ export class SqliteAccounts implements AccountStore {
   }
 
   async upgradePasswordHash(accountId: string, from: string, to: string): Promise<void> {
-    this.#connection.run(
-      'UPDATE accounts SET password_hash = ? WHERE id = ? AND password_hash = ?',
-      to,
-      accountId,
-      from,
-    )
+    const sql = 'UPDATE accounts SET password_hash = ? WHERE id = ? AND password_hash = ?'
+    await this.#connection.write(() => this.#connection.run(sql, to, accountId, from))
   }
 }
 

@@ -20,8 +20,9 @@ export class SqliteArtifacts implements ArtifactStore {
   }
 
   async save(artifact: Artifact): Promise<void> {
-    if (!ENDS_FOR_GOOD.has(artifact.model)) return this.write(artifact)
-    this.connection.transaction(() => {
+    if (artifact.model === 'Session' && this.#says(artifact)) return
+    await this.connection.write(() => {
+      if (!ENDS_FOR_GOOD.has(artifact.model)) return this.write(artifact)
       const session = artifact.model === 'Session'
       if (session && this.hasEnded(artifact.uid)) return
       if (this.isDestroyed(artifact.key)) return session ? this.handOver(artifact) : undefined
@@ -48,18 +49,18 @@ export class SqliteArtifacts implements ArtifactStore {
   async consume(model: string, key: string, at: number): Promise<boolean> {
     const sql = `UPDATE artifacts SET consumed_at = ?
       WHERE model = ? AND key = ? AND consumed_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`
-    return this.connection.run(sql, at, model, key, at - TOLERANCE) === 1
+    return this.connection.write(() => this.connection.run(sql, at, model, key, at - TOLERANCE) === 1)
   }
 
   async destroy(model: string, key: string, now: number): Promise<boolean> {
-    return this.connection.transaction(() => {
+    return this.connection.write(() => {
       if (ENDS_FOR_GOOD.has(model)) this.bury(model, key, now)
       return this.connection.run('DELETE FROM artifacts WHERE model = ? AND key = ?', model, key) === 1
     })
   }
 
   async endSession(uid: string, now: number): Promise<void> {
-    this.connection.transaction(() => {
+    await this.connection.write(() => {
       this.connection.run(
         'INSERT INTO ended_sessions (uid, kept_until) VALUES (?, ?) ON CONFLICT DO UPDATE SET kept_until = excluded.kept_until',
         uid,
@@ -76,12 +77,25 @@ export class SqliteArtifacts implements ArtifactStore {
   }
 
   async revokeByGrantId(model: string, grantId: string): Promise<void> {
-    this.connection.run('DELETE FROM artifacts WHERE grant_id = ? AND model = ?', grantId, model)
+    const sql = 'DELETE FROM artifacts WHERE grant_id = ? AND model = ?'
+    await this.connection.write(() => this.connection.run(sql, grantId, model))
+  }
+
+  /** Every request saves its session, most of them as it was. */
+  #says({ model, key, payload, expiresAt, uid, accountId }: Artifact): boolean {
+    const row = this.connection.get('SELECT * FROM artifacts WHERE model = ? AND key = ?', model, key)
+    return (
+      row !== undefined &&
+      row['payload'] === JSON.stringify(payload) &&
+      row['expires_at'] === (expiresAt ?? null) &&
+      row['uid'] === (uid ?? null) &&
+      row['account_id'] === (accountId ?? null)
+    )
   }
 
   async revokeGrants(accountId: string, clientId: string): Promise<void> {
     const mine = `SELECT key FROM artifacts WHERE model = 'Grant' AND account_id = ? AND payload ->> 'clientId' = ?`
-    this.connection.transaction(() => {
+    await this.connection.write(() => {
       for (const { key } of this.connection.all(mine, accountId, clientId)) {
         this.connection.run('DELETE FROM artifacts WHERE grant_id = ?', key!)
         this.connection.run("DELETE FROM artifacts WHERE model = 'Grant' AND key = ?", key!)

@@ -9,31 +9,38 @@ const BEGINNING = '0'.repeat(64)
 export class SqliteAudit implements AuditStore, AuditReader {
   readonly #connection: Connection
   readonly #writer = randomBytes(8).toString('hex')
-  #number = 0
-  #previous = BEGINNING
+  #head = { number: 0, hash: BEGINNING }
 
   constructor(connection: Connection) {
     this.#connection = connection
   }
 
   async append(event: AuditEvent): Promise<void> {
-    const number = this.#number + 1
-    const body = canonical({ ...event, writer: this.#writer, number })
-    const hash = link(this.#previous, body)
-    this.#connection.run(
-      'INSERT INTO audit (writer, number, event, account_id, at, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
-      this.#writer,
-      number,
-      event.event,
-      event.accountId ?? null,
-      event.at,
-      body,
-      this.#previous,
-      hash,
+    let before = this.#head
+    await this.#connection.write(
+      () => {
+        before = this.#head
+        const number = before.number + 1
+        const body = canonical({ ...event, writer: this.#writer, number })
+        const hash = link(before.hash, body)
+        this.#connection.run(
+          'INSERT INTO audit (writer, number, event, account_id, at, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+          this.#writer,
+          number,
+          event.event,
+          event.accountId ?? null,
+          event.at,
+          body,
+          before.hash,
+          hash,
+        )
+        // Only now: a row that could not be written leaves no gap.
+        this.#head = { number, hash }
+      },
+      () => {
+        this.#head = before
+      },
     )
-    // Only now: a row that could not be written leaves no gap.
-    this.#number = number
-    this.#previous = hash
   }
 
   async auditRows({

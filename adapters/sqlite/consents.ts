@@ -10,7 +10,7 @@ export class SqliteConsents implements ConsentStore {
   }
 
   async remember(accountId: string, clientId: string, permissions: string[], now: number): Promise<void> {
-    this.#connection.transaction(() => {
+    await this.#connection.write(() => {
       for (const permission of permissions)
         this.#connection.run(
           'INSERT INTO consents (account_id, client_id, permission, given_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
@@ -32,7 +32,7 @@ export class SqliteConsents implements ConsentStore {
 
   async forget(accountId: string, clientId: string): Promise<boolean> {
     const sql = 'DELETE FROM consents WHERE account_id = ? AND client_id = ?'
-    return this.#connection.run(sql, accountId, clientId) > 0
+    return this.#connection.write(() => this.#connection.run(sql, accountId, clientId) > 0)
   }
 
   #read(where: string, ...values: string[]): Consent[] {

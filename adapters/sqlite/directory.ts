@@ -8,9 +8,12 @@ import {
   StoreConflict,
   type User,
 } from '../../server/stores.ts'
-import { type Connection, isDuplicate, type Row } from './driver.ts'
+import { type Connection, isDuplicate, type Row, type Value } from './driver.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
+
+/** As many parsed clients are kept in memory. */
+const CLIENTS_KNOWN = 1000
 
 const USERS = `
   SELECT a.*, t.added_at AS otp_at, r.acknowledged,
@@ -22,6 +25,8 @@ const USERS = `
 export class SqliteDirectory implements DirectoryStore {
   readonly #connection: Connection
   readonly #sealer: Sealer
+  /** Clients that were read, opened and parsed before; each counts as long as its row says the same. */
+  readonly #known = new Map<string, { metadata: Value; secret: Value; client: Client }>()
 
   constructor(connection: Connection, sealer: Sealer) {
     this.#connection = connection
@@ -52,7 +57,14 @@ export class SqliteDirectory implements DirectoryStore {
 
   async client(clientId: string): Promise<Client | undefined> {
     const row = this.#connection.get('SELECT * FROM clients WHERE client_id = ?', clientId)
-    return row && this.#clientOf(row)
+    if (!row) return undefined
+    const { metadata, secret } = row as Record<'metadata' | 'secret', Value>
+    const known = this.#known.get(clientId)
+    if (known?.metadata === metadata && known.secret === secret) return { ...known.client }
+    const client = this.#clientOf(row)
+    if (this.#known.size >= CLIENTS_KNOWN) this.#known.clear()
+    this.#known.set(clientId, { metadata, secret, client })
+    return { ...client }
   }
 
   async resources(): Promise<Resource[]> {
@@ -64,7 +76,7 @@ export class SqliteDirectory implements DirectoryStore {
   }
 
   async commit(changes: Change[]): Promise<void> {
-    this.#connection.transaction(() => {
+    await this.#connection.write(() => {
       // People last: their memberships name companies of the same commit; removals of companies after that.
       for (const change of changes) if (change.op === 'put' && change.kind !== 'user') this.#apply(change)
       // Removed people before others: their addresses may be given away. And no address counts that is about to change.
@@ -78,7 +90,7 @@ export class SqliteDirectory implements DirectoryStore {
   }
 
   async resetMfa(accountId: string): Promise<boolean> {
-    return this.#connection.transaction(() => {
+    return this.#connection.write(() => {
       this.#connection.run('DELETE FROM totp WHERE account_id = ?', accountId)
       this.#connection.run('DELETE FROM recovery_codes WHERE account_id = ?', accountId)
       return (

@@ -2,6 +2,7 @@
 import { chmodSync, closeSync, existsSync, openSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { StoreUnavailable } from '../../interactions/kit/stores.ts'
+import { CommitQueue } from './commit-queue.ts'
 
 /** What can be bound to a parameter. */
 export type Value = string | number | null | Uint8Array
@@ -53,13 +54,19 @@ export class Connection {
   readonly #file: string
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, Statement>()
-  #inTransaction = false
+  readonly #busyMs: number
+  readonly #queue: CommitQueue
   #open = true
 
   /** @throws {StoreUnavailable} when the file cannot be opened or is no database */
   constructor(file: string, options: ConnectionOptions) {
     const { DatabaseSync } = driver()
     this.#file = file
+    this.#busyMs = options.busyMs
+    this.#queue = new CommitQueue(
+      { begin: () => this.#tryBegin(), exec: (sql) => void this.run(sql), isBusy },
+      options.busyMs,
+    )
     this.#database = this.#guarded(() => {
       if (file !== ':memory:') {
         // Opened here only to make it: closing any handle of an open database drops this process's locks on it.
@@ -103,11 +110,28 @@ export class Connection {
     return this.#guarded(() => this.#statement(sql).all(...values))
   }
 
-  /** Runs `work`, all or nothing, with the write lock held from the start. Inside another one it is part of it. */
+  /**
+   * Runs `work` in the next common commit. All that a store writes goes through here.
+   *
+   * @see CommitQueue.add
+   */
+  write<T>(work: () => T, undo?: () => void): Promise<T> {
+    return this.#queue.add(work, undo)
+  }
+
+  /** Resolves when every write has been answered. */
+  idle(): Promise<void> {
+    return this.#queue.idle()
+  }
+
+  /** Common commits so far. */
+  get commits(): number {
+    return this.#queue.commits
+  }
+
+  /** Runs `work` at once, all or nothing, with the write lock held from the start. Blocks: only for opening a file. */
   transaction<T>(work: () => T): T {
-    if (this.#inTransaction) return work()
     this.exec('BEGIN IMMEDIATE')
-    this.#inTransaction = true
     try {
       const result = work()
       this.exec('COMMIT')
@@ -119,8 +143,6 @@ export class Connection {
         // SQLite has rolled back by itself (a full disk); the first error says why.
       }
       throw error
-    } finally {
-      this.#inTransaction = false
     }
   }
 
@@ -137,11 +159,21 @@ export class Connection {
     this.#database.close()
   }
 
+  /** The event loop must not stand still while another process writes: the queue waits, not SQLite. */
+  #tryBegin(): void {
+    this.exec('PRAGMA busy_timeout = 0')
+    try {
+      this.run('BEGIN IMMEDIATE')
+    } finally {
+      this.exec(`PRAGMA busy_timeout = ${this.#busyMs}`)
+    }
+  }
+
   /** A mistyped path must not change another program's database: nothing is written before this. */
   #refuseForeign(): void {
-    if (this.get('PRAGMA application_id')!['application_id'] === APPLICATION_ID) return
+    // In this order: another process that is making the file writes tables and id in one commit.
     const foreign = this.get("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
-    if (foreign)
+    if (foreign && this.get('PRAGMA application_id')!['application_id'] !== APPLICATION_ID)
       throw new StoreUnavailable(
         `the database ${this.#file} belongs to another program, it holds "${foreign['name']}": name another file`,
       )
@@ -191,6 +223,9 @@ function makeFile(file: string): void {
 }
 
 const pause = (milliseconds: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+
+const isBusy = (error: unknown): boolean =>
+  error instanceof StoreUnavailable && /database (table )?is locked/.test(error.message)
 
 /** True for a violated UNIQUE or PRIMARY KEY constraint. */
 export const isDuplicate = (error: unknown): boolean =>

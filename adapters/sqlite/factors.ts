@@ -1,5 +1,5 @@
 import type { FactorStore, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
-import type { Connection } from './driver.ts'
+import type { Connection, Value } from './driver.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'totp_secret', owner })
 
@@ -19,14 +19,8 @@ export class SqliteFactors implements FactorStore {
   }
 
   async claimTimeStep(accountId: string, step: number): Promise<boolean> {
-    return (
-      this.#connection.run(
-        'UPDATE totp SET last_step = ? WHERE account_id = ? AND last_step < ?',
-        step,
-        accountId,
-        step,
-      ) === 1
-    )
+    const sql = 'UPDATE totp SET last_step = ? WHERE account_id = ? AND last_step < ?'
+    return this.#once(sql, step, accountId, step)
   }
 
   async activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined> {
@@ -34,7 +28,7 @@ export class SqliteFactors implements FactorStore {
     const sealed = this.#sealer.seal(placeOf(accountId), secret)
     const connection = this.#connection
     const raise = byRecovery ? 1 : 0
-    return connection.transaction(() => {
+    return connection.write(() => {
       if (byRecovery) {
         const held = connection.get(
           'SELECT 1 FROM recovery_codes WHERE account_id = ? AND reserved_by = ? AND reserved_until > ?',
@@ -69,7 +63,7 @@ export class SqliteFactors implements FactorStore {
     accountId: string,
     { replaces, id, hash }: { replaces: string; id: string; hash: string },
   ): Promise<boolean> {
-    const changed = this.#connection.run(
+    return this.#once(
       `UPDATE recovery_codes SET id = ?, replaces = ?, hash = ?, acknowledged = 0, reserved_by = NULL, reserved_until = NULL
         WHERE account_id = ? AND id = ?`,
       id,
@@ -78,7 +72,6 @@ export class SqliteFactors implements FactorStore {
       accountId,
       replaces,
     )
-    return changed === 1
   }
 
   async recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined> {
@@ -93,7 +86,7 @@ export class SqliteFactors implements FactorStore {
     accountId: string,
     { id, reservations, cid, until }: { id: string; reservations: number; cid: string; until: number },
   ): Promise<boolean> {
-    const changed = this.#connection.run(
+    return this.#once(
       `UPDATE recovery_codes SET reserved_by = ?, reserved_until = ?, reservations = reservations + 1
         WHERE account_id = ? AND id = ? AND hash IS NOT NULL AND reservations = ?`,
       cid,
@@ -102,16 +95,18 @@ export class SqliteFactors implements FactorStore {
       id,
       reservations,
     )
-    return changed === 1
   }
 
   async acknowledgeRecoveryCode(accountId: string, id: string): Promise<boolean> {
-    return (
-      this.#connection.run(
-        'UPDATE recovery_codes SET acknowledged = 1 WHERE account_id = ? AND id = ? AND hash IS NOT NULL AND acknowledged = 0',
-        accountId,
-        id,
-      ) === 1
+    return this.#once(
+      'UPDATE recovery_codes SET acknowledged = 1 WHERE account_id = ? AND id = ? AND hash IS NOT NULL AND acknowledged = 0',
+      accountId,
+      id,
     )
+  }
+
+  /** True for the one caller whose update found what its WHERE asks for. */
+  #once(sql: string, ...values: Value[]): Promise<boolean> {
+    return this.#connection.write(() => this.#connection.run(sql, ...values) === 1)
   }
 }

@@ -54,6 +54,18 @@ const SEALED: { table: string; column: string; keys: string[]; place(row: Record
   },
 ]
 
+/** What goes when its time is over; `before` seconds later than it says. */
+const EXPIRING = [
+  { table: 'artifacts', key: 'model, key', expired: 'expires_at', before: 60 },
+  { table: 'destroyed', key: 'key', expired: 'kept_until', before: 0 },
+  { table: 'ended_sessions', key: 'uid', expired: 'kept_until', before: 0 },
+  { table: 'pending', key: 'owner, purpose', expired: 'expires_at', before: -1 },
+  { table: 'throttles', key: 'key', expired: 'kept_until', before: 0 },
+  { table: 'devices', key: 'device, account_id', expired: 'last_used', before: 400 * 24 * 60 * 60 },
+]
+/** Rows: answers must not wait for a large sweep. */
+const SWEPT_AT_ONCE = 500
+
 /**
  * Opens the file and brings its schema up to date.
  * @throws {StoreUnavailable} when the folder is missing, the file is no database, or of a newer version
@@ -107,25 +119,26 @@ export class SqliteDatabase implements Database {
   }
 
   async sweep(now: number): Promise<number> {
-    const { connection } = this
-    return [
-      connection.run('DELETE FROM artifacts WHERE expires_at < ?', now - 60),
-      connection.run('DELETE FROM destroyed WHERE kept_until < ?', now),
-      connection.run('DELETE FROM ended_sessions WHERE kept_until < ?', now),
-      connection.run('DELETE FROM pending WHERE expires_at <= ?', now),
-      connection.run('DELETE FROM throttles WHERE kept_until < ?', now),
-      connection.run('DELETE FROM devices WHERE last_used < ?', now - 400 * 24 * 60 * 60),
-    ].reduce((sum, rows) => sum + rows, 0)
+    let count = 0
+    for (const { table, key, expired, before } of EXPIRING) {
+      const sql = `DELETE FROM ${table} WHERE (${key}) IN (SELECT ${key} FROM ${table} WHERE ${expired} < ? LIMIT ${SWEPT_AT_ONCE})`
+      let rows: number
+      do {
+        rows = await this.connection.write(() => this.connection.run(sql, now - before))
+        count += rows
+      } while (rows === SWEPT_AT_ONCE)
+    }
+    return count
   }
 
-  /** One transaction per row, each an update of what was read: service goes on meanwhile. */
+  /** One write per row, each an update of what was read: service goes on meanwhile. */
   async rewrap(): Promise<number> {
     let count = 0
     for (const { table, column, keys, place } of SEALED)
       for (const row of this.connection.all(
         `SELECT ${[...keys, column].join(', ')} FROM ${table} WHERE ${column} IS NOT NULL`,
       ))
-        count += this.#reseal(table, column, keys, row, String(row[column]), place(row))
+        count += await this.#reseal(table, column, keys, row, String(row[column]), place(row))
 
     for (const row of this.connection.all(
       "SELECT model, key, payload FROM artifacts WHERE model IN ('Interaction', 'DeviceCode')",
@@ -138,28 +151,26 @@ export class SqliteDatabase implements Database {
       const place = { purpose, owner: String(row['key']) }
       const fresh = JSON.stringify({ ...payload, [name]: this.#sealer.seal(place, this.#sealer.open(place, sealed)) })
       const sql = 'UPDATE artifacts SET payload = ? WHERE model = ? AND key = ? AND payload = ?'
-      count += this.connection.run(sql, fresh, row['model']!, row['key']!, row['payload']!)
+      count += await this.connection.write(() =>
+        this.connection.run(sql, fresh, row['model']!, row['key']!, row['payload']!),
+      )
     }
     return count
   }
 
-  #reseal(
+  async #reseal(
     table: string,
     column: string,
     keys: string[],
     row: Record<string, Value>,
     sealed: string,
     place: SealedPlace,
-  ): number {
+  ): Promise<number> {
     if (!this.#sealer.isStale(sealed)) return 0
     const fresh = this.#sealer.seal(place, this.#sealer.open(place, sealed))
     const where = [...keys, column].map((name) => `${name} = ?`).join(' AND ')
-    return this.connection.run(
-      `UPDATE ${table} SET ${column} = ? WHERE ${where}`,
-      fresh,
-      ...keys.map((key) => row[key]!),
-      sealed,
-    )
+    const sql = `UPDATE ${table} SET ${column} = ? WHERE ${where}`
+    return this.connection.write(() => this.connection.run(sql, fresh, ...keys.map((key) => row[key]!), sealed))
   }
 
   async check(): Promise<string[]> {
@@ -180,6 +191,7 @@ export class SqliteDatabase implements Database {
   }
 
   async close(): Promise<void> {
+    await this.connection.idle()
     this.connection.close()
   }
 }

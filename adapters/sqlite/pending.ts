@@ -26,18 +26,20 @@ export class SqlitePending implements PendingStore {
     expiresAt: number
     now: number
   }) {
-    // all(), not get(): only a statement that was run to its end reports that its commit failed.
-    const [row] = this.#connection.all(
-      `INSERT INTO pending (owner, purpose, value, expires_at) VALUES (?1, ?2, ?3, ?4)
-        ON CONFLICT DO UPDATE SET
-          value = CASE WHEN expires_at <= ?5 THEN excluded.value ELSE value END,
-          expires_at = CASE WHEN expires_at <= ?5 THEN excluded.expires_at ELSE expires_at END
-        RETURNING value`,
-      owner,
-      purpose,
-      this.#sealer.seal(placeOf(owner, purpose), value),
-      expiresAt,
-      now,
+    const sealed = this.#sealer.seal(placeOf(owner, purpose), value)
+    const row = await this.#connection.write(() =>
+      this.#connection.get(
+        `INSERT INTO pending (owner, purpose, value, expires_at) VALUES (?1, ?2, ?3, ?4)
+          ON CONFLICT DO UPDATE SET
+            value = CASE WHEN expires_at <= ?5 THEN excluded.value ELSE value END,
+            expires_at = CASE WHEN expires_at <= ?5 THEN excluded.expires_at ELSE expires_at END
+          RETURNING value`,
+        owner,
+        purpose,
+        sealed,
+        expiresAt,
+        now,
+      ),
     )
     return this.#open(owner, purpose, row!)
   }
@@ -53,11 +55,8 @@ export class SqlitePending implements PendingStore {
   }
 
   async take(owner: string, purpose: string, now: number): Promise<string | undefined> {
-    const [row] = this.#connection.all(
-      'DELETE FROM pending WHERE owner = ? AND purpose = ? RETURNING value, expires_at',
-      owner,
-      purpose,
-    )
+    const sql = 'DELETE FROM pending WHERE owner = ? AND purpose = ? RETURNING value, expires_at'
+    const row = await this.#connection.write(() => this.#connection.get(sql, owner, purpose))
     return row && Number(row['expires_at']) > now ? this.#open(owner, purpose, row) : undefined
   }
 
@@ -75,12 +74,8 @@ export class SqliteDevices implements DeviceStore {
   }
 
   async remember(deviceHash: string, accountId: string, now: number): Promise<void> {
-    this.#connection.run(
-      'INSERT OR REPLACE INTO devices (device, account_id, last_used) VALUES (?, ?, ?)',
-      deviceHash,
-      accountId,
-      now,
-    )
+    const sql = 'INSERT OR REPLACE INTO devices (device, account_id, last_used) VALUES (?, ?, ?)'
+    await this.#connection.write(() => this.#connection.run(sql, deviceHash, accountId, now))
   }
 
   async knows(deviceHash: string, accountId: string): Promise<boolean> {

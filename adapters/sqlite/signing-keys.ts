@@ -34,7 +34,7 @@ export class SqliteSigningKeys implements SigningKeyStore {
   }
 
   async activateSigningKey(kid: string, now: number): Promise<boolean> {
-    return this.#connection.transaction(() => {
+    return this.#connection.write(() => {
       if (!this.#connection.get("SELECT 1 FROM signing_keys WHERE kid = ? AND state = 'next'", kid)) return false
       this.#connection.run("UPDATE signing_keys SET state = 'retired', retired_at = ? WHERE state = 'active'", now)
       this.#connection.run("UPDATE signing_keys SET state = 'active', activates_at = NULL WHERE kid = ?", kid)
@@ -43,7 +43,8 @@ export class SqliteSigningKeys implements SigningKeyStore {
   }
 
   async removeSigningKey(kid: string): Promise<boolean> {
-    return this.#connection.run("DELETE FROM signing_keys WHERE kid = ? AND state != 'active'", kid) === 1
+    const sql = "DELETE FROM signing_keys WHERE kid = ? AND state != 'active'"
+    return this.#connection.write(() => this.#connection.run(sql, kid) === 1)
   }
 
   #insert(
@@ -51,9 +52,9 @@ export class SqliteSigningKeys implements SigningKeyStore {
     state: SigningKey['state'],
     activatesAt: number | null,
     where: string,
-  ): boolean {
+  ): Promise<boolean> {
     const sealed = this.#sealer.seal(placeOf(kid), privateJwk)
     const sql = `INSERT INTO signing_keys (kid, private_jwk, created_at, state, activates_at) SELECT ?, ?, ?, ?, ? WHERE ${where}`
-    return this.#connection.run(sql, kid, sealed, createdAt, state, activatesAt) === 1
+    return this.#connection.write(() => this.#connection.run(sql, kid, sealed, createdAt, state, activatesAt) === 1)
   }
 }

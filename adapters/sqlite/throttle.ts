@@ -21,7 +21,7 @@ export class SqliteThrottle implements ThrottleStore {
   }
 
   async take(counters: Counter[], now: number): Promise<ThrottleVerdict> {
-    return this.#connection.transaction(() => {
+    return this.#connection.write(() => {
       const taken = counters.map(({ key, rule }) => ({ key, rule, ...countAttempt(this.#state(key), rule, now) }))
       const refusing = taken.filter(({ next }) => !next).sort((a, b) => b.retryAfter - a.retryAfter)[0]
       if (refusing) return { allowed: false, retryAfter: refusing.retryAfter, key: refusing.key }
@@ -39,7 +39,7 @@ export class SqliteThrottle implements ThrottleStore {
   }
 
   async giveBack(counters: Counter[], counts: number[]): Promise<void> {
-    this.#connection.transaction(() => {
+    await this.#connection.write(() => {
       for (const [index, { key }] of counters.entries()) {
         const next = uncountAttempt(this.#state(key), counts[index]!)
         if (next)
@@ -56,7 +56,8 @@ export class SqliteThrottle implements ThrottleStore {
 
   async clear(keys: string[]): Promise<void> {
     if (keys.length === 0) return
-    this.#connection.run(`DELETE FROM throttles WHERE key IN (${keys.map(() => '?').join(', ')})`, ...keys)
+    const sql = `DELETE FROM throttles WHERE key IN (${keys.map(() => '?').join(', ')})`
+    await this.#connection.write(() => this.#connection.run(sql, ...keys))
   }
 
   #state(key: string): ThrottleState | undefined {

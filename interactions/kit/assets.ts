@@ -63,7 +63,7 @@ export function loadAssets({
     logo: logoPath,
     icon: logoPath ?? add('sallyport', 'svg', ours('svg')),
     own: stylesheet === undefined ? undefined : add('own', 'css', readFileSync(stylesheet)),
-    async serve(ctx, next) {
+    serve(ctx, next) {
       const file = ctx.method === 'GET' || ctx.method === 'HEAD' ? files.get(ctx.path) : undefined
       if (!file) return next()
       ctx.set('Cache-Control', 'public, max-age=31536000, immutable')
@@ -71,6 +71,7 @@ export function loadAssets({
       if (file.type === 'svg') ctx.set('Content-Security-Policy', SVG_POLICY)
       ctx.type = file.type
       ctx.body = file.body
+      return Promise.resolve()
     },
   }
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { Middleware } from 'koa'
+import type { Context, Middleware } from 'koa'
 import helmet from 'koa-helmet'
 
 /** A new nonce for the scripts of one response: 128 random bits. */
@@ -36,20 +36,29 @@ const NOTHING = "default-src 'none'; form-action 'none'; frame-ancestors 'none';
  * @param https whether the issuer is https; only then is Strict-Transport-Security sent
  */
 export function securityHeaders(https: boolean): Middleware {
-  const standard = helmet({
+  const headers = headersOf({
     contentSecurityPolicy: false,
     strictTransportSecurity: https && { maxAge: 2 * 365 * 24 * 60 * 60, includeSubDomains: true },
     // `no-referrer` would make our own forms send `Origin: null`.
     referrerPolicy: { policy: 'same-origin' },
     xFrameOptions: { action: 'deny' },
   })
+  headers.set('Cache-Control', 'no-store')
+  headers.set('Content-Security-Policy', NOTHING)
+  headers.set(
+    'Permissions-Policy',
+    'camera=(), geolocation=(), microphone=(), clipboard-write=(self), publickey-credentials-get=(self), otp-credentials=(self)',
+  )
   return (ctx, next) => {
-    ctx.set('Cache-Control', 'no-store')
-    ctx.set('Content-Security-Policy', NOTHING)
-    ctx.set(
-      'Permissions-Policy',
-      'camera=(), geolocation=(), microphone=(), clipboard-write=(self), publickey-credentials-get=(self), otp-credentials=(self)',
-    )
-    return standard(ctx, next)
+    for (const [name, value] of headers) ctx.res.setHeader(name, value)
+    return next()
   }
+}
+
+/** What helmet would send with every answer: always the same, so it is asked once. */
+function headersOf(options: Parameters<typeof helmet>[0]): Map<string, string> {
+  const headers = new Map<string, string>()
+  const res = { setHeader: (name: string, value: string) => headers.set(name, value), removeHeader() {} }
+  void helmet(options)({ req: {}, res } as unknown as Context, async () => {})
+  return headers
 }

@@ -1,5 +1,5 @@
 /** The key ring: encryption at rest, and the keys for cookies and form tokens. Kept outside the database. */
-import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHmac, hash, randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import type { SealedPlace, Sealer } from './stores.ts'
 
@@ -99,7 +99,7 @@ export class KeyRing implements Sealer {
 }
 
 /** SHA-256, base64url: what bearer values are stored under. */
-export const digest = (value: string): string => createHash('sha256').update(value).digest('base64url')
+export const digest = (value: string): string => hash('sha256', value, 'base64url')
 
 function additionalData(place: SealedPlace, keyId: string): Buffer {
   return Buffer.from(JSON.stringify(['v1', place.purpose, place.owner, place.record ?? '', keyId]))

@@ -3,11 +3,15 @@
  * A copied database opens nothing: bearer values are stored under SHA-256 and without `jti`, interactions encrypted whole.
  */
 import { type Adapter, type AdapterFactory, type AdapterPayload, type ClientMetadata, errors } from 'oidc-provider'
+import { behindTheRequest } from './behind.ts'
 import { digest } from './keyring.ts'
 import type { Artifact, ArtifactStore, Sealer } from './stores.ts'
 
 /** Ids that are no secret: a grant is found by tokens, never shown to anybody. */
 const PLAIN = new Set(['Grant'])
+
+/** What a request writes and does not read again: saved together, while the request goes on. */
+const BEHIND = new Set(['AccessToken', 'AuthorizationCode', 'ClientCredentials', 'RefreshToken', 'Session'])
 
 /** Where the adapter gets its parts. */
 export interface AdapterParts {
@@ -40,7 +44,7 @@ class ArtifactAdapter implements Adapter {
   async upsert(id: string, payload: AdapterPayload, expiresIn?: number): Promise<void> {
     const key = this.#key(id)
     const { jti, uid, grantId, accountId, userCode } = payload
-    await this.#artifacts.save({
+    const saved = this.#artifacts.save({
       model: this.#model,
       key,
       payload: this.#close(key, id, payload),
@@ -52,6 +56,7 @@ class ArtifactAdapter implements Adapter {
       accountId,
       userCode: userCode === undefined ? undefined : digest(userCode),
     })
+    await (BEHIND.has(this.#model) ? behindTheRequest(saved) : saved)
   }
 
   async find(id: string): Promise<AdapterPayload | undefined> {

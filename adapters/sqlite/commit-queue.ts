@@ -1,0 +1,146 @@
+/** Group commit: all writes in flight share one transaction (docs/decisions/group-commit.md). */
+import { StoreUnavailable } from '../../interactions/kit/stores.ts'
+
+/** The statements that the queue needs of a connection. */
+export interface Transactions {
+  /** Takes the write lock without waiting for it. @throws when another process holds it */
+  begin(): void
+  exec(sql: string): void
+  /** True for the error of a lock that somebody else holds: it is worth another try. */
+  isBusy(error: unknown): boolean
+}
+
+interface Entry {
+  work: () => unknown
+  undo: (() => void) | undefined
+  since: number
+  resolve: (result: never) => void
+  reject: (error: unknown) => void
+}
+
+/** What became of a work inside the transaction. */
+type Outcome = { entry: Entry; result: unknown } | { entry: Entry; error: unknown }
+
+/** Milliseconds between two tries for a lock that another process holds, the last one repeated. */
+const PAUSES = [1, 2, 5, 10, 20]
+
+/**
+ * Works that wait for the next commit. At the end of the event loop's turn they run one after another, each in a savepoint
+ * of its own, and are answered together when their common commit is done.
+ */
+export class CommitQueue {
+  readonly #transactions: Transactions
+  readonly #busyMs: number
+  #waiting: Entry[] = []
+  #scheduled = false
+  #tries = 0
+  #idle: (() => void)[] = []
+  /** Commits so far: for measurements and tests. */
+  commits = 0
+
+  /** @param busyMs how long a work waits for the write lock of another process */
+  constructor(transactions: Transactions, busyMs: number) {
+    this.#transactions = transactions
+    this.#busyMs = busyMs
+  }
+
+  /**
+   * Runs `work` in the next transaction. It must be synchronous and must not begin a transaction of its own.
+   *
+   * @param undo takes back what `work` changed in memory, when the commit fails after it
+   * @returns what `work` returned, once it is committed
+   * @throws what `work` threw: then nothing of it is written, and its neighbours are not disturbed
+   * @throws {StoreUnavailable} when the commit failed: then nothing of the whole transaction is written
+   */
+  add<T>(work: () => T, undo?: () => void): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.push({ work, undo, since: performance.now(), resolve, reject })
+      if (this.#scheduled) return
+      this.#scheduled = true
+      setImmediate(() => this.#flush())
+    })
+  }
+
+  /** Resolves when nothing waits any more. */
+  async idle(): Promise<void> {
+    if (this.#waiting.length > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+  }
+
+  #flush(): void {
+    try {
+      this.#transactions.begin()
+    } catch (error) {
+      this.#postpone(error)
+      return
+    }
+    const entries = this.#waiting
+    this.#waiting = []
+    this.#scheduled = false
+    this.#tries = 0
+    this.#commit(entries)
+    this.#tellIdle()
+  }
+
+  /** Another process holds the lock: who has waited long enough is refused, the others are tried again in a moment. */
+  #postpone(error: unknown): void {
+    const now = performance.now()
+    const patient = this.#transactions.isBusy(error)
+      ? this.#waiting.filter(({ since }) => now - since < this.#busyMs)
+      : []
+    const refused = this.#waiting.filter((entry) => !patient.includes(entry))
+    this.#waiting = patient
+    this.#scheduled = patient.length > 0
+    if (this.#scheduled) setTimeout(() => this.#flush(), PAUSES[Math.min(this.#tries++, PAUSES.length - 1)])
+    else this.#tries = 0
+    for (const { reject } of refused) reject(error)
+    this.#tellIdle()
+  }
+
+  #commit(entries: Entry[]): void {
+    const outcomes: Outcome[] = []
+    try {
+      for (const entry of entries) outcomes.push(this.#run(entry))
+      this.#transactions.exec('COMMIT')
+      this.commits += 1
+    } catch (cause) {
+      this.#rollBack()
+      for (const outcome of outcomes.reverse()) if ('result' in outcome) outcome.entry.undo?.()
+      const message = `the commit failed, nothing was written: ${(cause as Error).message}`
+      for (const { reject } of entries) reject(new StoreUnavailable(message, { cause }))
+      return
+    }
+    for (const outcome of outcomes)
+      if ('error' in outcome) outcome.entry.reject(outcome.error)
+      else outcome.entry.resolve(outcome.result as never)
+  }
+
+  /** @throws what the work threw, when that took the whole transaction with it, as a full disk may */
+  #run(entry: Entry): Outcome {
+    this.#transactions.exec('SAVEPOINT work')
+    try {
+      const result = entry.work()
+      this.#transactions.exec('RELEASE work')
+      return { entry, result }
+    } catch (error) {
+      try {
+        this.#transactions.exec('ROLLBACK TO work')
+        this.#transactions.exec('RELEASE work')
+      } catch {
+        throw error
+      }
+      return { entry, error }
+    }
+  }
+
+  #rollBack(): void {
+    try {
+      this.#transactions.exec('ROLLBACK')
+    } catch {
+      // SQLite has rolled back by itself; the first error says why.
+    }
+  }
+
+  #tellIdle(): void {
+    if (this.#waiting.length === 0) for (const tell of this.#idle.splice(0)) tell()
+  }
+}
