@@ -355,7 +355,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       // A token that says no epoch was made by something that this rule does not know.
       if (facts && facts.epoch !== record.securityEpoch) return undefined
       // Taken back while a code or token was being issued: it opens nothing.
-      const { client } = ctx.oidc
+      const client = ctx.oidc?.client
       if (
         facts &&
         client &&
@@ -364,7 +364,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       )
         return undefined
       if (facts?.kind === 'RefreshToken') {
-        const needed = requirement({}, clientRules(ctx.oidc.client), record, METHODS, now())
+        const needed = requirement({}, clientRules(client), record, METHODS, now())
         if (!stillSatisfies(needed, facts.amr ?? [])) return undefined
       }
       // Claims of the app's own, and its own no.
