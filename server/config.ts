@@ -7,6 +7,7 @@ import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { colourProblem, readLogo, shippedLanguages } from '../interactions/index.ts'
 import { didYouMean } from './nearest.ts'
+import { oneLine } from './one-line.ts'
 
 /** Configuration that cannot be used. The message is one line that names the setting and says what to do. Exit code 2. */
 export class ConfigError extends Error {
@@ -286,12 +287,6 @@ export function trustedProxies(proxies: readonly string[]): (address: string | u
 /** True for `localhost`, 127.0.0.0/8 and ::1. @param hostname as `URL.hostname` has it */
 export function isLoopback(hostname: string): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d{1,3}){3}$/.test(hostname)
-}
-
-/** The text with every run of control characters as one space: fit for one line of a terminal. */
-export function oneLine(value: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not reach a terminal
-  return value.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ')
 }
 
 const hasControlCharacters = (value: string) => oneLine(value) !== value

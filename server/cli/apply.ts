@@ -28,7 +28,7 @@ export function applyCommand(): Command {
         const { planningOf } = await import('../provider.ts')
         const { endTheseSessions } = await import('../sessions.ts')
         const { environment } = await import('../config.ts')
-        const config = configFor(command)
+        const config = await configFor(command)
         let text: string
         try {
           text = readFileSync(file, 'utf8')

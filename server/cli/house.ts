@@ -1,7 +1,8 @@
 /** What every command shares: opening the house, answering for people or machines, exit codes. */
 import { userInfo } from 'node:os'
 import type { Command } from 'commander'
-import { type Config, environment, loadConfig, oneLine } from '../config.ts'
+import type { Config } from '../config.ts'
+import { oneLine } from '../one-line.ts'
 import type { House } from '../open.ts'
 import { StoreConflict } from '../stores.ts'
 
@@ -20,8 +21,11 @@ export interface Common {
 export const operator = (): string => `operator:${userInfo().username}`
 
 /** The configuration that a command works with. @throws {ConfigError} */
-export const configFor = (command: Command): Config =>
-  loadConfig(environment(), process.cwd(), command.optsWithGlobals<Common>().config)
+export async function configFor(command: Command): Promise<Config> {
+  // Loaded here, so that help and wrong usage are answered at once.
+  const { environment, loadConfig } = await import('../config.ts')
+  return loadConfig(environment(), process.cwd(), command.optsWithGlobals<Common>().config)
+}
 
 /** Opens the house, does the work, closes it. */
 export async function withHouse<T>(
@@ -29,8 +33,7 @@ export async function withHouse<T>(
   work: (house: House) => Promise<T>,
   { createKeys = false } = {},
 ): Promise<T> {
-  const config = configFor(command)
-  // Loaded here, so that help and wrong usage are answered at once.
+  const config = await configFor(command)
   const { openHouse } = await import('../open.ts')
   const { createLogger } = await import('../log.ts')
   const house = await openHouse(config, { createKeys, logger: createLogger('warn') })

@@ -51,7 +51,7 @@ export function keysCommand(): Command {
     .description('make the key ring file that SALLYPORT_KEYS names')
     .action(async (_options: unknown, self: Command) => {
       const { createKeyRing } = await import('../key-ring-file.ts')
-      const { SALLYPORT_KEYS: file, SALLYPORT_STORE: store } = configFor(self)
+      const { SALLYPORT_KEYS: file, SALLYPORT_STORE: store } = await configFor(self)
       const { storeExists, storeName } = await import('../database.ts')
       if (!existsSync(file) && (await storeExists(store)))
         throw new Refused(
@@ -98,7 +98,7 @@ export function keysCommand(): Command {
         let id = ''
         let rewrapped = 0
         await audited(database.audit, { event: 'keys.rotated_data', actor }, async () => {
-          id = addKeyToRing(configFor(self).SALLYPORT_KEYS)
+          id = addKeyToRing((await configFor(self)).SALLYPORT_KEYS)
           // Opened anew: the house's ring was read before the key was added.
           rewrapped = await withHouse(self, async (fresh) => fresh.database.rewrap())
           return { key: id, rewrapped }

@@ -11,7 +11,7 @@ export function migrateCommand(): Command {
     )
     .action(async (_options: unknown, self: Command) => {
       const { migrateStore, storeName } = await import('../database.ts')
-      const { SALLYPORT_STORE: store } = configFor(self)
+      const { SALLYPORT_STORE: store } = await configFor(self)
       const sentence = await migrateStore(store)
       answer(self, { store: storeName(store), up_to_date: true }, [sentence])
     })

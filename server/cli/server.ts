@@ -12,7 +12,7 @@ export function serveCommand(): Command {
     .action(async (_options: unknown, self: Command) => {
       const { startServer } = await import('../app.ts')
       const { openHouse } = await import('../open.ts')
-      const config = configFor(self)
+      const config = await configFor(self)
       const house = await openHouse(config, { createKeys: true })
       const running = await startServer(house).catch(async (error: NodeJS.ErrnoException) => {
         await house.close()
