@@ -16,6 +16,7 @@ import { type Completed, METHODS } from './options.ts'
 import {
   ACR_VALUES,
   type ClientRules,
+  claimsFault,
   PROMPTS,
   type PromptName,
   REASONS,
@@ -35,6 +36,8 @@ export interface TokenFacts {
   amr?: string[]
   acr?: string
   authTime?: number
+  /** Of an access token: what it says besides. */
+  extra?: Record<string, unknown>
 }
 
 /** The decision of each request, made once (Checks of a prompt run in parallel). */
@@ -91,7 +94,10 @@ export function createPolicy(decided: Decided) {
             REASONS[reason][1],
             prompt === 'login' ? 'login_required' : 'interaction_required',
             async (ctx) => {
-              const { open } = await decided.of(ctx)
+              const { open, requirement } = await decided.of(ctx)
+              // No question leads there: an answer for the app, not a page for the person.
+              if (open?.reasons.includes('unreachable'))
+                throw new errors.UnmetAuthenticationRequirements(requirement.unreachable)
               return open?.prompt === prompt && open.reasons.includes(reason)
             },
           ),
@@ -118,16 +124,28 @@ export function createPolicy(decided: Decided) {
   return policy
 }
 
-/** Features that would issue something past the policy: an essential claim, a device, a client that registers itself. */
+/** Features that would issue something past the policy: a device, a client that registers itself, a payment. */
 const NOT_GUARDED = [
   'ciba',
-  'claimsParameter',
   'deviceFlow',
   'introspection',
   'registration',
   'registrationManagement',
   'richAuthorizationRequests',
 ] as const
+
+const AUTHENTICATION_CLAIMS = ['acr', 'amr', 'auth_time', 'second_factor_time']
+const CLAIMS_OF_SCOPE = { email: ['email'], profile: ['name'] }
+
+/** `claims` is no way round the scopes that a client is registered for. */
+function notAllowed(claims: object, registered: string | undefined): string | undefined {
+  if (registered === undefined) return undefined
+  const asked = Object.values(claims).flatMap((place) => Object.keys((place ?? {}) as object))
+  const missing = Object.entries(CLAIMS_OF_SCOPE).find(
+    ([scope, names]) => !registered.split(' ').includes(scope) && names.some((name) => asked.includes(name)),
+  )
+  return missing && `claims asks for ${missing[1].join(', ')}, and this client has no scope ${missing[0]}`
+}
 
 /**
  * The configuration an app gave, extended. What the app set for other purposes stays; what proves who signs in is ours.
@@ -157,9 +175,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     allowOmittingSingleRegisteredRedirectUri: false,
     claims: {
       ...configuration.claims,
-      openid: ['sub', 'acr', 'amr', 'auth_time', 'second_factor_time'],
-      email: ['email'],
-      profile: ['name'],
+      openid: ['sub', ...AUTHENTICATION_CLAIMS],
+      ...CLAIMS_OF_SCOPE,
     },
     clientDefaults: { id_token_signed_response_alg: 'ES256', ...configuration.clientDefaults },
     conformIdTokenClaims: true,
@@ -180,6 +197,13 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     },
     features: {
       ...configuration.features,
+      claimsParameter: {
+        enabled: true,
+        assertClaimsParameter(_ctx, claims, client) {
+          const fault = claimsFault(claims as Record<string, unknown>) ?? notAllowed(claims, client.scope)
+          if (fault !== undefined) throw new errors.InvalidRequest(fault)
+        },
+      },
       devInteractions: { enabled: false },
       dPoP: { enabled: false },
       pushedAuthorizationRequests: { enabled: false },
@@ -249,6 +273,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       if (clientRules(client).first_party !== true) return found
       const before = JSON.stringify(grant)
       grant.addOIDCScope([...ctx.oidc.requestParamOIDCScopes].join(' '))
+      if (ctx.oidc.requestParamClaims.size > 0) grant.addOIDCClaims([...ctx.oidc.requestParamClaims])
       for (const [resource, server] of Object.entries(ctx.oidc.resourceServers ?? {})) {
         const scopes = [...ctx.oidc.requestParamScopes].filter((scope) => server.scopes.has(scope))
         if (scopes.length > 0) grant.addResourceScope(resource, scopes.join(' '))
@@ -271,12 +296,15 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       return {
         accountId: id,
         record,
-        claims: (use: string) => ({
+        claims: (use: string, _scope: string, asked: object) => ({
           sub: id,
           email: record.email,
           name: record.name,
           ...(use === 'id_token' &&
             facts?.secondFactorTime !== undefined && { second_factor_time: facts.secondFactorTime }),
+          // Userinfo tells of the authentication only when `claims` asks for it, and then what its token says.
+          ...(use === 'userinfo' &&
+            Object.fromEntries(Object.entries(facts?.extra ?? {}).filter(([name]) => Object.hasOwn(asked, name)))),
         }),
       }
     },
