@@ -52,6 +52,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   const { options, decided, decide, rooms, screen } = parts
   extendModels(provider, decided)
   endSessions(provider, options)
+  useOnce(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)
   slideIdleness(provider, options)
@@ -110,6 +111,22 @@ function endSessions(provider: Provider, { stores, now }: Completed): void {
   prototype.destroy = async function () {
     if (this.uid !== undefined) await stores.artifacts.endSession(this.uid, now())
     await destroy.call(this)
+  }
+}
+
+/** Seconds that a DPoP proof may be dated ahead, and then outlive the row that the library keeps of it. */
+const DATED_AHEAD = 5 * 60
+
+/**
+ * The `jti` of a client assertion (RFC 7523 §3) and of a DPoP proof (RFC 9449 §11.1). The library looks first and writes
+ * later: of two at once, both would pass.
+ */
+function useOnce(provider: Provider, { stores: { artifacts }, now }: Completed): void {
+  const model = 'ReplayDetection'
+  provider.ReplayDetection.unique = async (iss, jti, exp) => {
+    const key = digest(JSON.stringify([iss, jti]))
+    await artifacts.save({ model, key, payload: {}, expiresAt: exp + DATED_AHEAD })
+    return artifacts.consume(model, key, now())
   }
 }
 

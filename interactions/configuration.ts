@@ -127,12 +127,17 @@ export function createPolicy(decided: Decided) {
 /** Features that would issue something past the policy: a device, a client that registers itself, a payment. */
 const NOT_GUARDED = [
   'ciba',
+  'clientIdMetadataDocument',
   'deviceFlow',
   'introspection',
+  'openid4vci',
   'registration',
   'registrationManagement',
   'richAuthorizationRequests',
 ] as const
+
+/** Seconds that an assertion may be good for: its `jti` is kept that long (RFC 7523 §3). */
+const ASSERTION_LIFETIME = 60 * 60
 
 const AUTHENTICATION_CLAIMS = ['acr', 'amr', 'auth_time', 'second_factor_time']
 const CLAIMS_OF_SCOPE = { email: ['email'], profile: ['name'] }
@@ -173,6 +178,13 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     acrValues: ACR_VALUES,
     // REQUIRED, OIDC Core §3.1.2.1: an app that leaves it out finds out before it registers a second one.
     allowOmittingSingleRegisteredRedirectUri: false,
+    assertJwtClientAuthClaimsAndHeader(_ctx, { exp }, { typ }) {
+      // Another JWT that the same key signed is no assertion (RFC 8725 §3.11).
+      if (typ !== undefined && !['jwt', 'client-authentication+jwt'].includes(String(typ).toLowerCase()))
+        throw new errors.InvalidClientAuth(`a client assertion is not of type ${String(typ).slice(0, 50)}`)
+      if (Number(exp) > now() + ASSERTION_LIFETIME)
+        throw new errors.InvalidClientAuth(`exp of a client assertion is at most ${ASSERTION_LIFETIME} s ahead`)
+    },
     claims: {
       ...configuration.claims,
       openid: ['sub', ...AUTHENTICATION_CLAIMS],

@@ -93,7 +93,10 @@ export interface TestHouse {
   person(email: string, role?: 'payor' | 'payee' | 'standard'): Promise<string>
   authUrl(params?: Record<string, string>): string
   exchange(answer: Answer, client?: string, extra?: Record<string, string>): Promise<Tokens>
+  /** `client` by its secret; '' when the form says who asks. */
   token(form: Record<string, string>, client?: string): Promise<Tokens>
+  /** A POST of an app's server, without a browser around it. */
+  post(path: string, form: Record<string, string>, headers?: Record<string, string>): Promise<Tokens>
   close(): Promise<void>
 }
 
@@ -135,6 +138,11 @@ export async function openTestHouse(
   const running = await startServer(house)
   let visitors = 0
 
+  const post: TestHouse['post'] = async (path, form, headers = {}) => {
+    const body = new URLSearchParams(form)
+    const response = await fetch(listening + path, { method: 'POST', headers, body })
+    return { ...((await response.json()) as Record<string, string>), status: response.status } as Tokens
+  }
   const token = async (form: Record<string, string>, client = 'payments'): Promise<Tokens> => {
     const isPublic = client === 'spa'
     const inBody = isPublic
@@ -143,12 +151,9 @@ export async function openTestHouse(
         ? { client_id: client, client_secret: CLIENT_SECRET }
         : {}
     const basic = `Basic ${Buffer.from(`${client}:${CLIENT_SECRET}`).toString('base64')}`
-    const response = await fetch(`${listening}/token`, {
-      method: 'POST',
-      headers: isPublic || client === 'poster' ? {} : { authorization: basic },
-      body: new URLSearchParams({ ...form, ...inBody }),
-    })
-    return { ...((await response.json()) as Record<string, string>), status: response.status } as Tokens
+    const headers: Record<string, string> =
+      isPublic || client === 'poster' || client === '' ? {} : { authorization: basic }
+    return post('/token', { ...form, ...inBody }, headers)
   }
 
   return {
@@ -183,11 +188,25 @@ export async function openTestHouse(
       )
     },
     token,
+    post,
     close: () => running.close(),
   }
 }
 
 const VERIFIER = randomBytes(32).toString('base64url')
+
+/** The store as over a network: every call takes some milliseconds, so that what races does race. */
+export const slowly = ({ artifacts }: SqliteDatabase): ArtifactStore =>
+  new Proxy(artifacts, {
+    get(target, name) {
+      const value = Reflect.get(target, name) as unknown
+      if (typeof value !== 'function') return value
+      return async (...args: unknown[]) => {
+        await new Promise((resolve) => setTimeout(resolve, 5))
+        return (value as (...args: unknown[]) => unknown).apply(target, args)
+      }
+    },
+  })
 
 /** A plain request of the client `payments`. */
 export const REQUEST = {
