@@ -9,6 +9,7 @@ import type { Outcome, Room, Rule } from './kit/room.ts'
 import { interactionRoutes } from './kit/router.ts'
 import { requestId, type Screen } from './kit/screen.ts'
 import {
+  discovery,
   floodGate,
   formPostPolicy,
   nobodyToSignOut,
@@ -74,6 +75,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   const { stores, keyRing, now } = options
   provider.use(unavailable(provider, screen, options))
   provider.use(sessionCookie(provider))
+  provider.use(discovery())
   provider.use(switchPage(provider, screen, options))
   provider.use(formPostPolicy())
   provider.use(nobodyToSignOut(provider))

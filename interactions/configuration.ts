@@ -1,6 +1,7 @@
 /** Composes oidc-provider's configuration with ours: the policy's Checks, the claims, the grants, the lifetimes. Pure. */
 import {
   type AdapterFactory,
+  type Client,
   type Configuration,
   errors,
   interactionPolicy,
@@ -12,7 +13,7 @@ import type { Outcome } from './kit/room.ts'
 import { interactionPath } from './kit/router.ts'
 import type { Account } from './kit/stores.ts'
 import { keepSuccessor } from './kit/trail.ts'
-import { type Completed, METHODS } from './options.ts'
+import { type Api, type Completed, METHODS } from './options.ts'
 import {
   ACR_VALUES,
   type ClientRules,
@@ -129,7 +130,6 @@ const NOT_GUARDED = [
   'ciba',
   'clientIdMetadataDocument',
   'deviceFlow',
-  'introspection',
   'openid4vci',
   'registration',
   'registrationManagement',
@@ -152,6 +152,25 @@ function notAllowed(claims: object, registered: string | undefined): string | un
   return missing && `claims asks for ${missing[1].join(', ')}, and this client has no scope ${missing[0]}`
 }
 
+function refusePayment(): never {
+  throw new errors.InvalidAuthorizationDetails('payments cannot be confirmed here yet: leave authorization_details out')
+}
+
+const forItself = ({ oidc }: KoaContextWithOIDC): boolean => oidc.params?.['grant_type'] === 'client_credentials'
+
+/** A token of a client for itself (RFC 6749 §4.4): of an API that lists it, for scopes of that API, never for none. */
+function checkService({ oidc }: KoaContextWithOIDC, api: Api, client: Client): void {
+  if (client.clientAuthMethod === 'none')
+    throw new errors.UnauthorizedClient('a public client gets no token for itself')
+  if (!api.serviceClients?.includes(client.clientId))
+    throw new errors.InvalidTarget('this API gives the client no token for itself')
+  const known = api.scope.split(' ')
+  const asked = [...oidc.requestParamScopes]
+  const unknown = asked.find((scope) => !known.includes(scope))
+  if (asked.length === 0) throw new errors.InvalidScope('scope is missing: say what the token is for', '')
+  if (unknown !== undefined) throw new errors.InvalidScope('this API has no such scope', unknown)
+}
+
 /**
  * The configuration an app gave, extended. What the app set for other purposes stays; what proves who signs in is ours.
  *
@@ -166,6 +185,13 @@ export function extendConfiguration(configuration: Configuration, options: Compl
         `features.${name}: not supported: it would issue what the policy has not decided; leave it out`,
       )
   const cookie = { signed: true, httpOnly: true, sameSite: 'lax' } as const
+  /** Account state and epoch; for a refresh token the rank too. */
+  const stands = (account: Account | undefined, token: TokenFacts, holder: unknown): boolean => {
+    // A token that says no epoch was made by something that this rule does not know.
+    if (!account || account.disabled || token.epoch !== account.securityEpoch) return false
+    if (token.kind !== 'RefreshToken') return true
+    return stillSatisfies(requirement({}, clientRules(holder), account, METHODS, now()), token.amr ?? [])
+  }
 
   return {
     ...configuration,
@@ -221,16 +247,48 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       pushedAuthorizationRequests: { enabled: false },
       // Only the client that a token was given to (RFC 7009 §2.1).
       revocation: { enabled: true, allowedPolicy: async (_ctx, client, token) => token.clientId === client.clientId },
+      clientCredentials: { enabled: true },
+      introspection: {
+        enabled: true,
+        /** Whom a token was made for or given to, by its secret or key (RFC 7662 §2.1); and only while it stands. */
+        async allowedPolicy(ctx, client, token) {
+          if (client.clientAuthMethod === 'none') return false
+          const { aud, accountId } = token as { aud?: string; accountId?: string }
+          const api = aud === undefined ? undefined : await options.resource?.(aud)
+          const holder =
+            token.clientId === client.clientId ? client : await ctx.oidc.provider.Client.find(token.clientId!)
+          if (!holder || (holder !== client && api?.client !== client.clientId)) return false
+          if (token.kind === 'ClientCredentials') return api?.serviceClients?.includes(holder.clientId) === true
+          return stands(await stores.accounts.find(accountId!), token as TokenFacts, holder)
+        },
+      },
+      openid4vci: { enabled: false },
+      richAuthorizationRequests: {
+        enabled: true,
+        types: {
+          // Known, so that an app learns why. A payment is confirmed on a page of its own, which is not there yet.
+          payment: { validate: refusePayment },
+        },
+        authorizationDetailsForGrantSource: refusePayment,
+        authorizationDetailsForAccessToken: refusePayment,
+        authorizationDetailsForIntrospection: refusePayment,
+      },
       resourceIndicators: {
         enabled: true,
-        async getResourceServerInfo(_ctx, id) {
-          const resource = await options.resource?.(id)
-          if (!resource) throw new errors.InvalidTarget(undefined, `no resource "${id}"`)
+        defaultResource(ctx, _client, oneOf) {
+          if (oneOf === undefined && forItself(ctx))
+            throw new errors.InvalidTarget('resource is missing: a token for the client itself is a token for an API')
+          return oneOf as string[]
+        },
+        async getResourceServerInfo(ctx, id, client) {
+          const api = await options.resource?.(id)
+          if (!api) throw new errors.InvalidTarget(undefined, `no resource "${id}"`)
+          if (forItself(ctx)) checkService(ctx, api, client)
           return {
-            ...resource,
+            scope: api.scope,
             audience: id,
             accessTokenTTL: limits.accessToken,
-            accessTokenFormat: 'jwt',
+            accessTokenFormat: api.tokenFormat ?? 'jwt',
             jwt: { sign: { alg: 'ES256' } },
           }
         },
@@ -254,6 +312,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       ...configuration.ttl,
       AccessToken: limits.accessToken,
       AuthorizationCode: 60,
+      ClientCredentials: limits.accessToken,
       Grant: limits.refreshToken,
       IdToken: limits.idToken,
       Interaction: limits.interaction,
@@ -297,14 +356,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     /** Account state, epoch and, for a refresh, rank are checked wherever a token is used. */
     async findAccount(ctx, id, token) {
       const record = await stores.accounts.find(id)
-      if (!record || record.disabled) return undefined
       const facts = token as TokenFacts | undefined
-      // A token that says no epoch was made by something that this rule does not know.
-      if (facts && facts.epoch !== record.securityEpoch) return undefined
-      if (facts?.kind === 'RefreshToken') {
-        const needed = requirement({}, clientRules(ctx.oidc.client), record, METHODS, now())
-        if (!stillSatisfies(needed, facts.amr ?? [])) return undefined
-      }
+      if (!record || record.disabled || (facts && !stands(record, facts, ctx.oidc.client))) return undefined
       return {
         accountId: id,
         record,

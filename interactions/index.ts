@@ -37,7 +37,7 @@ export { networkOf, normaliseEmail } from './kit/network.ts'
 export type { Brand } from './kit/pages.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
-export type { Limits, SallyportOptions } from './options.ts'
+export type { Api, Limits, SallyportOptions } from './options.ts'
 export { type ClientRules, openReasons, type Requirement, requirement } from './policy.ts'
 
 /**

@@ -71,6 +71,16 @@ export function sessionCookie(provider: Provider): Middleware {
   }
 }
 
+/** Discovery names what works (OIDC Discovery §3): type `payment` is known, and refused until it can be confirmed. */
+export function discovery(): Middleware {
+  return async (ctx, next) => {
+    await next()
+    if ((ctx as unknown as Partial<KoaContextWithOIDC>).oidc?.route !== 'discovery') return
+    const { authorization_details_types_supported: _known, ...document } = ctx.body as Record<string, unknown>
+    ctx.body = document
+  }
+}
+
 /** A resume as somebody else: the library answers with a form that submits itself. Ours is a page with two buttons. */
 export function switchPage(provider: Provider, screen: Screen, { stores, keyRing }: Completed): Middleware {
   return async (ctx, next) => {

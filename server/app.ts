@@ -212,6 +212,7 @@ function logMistakes(provider: Provider, { logger, database }: House): void {
   provider.on('grant.error', mistake)
   provider.on('end_session.error', mistake)
   provider.on('revocation.error', mistake)
+  provider.on('introspection.error', mistake)
   provider.on('userinfo.error', mistake)
 }
 

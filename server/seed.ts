@@ -81,6 +81,9 @@ const resource = z.strictObject({
   scopes: z
     .array(z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]+$/, 'must be a scope without spaces (RFC 6749 §3.3)'))
     .default([]),
+  token_format: z.enum(['jwt', 'opaque']).optional(),
+  client: text.optional(),
+  service_clients: z.array(text).optional(),
 })
 
 const REDIRECT_RULE =
@@ -99,8 +102,11 @@ const client = z.strictObject({
   redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).default([]),
   post_logout_redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).optional(),
   grant_types: z
-    .array(z.enum(['authorization_code', 'refresh_token']))
-    .refine((types) => types.includes('authorization_code'), 'must hold authorization_code')
+    .array(z.enum(['authorization_code', 'refresh_token', 'client_credentials']))
+    .refine(
+      (types) => types.includes('authorization_code') || !types.includes('refresh_token'),
+      'must hold authorization_code beside refresh_token',
+    )
     .default(['authorization_code']),
   response_types: z.tuple([z.literal('code')], 'must be [code]').optional(),
   token_endpoint_auth_method: z
@@ -278,6 +284,7 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
     for (const { client_id: id } of stored.clients)
       if (!seed.clients.some((one) => one.client_id === id)) remove(plan, 'client', id)
 
+  checkApis(plan, stored)
   checkDomains(seed, stored.companies)
   const sides = new Map(stored.companies.map(({ id, side }) => [id, side]))
   for (const { id, side, state: gone } of seed.companies) {
@@ -346,7 +353,7 @@ function planResource(
     if (present) remove(plan, 'resource', wanted.id)
     return
   }
-  const value = { ...wanted, name: wanted.name ?? wanted.id }
+  const value = withoutUndefined({ ...wanted, name: wanted.name ?? wanted.id }) as Resource
   put(plan, { kind: 'resource', op: 'put', value }, wanted.id, present, value)
 }
 
@@ -361,11 +368,17 @@ function planClient(
     if (present) remove(plan, 'client', id)
     return
   }
-  if (wanted.redirect_uris.length === 0)
+  // An API that only introspects, or a service that only gets tokens for itself, signs nobody in.
+  const signsIn = wanted.grant_types.includes('authorization_code')
+  if (signsIn && wanted.redirect_uris.length === 0)
     throw new SeedError(`clients ${id}: redirect_uris is missing: say where the app is called back`)
   for (const label of ['redirect_uris', 'post_logout_redirect_uris'] as const)
     for (const uri of wanted[label] ?? []) checkApplicationType(id, label, uri, wanted.application_type === 'native')
   const method = wanted.token_endpoint_auth_method
+  if (method === 'none' && !(signsIn && !wanted.grant_types.includes('client_credentials')))
+    throw new SeedError(
+      `clients ${id}: token_endpoint_auth_method: none is for apps that sign people in, and nothing else`,
+    )
   const bySecret = method.startsWith('client_secret_')
   const secretGiven = wanted.client_secret ?? (bySecret ? present?.client_secret : undefined)
   if (!bySecret && wanted.client_secret !== undefined)
@@ -380,7 +393,11 @@ function planClient(
     throw new SeedError(
       `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
     )
-  const value = withoutUndefined({ ...wanted, client_secret: secretGiven }) as Client
+  const value = withoutUndefined({
+    ...wanted,
+    ...(!signsIn && { response_types: [] }),
+    client_secret: secretGiven,
+  }) as Client
   const problem = checkClient?.(value)
   if (problem !== undefined) throw new SeedError(`clients ${id}: ${problem}`)
   put(plan, { kind: 'client', op: 'put', value }, id, present, value)
@@ -521,6 +538,35 @@ function misplaced(
   return side !== 'payee' && roles.includes('payments_admin')
     ? { role: 'payments_admin', needs: 'payor, payee or both' }
     : undefined
+}
+
+/** What APIs will say of clients, once the plan is done, must be true of the clients that there will be. */
+function checkApis({ changes }: Plan, stored: { resources: Resource[]; clients: Client[] }): void {
+  const resources = new Map(stored.resources.map((one) => [one.id, one]))
+  const clients = new Map(stored.clients.map((one) => [one.client_id, one]))
+  for (const change of changes) {
+    if (change.kind === 'resource' && change.op === 'put') resources.set(change.value.id, change.value)
+    if (change.kind === 'resource' && change.op === 'remove') resources.delete(change.id)
+    if (change.kind === 'client' && change.op === 'put') clients.set(change.value.client_id, change.value)
+    if (change.kind === 'client' && change.op === 'remove') clients.delete(change.id)
+  }
+  for (const { id, client: own, service_clients: services = [] } of resources.values()) {
+    for (const [key, name] of [
+      ...(own === undefined ? [] : [['client', own]]),
+      ...services.map((one) => ['service_clients', one]),
+    ] as [string, string][])
+      if (!clients.has(name))
+        throw new SeedError(
+          `resources ${id}: ${key}: there is no client "${name}"${didYouMean(name, clients.keys()) || ': add it under clients'}`,
+        )
+    if (own !== undefined && clients.get(own)?.['token_endpoint_auth_method'] === 'none')
+      throw new SeedError(`resources ${id}: client: "${own}" has no secret and no key, so it cannot introspect`)
+    const idle = services.find(
+      (one) => !(clients.get(one)?.['grant_types'] as string[] | undefined)?.includes('client_credentials'),
+    )
+    if (idle !== undefined)
+      throw new SeedError(`resources ${id}: service_clients: "${idle}" needs grant_types: [client_credentials]`)
+  }
 }
 
 /** A domain says which company a new address belongs to, so it belongs to one. */

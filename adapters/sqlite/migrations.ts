@@ -127,6 +127,7 @@ const MIGRATIONS: string[] = [
   CREATE TRIGGER audit_keeps BEFORE UPDATE ON audit BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
   CREATE TRIGGER audit_stays BEFORE DELETE ON audit BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
   `,
+  `ALTER TABLE resources ADD COLUMN options TEXT NOT NULL DEFAULT '{}';`,
 ]
 
 /**

@@ -142,6 +142,24 @@ describe('seed', () => {
     await assert.rejects(plan('companies: [{ id: acme-builders, state: absent }]'), /payor@acme\.example/)
   })
 
+  it('keeps APIs and their clients together', async () => {
+    const api = `
+resources: [{ id: "https://a.example", scopes: [a], token_format: opaque, client: api, service_clients: [job] }]
+clients:
+  - { client_id: api, client_secret: ${SECRET}, grant_types: [] }
+  - { client_id: job, client_secret: ${SECRET}, grant_types: [client_credentials] }`
+    assert.equal((await apply(api)).length, 3)
+    assert.deepEqual(await apply(api), [])
+    await assert.rejects(
+      plan('clients: [{ client_id: job, state: absent }]'),
+      /service_clients: there is no client "job"/,
+    )
+    assert.deepEqual(await apply('resources: [{ id: "https://a.example", scopes: [a] }]'), [
+      '~ resource https://a.example (token_format, client, service_clients)',
+    ])
+    assert.deepEqual(await apply('clients: [{ client_id: job, state: absent }]'), ['- client job'])
+  })
+
   it('reads secrets from the environment and from files beside it', async () => {
     const folder = temporaryFolder()
     writeFileSync(join(folder, 'secret'), `${SECRET}\n`)
@@ -214,6 +232,28 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ],
     ['the implicit grant', full('grant_types: [implicit]'), /authorization_code/],
     ['a negative age', full('sallyport: { second_factor_max_age: -1 }'), /second_factor_max_age/],
+    [
+      'a service without a secret',
+      client('grant_types: [client_credentials], token_endpoint_auth_method: none'),
+      /none is for apps/,
+    ],
+    ['refresh alone', full('grant_types: [refresh_token]'), /authorization_code beside refresh_token/],
+    ['an API of no client', 'resources: [{ id: "https://a.example", client: api }]', /no client "api": add it/],
+    [
+      'a service that is no client',
+      `resources: [{ id: "https://a.example", service_clients: [payment] }]\n${full('')}`,
+      /service_clients: there is no client "payment", did you mean payments/,
+    ],
+    [
+      'a service without the grant',
+      `resources: [{ id: "https://a.example", service_clients: [payments] }]\n${full('')}`,
+      /"payments" needs grant_types: \[client_credentials\]/,
+    ],
+    [
+      'an API that cannot authenticate',
+      `resources: [{ id: "https://a.example", client: payments }]\n${client('redirect_uris: [https://a.example/cb], token_endpoint_auth_method: none')}`,
+      /cannot introspect/,
+    ],
     ['a resource with a fragment', 'resources: [{ id: "https://a.example#x" }]', /fragment/],
     ['a state that is none', 'companies: [{ id: a, state: gone }]', /absent/],
   ]
