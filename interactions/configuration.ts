@@ -139,6 +139,13 @@ const NOT_GUARDED = [
 /** Seconds that an assertion may be good for: its `jti` is kept that long (RFC 7523 §3). */
 const ASSERTION_LIFETIME = 60 * 60
 
+/** Signed by the client's own key: a shared secret vouches for nobody, since both sides hold it. */
+const REQUEST_OBJECT_ALGS = ['ES256', 'PS256', 'RS256', 'Ed25519', 'EdDSA'] as const
+
+/** `typ` is as it should be, or says nothing (RFC 8725 §3.11). */
+const isOfType = (typ: unknown, expected: string) =>
+  typ === undefined || ['jwt', expected, `application/${expected}`].includes(String(typ).toLowerCase())
+
 const AUTHENTICATION_CLAIMS = ['acr', 'amr', 'auth_time', 'second_factor_time']
 const CLAIMS_OF_SCOPE = { email: ['email'], profile: ['name'] }
 
@@ -199,6 +206,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       artifacts: stores.artifacts,
       sealer: keyRing,
       now,
+      pushedKept: limits.interaction,
       client: options.client,
     }) satisfies AdapterFactory,
     acrValues: ACR_VALUES,
@@ -206,8 +214,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     allowOmittingSingleRegisteredRedirectUri: false,
     assertJwtClientAuthClaimsAndHeader(_ctx, { exp }, { typ }) {
       // Another JWT that the same key signed is no assertion (RFC 8725 §3.11).
-      if (typ !== undefined && !['jwt', 'client-authentication+jwt'].includes(String(typ).toLowerCase()))
-        throw new errors.InvalidClientAuth(`a client assertion is not of type ${String(typ).slice(0, 50)}`)
+      if (!isOfType(typ, 'client-authentication+jwt'))
+        throw new errors.InvalidClientAuth('typ is not that of a client assertion')
       if (Number(exp) > now() + ASSERTION_LIFETIME)
         throw new errors.InvalidClientAuth(`exp of a client assertion is at most ${ASSERTION_LIFETIME} s ahead`)
     },
@@ -216,9 +224,15 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       openid: ['sub', ...AUTHENTICATION_CLAIMS],
       ...CLAIMS_OF_SCOPE,
     },
-    clientDefaults: { id_token_signed_response_alg: 'ES256', ...configuration.clientDefaults },
+    clientDefaults: {
+      id_token_signed_response_alg: 'ES256',
+      // So that every app is told why a payment is refused, and not that it was registered wrongly.
+      authorization_details_types: ['payment'],
+      ...configuration.clientDefaults,
+    },
     conformIdTokenClaims: true,
     cookies: { keys: keyRing.cookieKeys(), ...configuration.cookies, long: { ...cookie, path: '/' }, short: cookie },
+    enabledJWA: { requestObjectSigningAlgValues: [...REQUEST_OBJECT_ALGS], ...configuration.enabledJWA },
     extraClientMetadata: { ...configuration.extraClientMetadata, properties: ['sallyport'] },
     extraParams: {
       second_factor_max_age(_ctx, value) {
@@ -243,8 +257,17 @@ export function extendConfiguration(configuration: Configuration, options: Compl
         },
       },
       devInteractions: { enabled: false },
-      dPoP: { enabled: false },
-      pushedAuthorizationRequests: { enabled: false },
+      dPoP: { enabled: true },
+      pushedAuthorizationRequests: { enabled: true, allowUnregisteredRedirectUris: false },
+      requestObjects: {
+        enabled: true,
+        assertJwtClaimsAndHeader(_ctx, { sub }, { typ }, client) {
+          // A browser carries it: it must not pass as the client's assertion, nor an assertion as it (RFC 9101 §10.8).
+          if (sub === client.clientId) throw new errors.InvalidRequestObject('sub must not be the client')
+          if (!isOfType(typ, 'oauth-authz-req+jwt'))
+            throw new errors.InvalidRequestObject('typ is not oauth-authz-req+jwt')
+        },
+      },
       // Only the client that a token was given to (RFC 7009 §2.1).
       revocation: { enabled: true, allowedPolicy: async (_ctx, client, token) => token.clientId === client.clientId },
       clientCredentials: { enabled: true },

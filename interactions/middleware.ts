@@ -143,20 +143,31 @@ export function formPostPolicy(): Middleware {
   }
 }
 
-/** A sign-in that is begun leaves rows for an hour, whoever began it: so many per network and minute. */
+/**
+ * A sign-in that is begun leaves rows for an hour, whoever began it: so many per network and minute. A pushed request too,
+ * where the app that pushes has no secret.
+ */
 export function floodGate(provider: Provider, screen: Screen, { limits, now }: Completed): Middleware {
-  const guard = createFloodGuard(limits.startsPerMinute)
+  const guards = { auth: createFloodGuard(limits.startsPerMinute), push: createFloodGuard(limits.startsPerMinute) }
   return async (ctx, next) => {
-    if (!isOneOf(ctx.path, provider.pathFor('authorization'))) return next()
+    const pushed = isOneOf(ctx.path, provider.pathFor('pushed_authorization_request'))
+    if (!pushed && !isOneOf(ctx.path, provider.pathFor('authorization'))) return next()
+    const guard = pushed ? guards.push : guards.auth
     const network = networkOf(ctx.ip)
     const wait = guard.wait(network, now())
     if (wait !== undefined) {
       ctx.set('Retry-After', String(wait))
-      return screen.message(ctx, 'busy', { status: 429 })
+      if (!pushed) return screen.message(ctx, 'busy', { status: 429 })
+      ctx.status = 429
+      ctx.body = { error: 'temporarily_unavailable', error_description: 'too many requests: try again later' }
+      return
     }
     await next()
     const { entities } = (ctx as unknown as Partial<KoaContextWithOIDC>).oidc ?? {}
-    if (entities?.Interaction || ctx.method === 'POST') guard.count(network, now())
+    const counts = pushed
+      ? entities?.Client?.clientAuthMethod === 'none'
+      : entities?.Interaction || ctx.method === 'POST'
+    if (counts) guard.count(network, now())
   }
 }
 

@@ -213,6 +213,7 @@ function logMistakes(provider: Provider, { logger, database }: House): void {
   provider.on('end_session.error', mistake)
   provider.on('revocation.error', mistake)
   provider.on('introspection.error', mistake)
+  provider.on('pushed_authorization_request.error', mistake)
   provider.on('userinfo.error', mistake)
 }
 

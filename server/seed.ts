@@ -114,6 +114,10 @@ const client = z.strictObject({
     .default('client_secret_basic'),
   token_endpoint_auth_signing_alg: z.enum(['HS256', ...SIGNING_ALGS]).optional(),
   jwks: jwks.optional(),
+  require_pushed_authorization_requests: z.boolean().optional(),
+  require_signed_request_object: z.boolean().optional(),
+  request_object_signing_alg: z.enum(SIGNING_ALGS).optional(),
+  dpop_bound_access_tokens: z.boolean().optional(),
   scope: text
     .refine((value) => value.split(' ').every((one) => SCOPES.includes(one)), `may hold ${SCOPES.join(', ')}`)
     .refine((value) => value.split(' ').includes('openid'), 'must hold openid')
@@ -387,7 +391,7 @@ function planClient(
     throw new SeedError(
       `clients ${id}: client_secret is missing: give one of at least 32 characters, or token_endpoint_auth_method: private_key_jwt with jwks, or none`,
     )
-  if (method === 'private_key_jwt' && wanted.jwks === undefined)
+  if ((method === 'private_key_jwt' || wanted.require_signed_request_object) && wanted.jwks === undefined)
     throw new SeedError(`clients ${id}: jwks is missing: give the public keys that the client signs with`)
   if (secretGiven !== undefined && secretGiven.length < 32)
     throw new SeedError(
