@@ -92,7 +92,12 @@ export interface TestHouse {
   /** Makes a person. */
   person(email: string, role?: 'payor' | 'payee' | 'standard'): Promise<string>
   authUrl(params?: Record<string, string>): string
-  exchange(answer: Answer, client?: string, extra?: Record<string, string>): Promise<Tokens>
+  exchange(
+    answer: Answer,
+    client?: string,
+    extra?: Record<string, string>,
+    headers?: Record<string, string>,
+  ): Promise<Tokens>
   /** `client` by its secret; '' when the form says who asks. */
   token(form: Record<string, string>, client?: string): Promise<Tokens>
   /** A POST of an app's server, without a browser around it. */
@@ -144,7 +149,11 @@ export async function openTestHouse(
     const text = await response.text()
     return { ...(JSON.parse(text === '' ? '{}' : text) as Record<string, string>), status: response.status } as Tokens
   }
-  const token = async (form: Record<string, string>, client = 'payments'): Promise<Tokens> => {
+  const token = async (
+    form: Record<string, string>,
+    client = 'payments',
+    more: Record<string, string> = {},
+  ): Promise<Tokens> => {
     const isPublic = client === 'spa'
     const inBody = isPublic
       ? { client_id: client }
@@ -154,7 +163,7 @@ export async function openTestHouse(
     const basic = `Basic ${Buffer.from(`${client}:${CLIENT_SECRET}`).toString('base64')}`
     const headers: Record<string, string> =
       isPublic || client === 'poster' || client === '' ? {} : { authorization: basic }
-    return post('/token', { ...form, ...inBody }, headers)
+    return post('/token', { ...form, ...inBody }, { ...headers, ...more })
   }
 
   return {
@@ -180,12 +189,13 @@ export async function openTestHouse(
       return id
     },
     authUrl: (params = {}) => `${url}/auth?${new URLSearchParams({ ...REQUEST, ...params })}`,
-    exchange(answer, client = 'payments', extra = {}) {
+    exchange(answer, client = 'payments', extra = {}, headers = {}) {
       const code = answer.location === undefined ? null : new URL(answer.location).searchParams.get('code')
       if (code === null) throw new Error(`no code: ${answer.status} ${answer.location ?? headingOf(answer)}`)
       return token(
         { grant_type: 'authorization_code', code, redirect_uri: CALLBACK, code_verifier: VERIFIER, ...extra },
         client,
+        headers,
       )
     },
     token,
