@@ -230,6 +230,11 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       authorization_details_types: ['payment'],
       ...configuration.clientDefaults,
     },
+    // The library's own rule, said aloud: scripts of a public app's own origins, and of any app's for userinfo.
+    clientBasedCORS: ({ oidc }, origin, { clientAuthMethod, redirectUris }) =>
+      origin !== 'null' &&
+      (oidc.route === 'userinfo' || clientAuthMethod === 'none') &&
+      (redirectUris ?? []).some((uri) => new URL(uri).origin === origin),
     conformIdTokenClaims: true,
     cookies: { keys: keyRing.cookieKeys(), ...configuration.cookies, long: { ...cookie, path: '/' }, short: cookie },
     enabledJWA: { requestObjectSigningAlgValues: [...REQUEST_OBJECT_ALGS], ...configuration.enabledJWA },

@@ -2,10 +2,18 @@
 import type { Context } from 'koa'
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
 import { againPath, appLink, originOf } from './kit/router.ts'
-import type { Screen } from './kit/screen.ts'
+import type { MessageName, Screen } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
 type AppOfLink = Parameters<typeof appLink>[0]
+
+/** What only servers ask: they get JSON, whatever they say they accept (RFC 6749 §5.2). */
+const FOR_SERVERS = new Set(['token', 'introspection', 'revocation', 'pushed_authorization_request', 'userinfo'])
+/** The library's errors that have a page of their own; the others are a link or a form that is not right. */
+const PAGE_OF: Partial<Record<string, MessageName>> = {
+  invalid_client: 'unknown_client',
+  invalid_request_uri: 'expired',
+}
 
 /** The configuration with our pages for errors, the logout question and its end. */
 export function libraryPages(configuration: Configuration, screen: Screen, accounts: AccountStore): Configuration {
@@ -13,6 +21,10 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
     ...configuration,
     renderError(ctx, out) {
       const koa = ctx as unknown as Context
+      if (FOR_SERVERS.has(ctx.oidc?.route ?? '')) {
+        koa.body = out
+        return
+      }
       const interaction = resumed(ctx)
       // A resume that came too late or twice: the page of its interaction knows where to go on.
       if (interaction !== undefined && out.error === 'invalid_request') {
@@ -26,7 +38,7 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
         return screen.show(koa, { view: 'signed-out', title: 'signed-out.title', locals: { clientUri: undefined } })
       }
       if (out.error === 'server_error') return screen.message(koa, 'server_error', { status: 500, reference: true })
-      const name = out.error === 'invalid_client' ? 'unknown_client' : 'bad_request'
+      const name = PAGE_OF[out.error] ?? 'bad_request'
       const client = ctx.oidc?.client as AppOfLink | undefined
       const link = client && appLink(client, screen.messages)
       screen.message(koa, name, { status: koa.status, reference: true, link })
