@@ -148,6 +148,13 @@ const Seed = z.strictObject({
   clients: z.array(client).default([]),
 })
 
+/** The keys that a client, its `sallyport` part and an API may have: what docs/protocol.md tells of. */
+export const SEED_KEYS = {
+  client: Object.keys(client.shape),
+  sallyport: Object.keys(client.shape.sallyport.unwrap().shape),
+  resource: Object.keys(resource.shape),
+}
+
 /** What a seed file says, checked by itself. */
 export type Seed = z.infer<typeof Seed>
 

@@ -74,6 +74,52 @@ describe('access tokens', () => {
     return { email, id, visitor, tokens: await test.exchange(answer, client) }
   }
 
+  describe('come from a code (R92)', () => {
+    const signedIn = async (params: Record<string, string> = {}) => {
+      const email = `tokens${++people}@city.example`
+      await test.person(email, 'standard')
+      const visitor = test.visitor()
+      return signIn(visitor, await visitor.go(test.authUrl(params)), email)
+    }
+
+    it('within 60 seconds', async () => {
+      const [soon, late] = [await signedIn(), await signedIn()]
+      wait(55)
+      assert.ok((await test.exchange(soon))['id_token'])
+      wait(10)
+      assert.equal((await test.exchange(late)).error, 'invalid_grant')
+    })
+
+    it('once: the code again ends what it gave', async () => {
+      const answer = await signedIn({ resource: LEDGER, scope: 'openid ledger:read' })
+      const tokens = await test.exchange(answer)
+      assert.equal(await isActive(tokens['access_token']!), true)
+      assert.equal((await test.exchange(answer)).error, 'invalid_grant')
+      assert.equal(await isActive(tokens['access_token']!), false)
+      const refreshed = await test.token({ grant_type: 'refresh_token', refresh_token: tokens['refresh_token']! })
+      assert.equal(refreshed.error, 'invalid_grant')
+    })
+
+    it('with its verifier, its redirect URI, by the app that it was given to', async () => {
+      const wrong: Record<string, string>[] = [
+        { code_verifier: 'v'.repeat(43) },
+        { code_verifier: '' },
+        { redirect_uri: `${CALLBACK}/` },
+        { redirect_uri: '' },
+      ]
+      for (const extra of wrong)
+        assert.match((await test.exchange(await signedIn(), 'payments', extra)).error!, /^invalid_(grant|request)$/)
+      assert.equal((await test.exchange(await signedIn(), 'strict')).error, 'invalid_grant')
+    })
+
+    it('and from no password, no implicit grant, no assertion', async () => {
+      for (const grant_type of ['password', 'implicit', 'urn:ietf:params:oauth:grant-type:jwt-bearer', 'constructor']) {
+        const { error } = await test.token({ grant_type, username: 'a@city.example', password: 'x' })
+        assert.equal(error, 'unsupported_grant_type', grant_type)
+      }
+    })
+  })
+
   it('are JWTs, or opaque where the API says so', async () => {
     const { tokens } = await payor()
     assert.match(tokens['access_token']!, /^[\w-]{43,}$/)
