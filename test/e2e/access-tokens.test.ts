@@ -242,6 +242,14 @@ describe('access tokens', () => {
           assert.equal(await isActive(who.tokens['access_token']!, client), false, client)
       })
 
+    it('not when the person signed out of an app that may go on without them, until they end everything', async () => {
+      const { id, visitor, tokens } = await payor('strict')
+      await visitor.submit(await visitor.go('/session/end'), { logout: 'yes' })
+      assert.equal(await isActive(tokens['access_token']!), true)
+      await test.database.directory.resetMfa(id)
+      assert.equal(await isActive(tokens['access_token']!), false)
+    })
+
     it('when its app was removed: an answer, no failure', async () => {
       const gone = { ...(await test.database.directory.client('payments'))!, client_id: 'gone' }
       await test.database.directory.commit([{ kind: 'client', op: 'put', value: gone }])
@@ -335,6 +343,16 @@ describe('access tokens', () => {
       ])
       const form = { client_id: 'spa2', grant_type: 'client_credentials', resource: LEDGER, scope: 'ledger:read' }
       assert.equal((await test.post('/token', form)).error, 'unauthorized_client')
+    })
+
+    it('are refused for two APIs at once, and for one that lists the client beside one that does not', async () => {
+      for (const second of [OTHER, API]) {
+        const body = new URLSearchParams({ grant_type: 'client_credentials', resource: LEDGER, scope: 'ledger:read' })
+        body.append('resource', second)
+        const answer = await fetch(`${test.url}/token`, { method: 'POST', headers: basic('job'), body })
+        const { error } = (await answer.json()) as { error: string }
+        assert.match(error, /^invalid_(target|scope)$/)
+      }
     })
 
     it('end with the listing', async () => {

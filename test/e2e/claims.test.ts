@@ -53,8 +53,13 @@ describe('the claims parameter', () => {
 
   it('essential acr is not lost beside acr_values, its own or the registered ones', async () => {
     const { visitor } = await signedIn()
-    const page = await visitor.go(test.authUrl({ ...acr(ACR_2FA_APP), acr_values: ACR_1FA }))
-    assert.equal(headingOf(page), ENROLMENT)
+    const payments = (await test.database.directory.client('payments'))!
+    const value = { ...payments, client_id: 'modest', default_acr_values: [ACR_1FA] }
+    await test.database.directory.commit([{ kind: 'client', op: 'put', value }])
+    for (const more of [{ acr_values: ACR_1FA }, { client_id: 'modest' }]) {
+      const page = await visitor.clone().go(test.authUrl({ ...acr(ACR_2FA_APP), ...more }))
+      assert.equal(headingOf(page), ENROLMENT)
+    }
   })
 
   it('an essential acr that nobody can reach is an error at once, never a page and never a loop', async () => {
