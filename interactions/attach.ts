@@ -12,7 +12,9 @@ import {
   discovery,
   floodGate,
   formPostPolicy,
+  keepLanguage,
   nobodyToSignOut,
+  ownCookies,
   postToGet,
   sessionCookie,
   switchPage,
@@ -56,6 +58,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   useOnce(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)
+  resumeWithoutAnswer(provider)
   slideIdleness(provider, options)
   const record = createRecorder(options.stores.audit, options.now)
   auditEvents(provider, options, decided, record)
@@ -73,11 +76,13 @@ export function attach(provider: Provider, parts: AttachParts): void {
     room: (prompt) => (Object.hasOwn(ROOM_OF, prompt) ? rooms[ROOM_OF[prompt as keyof typeof ROOM_OF]] : undefined),
   }
   const { stores, keyRing, now } = options
+  provider.use(ownCookies(provider))
   provider.use(unavailable(provider, screen, options))
   provider.use(sessionCookie(provider))
   provider.use(discovery())
   provider.use(switchPage(provider, screen, options))
   provider.use(formPostPolicy())
+  provider.use(keepLanguage(provider))
   provider.use(nobodyToSignOut(provider))
   provider.use(floodGate(provider, screen, options))
   provider.use(postToGet(provider, screen, options))
@@ -164,6 +169,14 @@ function claimsOfThisRequest(provider: Provider, decided: Decided): void {
     const claims = decided.settled(ctx)?.claims
     if (claims)
       Object.defineProperty(ctx.oidc.session, 'authTime', { configurable: true, value: () => claims.auth_time })
+  })
+}
+
+/** A resume that nobody answered anything for (typed by hand, the other of two clicks) forgets nothing that was proven. */
+function resumeWithoutAnswer(provider: Provider): void {
+  provider.on('interaction.ended', ({ oidc }) => {
+    const { lastSubmission } = (oidc.entities.Interaction ?? {}) as { lastSubmission?: Outcome }
+    if (!oidc.result && lastSubmission) Object.assign(oidc, { result: lastSubmission })
   })
 }
 

@@ -4,6 +4,7 @@ import {
   type Client,
   type Configuration,
   errors,
+  type FindAccount,
   interactionPolicy,
   type KoaContextWithOIDC,
 } from 'oidc-provider'
@@ -147,16 +148,19 @@ const isOfType = (typ: unknown, expected: string) =>
   typ === undefined || ['jwt', expected, `application/${expected}`].includes(String(typ).toLowerCase())
 
 const AUTHENTICATION_CLAIMS = ['acr', 'amr', 'auth_time', 'second_factor_time']
-const CLAIMS_OF_SCOPE = { email: ['email'], profile: ['name'] }
 
 /** `claims` is no way round the scopes that a client is registered for. */
-function notAllowed(claims: object, registered: string | undefined): string | undefined {
+function notAllowed(
+  claims: object,
+  registered: string | undefined,
+  ofScopes: NonNullable<Configuration['claims']>,
+): string | undefined {
   if (registered === undefined) return undefined
   const asked = Object.values(claims).flatMap((place) => Object.keys((place ?? {}) as object))
-  const missing = Object.entries(CLAIMS_OF_SCOPE).find(
-    ([scope, names]) => !registered.split(' ').includes(scope) && names.some((name) => asked.includes(name)),
-  )
-  return missing && `claims asks for ${missing[1].join(', ')}, and this client has no scope ${missing[0]}`
+  const scopes = Object.entries(ofScopes).map(([scope, names]) => ({ scope, names: namesOf(names) }))
+  const allowed = scopes.filter(({ scope }) => registered.split(' ').includes(scope)).flatMap(({ names }) => names)
+  const missing = scopes.find(({ names }) => names.some((name) => asked.includes(name) && !allowed.includes(name)))
+  return missing && `claims asks for ${missing.names.join(', ')}, and this client has no scope ${missing.scope}`
 }
 
 function refusePayment(): never {
@@ -178,6 +182,23 @@ function checkService({ oidc }: KoaContextWithOIDC, api: Api, client: Client): v
   if (unknown !== undefined) throw new errors.InvalidScope('this API has no such scope', unknown)
 }
 
+/** `__Host-` and `__Secure-` keep other hosts of the domain from setting them. The two of an interaction have a path of their own. */
+const HTTPS_COOKIES = {
+  session: '__Host-_session',
+  interaction: '__Secure-_interaction',
+  resume: '__Secure-_interaction_resume',
+}
+
+/** The app's names and ours, each once. */
+const namesOf = (given: object | null | undefined, ...ours: string[]): string[] => [
+  ...new Set([...ours, ...(isIterable(given) ? given : Object.keys(given ?? {}))]),
+]
+const isIterable = (value: unknown): value is Iterable<string> => Symbol.iterator in Object(value)
+
+/** The app's own parameters of an authorization request. */
+const validatorsOf = (given: Configuration['extraParams']) =>
+  isIterable(given) ? Object.fromEntries([...given].map((name) => [name, null])) : given
+
 /**
  * The configuration an app gave, extended. What the app set for other purposes stays; what proves who signs in is ours.
  *
@@ -191,13 +212,25 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       throw new TypeError(
         `features.${name}: not supported: it would issue what the policy has not decided; leave it out`,
       )
+  // An app that has RSA keys only goes on with them.
+  const alg = configuration.jwks?.keys.some(({ crv }) => crv === 'P-256') ? 'ES256' : 'RS256'
   const cookie = { signed: true, httpOnly: true, sameSite: 'lax' } as const
-  /** Account state and epoch; for a refresh token the rank too. */
-  const stands = (account: Account | undefined, token: TokenFacts, holder: unknown): boolean => {
+  const claims = {
+    email: namesOf(configuration.claims?.['email'], 'email'),
+    profile: namesOf(configuration.claims?.['profile'], 'name'),
+  }
+  /** Whom a token stands for while it stands: account state and epoch, for a refresh token the rank; and the app's own no. */
+  const personOf = async (ctx: KoaContextWithOIDC, id: string, token: TokenFacts | undefined, holder: unknown) => {
+    const record = await stores.accounts.find(id)
+    if (!record || record.disabled) return undefined
     // A token that says no epoch was made by something that this rule does not know.
-    if (!account || account.disabled || token.epoch !== account.securityEpoch) return false
-    if (token.kind !== 'RefreshToken') return true
-    return stillSatisfies(requirement({}, clientRules(holder), account, METHODS, now()), token.amr ?? [])
+    if (token && token.epoch !== record.securityEpoch) return undefined
+    if (token?.kind === 'RefreshToken') {
+      const needed = requirement({}, clientRules(holder), record, METHODS, now())
+      if (!stillSatisfies(needed, token.amr ?? [])) return undefined
+    }
+    const own = await configuration.findAccount?.(ctx, id, token as Parameters<FindAccount>[2])
+    return configuration.findAccount && !own ? undefined : { record, own }
   }
 
   return {
@@ -219,45 +252,56 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       if (Number(exp) > now() + ASSERTION_LIFETIME)
         throw new errors.InvalidClientAuth(`exp of a client assertion is at most ${ASSERTION_LIFETIME} s ahead`)
     },
-    claims: {
-      ...configuration.claims,
-      openid: ['sub', ...AUTHENTICATION_CLAIMS],
-      ...CLAIMS_OF_SCOPE,
-    },
+    claims: { ...configuration.claims, ...claims, openid: ['sub', ...AUTHENTICATION_CLAIMS] },
     clientDefaults: {
-      id_token_signed_response_alg: 'ES256',
+      id_token_signed_response_alg: alg,
       // So that every app is told why a payment is refused, and not that it was registered wrongly.
       authorization_details_types: ['payment'],
       ...configuration.clientDefaults,
     },
     // The library's own rule, said aloud: scripts of a public app's own origins, and of any app's for userinfo.
-    clientBasedCORS: ({ oidc }, origin, { clientAuthMethod, redirectUris }) =>
-      origin !== 'null' &&
-      (oidc.route === 'userinfo' || clientAuthMethod === 'none') &&
-      (redirectUris ?? []).some((uri) => new URL(uri).origin === origin),
+    clientBasedCORS:
+      configuration.clientBasedCORS ??
+      (({ oidc }, origin, { clientAuthMethod, redirectUris }) =>
+        origin !== 'null' &&
+        (oidc.route === 'userinfo' || clientAuthMethod === 'none') &&
+        (redirectUris ?? []).some((uri) => new URL(uri).origin === origin)),
     conformIdTokenClaims: true,
-    cookies: { keys: keyRing.cookieKeys(), ...configuration.cookies, long: { ...cookie, path: '/' }, short: cookie },
+    cookies: {
+      keys: keyRing.cookieKeys(),
+      ...configuration.cookies,
+      names: { ...(options.issuer.startsWith('https:') && HTTPS_COOKIES), ...configuration.cookies?.names },
+      long: { ...cookie, path: '/' },
+      short: cookie,
+    },
     enabledJWA: { requestObjectSigningAlgValues: [...REQUEST_OBJECT_ALGS], ...configuration.enabledJWA },
-    extraClientMetadata: { ...configuration.extraClientMetadata, properties: ['sallyport'] },
+    extraClientMetadata: {
+      ...configuration.extraClientMetadata,
+      properties: namesOf(configuration.extraClientMetadata?.properties, 'sallyport'),
+    },
     extraParams: {
+      ...validatorsOf(configuration.extraParams),
       second_factor_max_age(_ctx, value) {
         if (value !== undefined && !/^\d{1,9}$/.test(String(value)))
           throw new errors.InvalidRequest('second_factor_max_age must be a whole number of seconds')
       },
     },
-    extraTokenClaims(ctx, token) {
+    async extraTokenClaims(ctx, token) {
+      const own = await configuration.extraTokenClaims?.(ctx, token)
       const { AuthorizationCode, RefreshToken } = ctx.oidc.entities
       const source = (AuthorizationCode ?? RefreshToken) as unknown as TokenFacts | undefined
-      if (token.kind !== 'AccessToken' || !source) return undefined
+      if (token.kind !== 'AccessToken' || !source) return own
       const { acr, amr, authTime: auth_time, secondFactorTime: second_factor_time } = source
-      return { acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
+      return { ...own, acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
     },
     features: {
       ...configuration.features,
       claimsParameter: {
         enabled: true,
-        assertClaimsParameter(_ctx, claims, client) {
-          const fault = claimsFault(claims as Record<string, unknown>) ?? notAllowed(claims, client.scope)
+        assertClaimsParameter(_ctx, asked, client) {
+          const fault =
+            claimsFault(asked as Record<string, unknown>) ??
+            notAllowed(asked, client.scope, { ...configuration.claims, ...claims })
           if (fault !== undefined) throw new errors.InvalidRequest(fault)
         },
       },
@@ -287,7 +331,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
             token.clientId === client.clientId ? client : await ctx.oidc.provider.Client.find(token.clientId!)
           if (!holder || (holder !== client && api?.client !== client.clientId)) return false
           if (token.kind === 'ClientCredentials') return api?.serviceClients?.includes(holder.clientId) === true
-          return stands(await stores.accounts.find(accountId!), token as TokenFacts, holder)
+          return (await personOf(ctx, accountId!, token as TokenFacts, holder)) !== undefined
         },
       },
       openid4vci: { enabled: false },
@@ -317,7 +361,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
             audience: id,
             accessTokenTTL: limits.accessToken,
             accessTokenFormat: api.tokenFormat ?? 'jwt',
-            jwt: { sign: { alg: 'ES256' } },
+            jwt: { sign: { alg } },
           }
         },
         useGrantedResource: () => true,
@@ -335,7 +379,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     pkce: { required: () => true },
     responseTypes: ['code'],
     rotateRefreshToken: true,
-    scopes: ['openid', 'offline_access', 'email', 'profile'],
+    scopes: namesOf(configuration.scopes, 'openid', 'offline_access', 'email', 'profile'),
     ttl: {
       ...configuration.ttl,
       AccessToken: limits.accessToken,
@@ -383,21 +427,23 @@ export function extendConfiguration(configuration: Configuration, options: Compl
 
     /** Account state, epoch and, for a refresh, rank are checked wherever a token is used. */
     async findAccount(ctx, id, token) {
-      const record = await stores.accounts.find(id)
       const facts = token as TokenFacts | undefined
-      if (!record || record.disabled || (facts && !stands(record, facts, ctx.oidc.client))) return undefined
+      const person = await personOf(ctx, id, facts, ctx.oidc.client)
+      if (!person) return undefined
+      const { record, own } = person
       return {
         accountId: id,
         record,
-        claims: (use: string, _scope: string, asked: object) => ({
+        claims: async (use, scope, claims, rejected) => ({
+          ...(await own?.claims(use, scope, claims, rejected)),
           sub: id,
           email: record.email,
-          name: record.name,
+          ...(record.name !== undefined && { name: record.name }),
           ...(use === 'id_token' &&
             facts?.secondFactorTime !== undefined && { second_factor_time: facts.secondFactorTime }),
           // Userinfo tells of the authentication only when `claims` asks for it, and then what its token says.
           ...(use === 'userinfo' &&
-            Object.fromEntries(Object.entries(facts?.extra ?? {}).filter(([name]) => Object.hasOwn(asked, name)))),
+            Object.fromEntries(Object.entries(facts?.extra ?? {}).filter(([name]) => Object.hasOwn(claims, name)))),
         }),
       }
     },

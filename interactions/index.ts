@@ -14,7 +14,9 @@ import { credentials, passwordCounter } from './credentials/index.ts'
 import { createDecision } from './decision.ts'
 import { enrollment } from './enrollment/index.ts'
 import { type Assets, loadAssets } from './kit/assets.ts'
-import { loadMessages } from './kit/messages.ts'
+import { securityHeaders } from './kit/headers.ts'
+import { loadLanguages } from './kit/messages.ts'
+import { basePath } from './kit/network.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
@@ -31,10 +33,12 @@ export {
   HashingOverloaded,
   type PasswordHasher,
 } from './factors/password.ts'
+export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
+export { shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
-export type { Brand } from './kit/pages.ts'
+export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
@@ -62,14 +66,17 @@ export interface Sallyport {
   assets: Assets
 }
 
-/** @param options stores, keys, brand */
-export function createSallyport(options: SallyportOptions): Sallyport {
-  const completed = complete(options)
+/**
+ * @param issuer public URL without a trailing slash. Its path, if it has one, is where the provider is mounted
+ * @param options stores, keys, brand
+ */
+export function createSallyport(issuer: string, options: SallyportOptions): Sallyport {
+  const completed = complete(issuer, options)
   const { stores, passwords, brand, limits, now } = completed
-  const messages = loadMessages(options.messages)
-  const assets = loadAssets()
+  const languages = loadLanguages(options.messages, options.language)
+  const assets = loadAssets({ brand, base: basePath(issuer), stylesheet: options.stylesheet })
   const views = options.views && { views: options.views }
-  const screen = createScreen(createPages({ messages, brand, assets, ...views }), messages)
+  const screen = createScreen(createPages({ brand, assets, ...views }), languages)
   const decide = createDecision(stores.accounts, limits, METHODS, now)
   const decided = decideOnce(decide, now)
   const { factors, pending } = stores
@@ -91,6 +98,7 @@ export function createSallyport(options: SallyportOptions): Sallyport {
     extendConfiguration: (configuration) =>
       extend(libraryPages(configuration, screen, stores.accounts), completed, decided),
     attach(provider) {
+      if (provider.issuer !== issuer) throw new TypeError(`the provider's issuer is ${provider.issuer}, not ${issuer}`)
       provider.use(assets.serve)
       attachParts(provider, { options: completed, decided, decide, rooms, screen })
     },
@@ -98,14 +106,16 @@ export function createSallyport(options: SallyportOptions): Sallyport {
 }
 
 /**
- * An oidc-provider with everything in place.
+ * An oidc-provider with everything in place, security headers too.
  *
- * @param issuer public URL without a trailing slash; becomes `iss`
+ * @param issuer public URL without a trailing slash; becomes `iss`. With a path (`https://acme.example/oidc`), mount the
+ * provider there: `app.use(mount('/oidc', provider))`
  * @param configuration oidc-provider's own: `jwks` at least
  */
 export function createProvider(issuer: string, configuration: Configuration, options: SallyportOptions): Provider {
-  const sallyport = createSallyport(options)
+  const sallyport = createSallyport(issuer, options)
   const provider = new Provider(issuer, sallyport.extendConfiguration(configuration))
+  provider.use(securityHeaders(issuer.startsWith('https:')))
   sallyport.attach(provider)
   return provider
 }

@@ -3,19 +3,38 @@ import { createHash } from 'node:crypto'
 import { bodyParser } from '@koa/bodyparser'
 import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { HashingOverloaded } from './factors/password.ts'
 import { checkOrigin, formToken } from './kit/csrf.ts'
 import { InteractionError } from './kit/errors.ts'
 import { createFloodGuard } from './kit/flood.ts'
-import { networkOf } from './kit/network.ts'
+import { basePath, networkOf } from './kit/network.ts'
 import { goTo, unpark } from './kit/parked.ts'
 import type { Outcome } from './kit/room.ts'
 import { interactionPath, originOf } from './kit/router.ts'
-import { requestId, type Screen, seeOther } from './kit/screen.ts'
+import { inLanguage, requestId, type Screen, seeOther } from './kit/screen.ts'
 import { StoreUnavailable } from './kit/stores.ts'
 import type { Completed } from './options.ts'
 import type { SessionFacts } from './policy.ts'
 
-/** A store that does not answer: 503 and a page, whatever the library made of it, and nobody gets in. */
+/**
+ * Cookies signed with the provider's keys. Mounted in an app, a request has the app's, which oidc-provider uses for half of
+ * its cookies: they would fail without keys there, and be lost with others. The app gets its own back.
+ */
+export function ownCookies(provider: Provider): Middleware {
+  return async (ctx, next) => {
+    if (ctx.app === (provider as unknown)) return next()
+    const { cookies } = ctx
+    ctx.cookies = provider.createContext(ctx.req, ctx.res).cookies
+    ctx.cookies.secure = ctx.secure
+    try {
+      await next()
+    } finally {
+      ctx.cookies = cookies
+    }
+  }
+}
+
+/** Too many passwords at once, or a store that does not answer: 503 and a page, whatever the library made of it, and nobody gets in. */
 export function unavailable(provider: Provider, screen: Screen, options: Completed): Middleware {
   const outage = new WeakSet<object>()
   provider.on('server_error', (ctx, error) => {
@@ -31,6 +50,10 @@ export function unavailable(provider: Provider, screen: Screen, options: Complet
       await next()
       if (!outage.has(ctx)) return
     } catch (error) {
+      if (error instanceof HashingOverloaded) {
+        ctx.set('Retry-After', String(error.retryAfter))
+        return screen.message(ctx, 'busy', { status: 503 })
+      }
       if (!isOutage(error)) throw error
       options.onError(error as Error, { requestId: requestId(ctx), where: 'store' })
     }
@@ -106,6 +129,7 @@ export function switchPage(provider: Provider, screen: Screen, { stores, keyRing
           newAccount: other?.email ?? '',
           xsrf: state.secret,
           switchAction: oidc.urlFor!('end_session_confirm'),
+          interaction: interaction.uid,
         },
       },
       {
@@ -150,8 +174,8 @@ export function formPostPolicy(): Middleware {
 export function floodGate(provider: Provider, screen: Screen, { limits, now }: Completed): Middleware {
   const guards = { auth: createFloodGuard(limits.startsPerMinute), push: createFloodGuard(limits.startsPerMinute) }
   return async (ctx, next) => {
-    const pushed = isOneOf(ctx.path, provider.pathFor('pushed_authorization_request'))
-    if (!pushed && !isOneOf(ctx.path, provider.pathFor('authorization'))) return next()
+    const pushed = isOneOf(ctx.path, routeOf(provider, 'pushed_authorization_request'))
+    if (!pushed && !isOneOf(ctx.path, routeOf(provider, 'authorization'))) return next()
     const guard = pushed ? guards.push : guards.auth
     const network = networkOf(ctx.ip)
     const wait = guard.wait(network, now())
@@ -171,6 +195,9 @@ export function floodGate(provider: Provider, screen: Screen, { limits, now }: C
   }
 }
 
+/** The path of a route as `ctx.path` has it: without where the provider is mounted. */
+const routeOf = (provider: Provider, name: string) => provider.pathFor(name, { mountPath: '' })
+
 /** The library's router takes other cases and a slash at the end too: no second address without our checks. */
 const isOneOf = (path: string, ...ours: string[]) => ours.includes(path.toLowerCase().replace(/\/+$/, ''))
 
@@ -189,6 +216,16 @@ export function nobodyToSignOut(provider: Provider): Middleware {
   }
 }
 
+/** The page at the end of a logout is asked for by a request of its own: it is told the language of the first. */
+export function keepLanguage(provider: Provider): Middleware {
+  return async (ctx, next) => {
+    await next()
+    const { location } = ctx.response.headers
+    if (typeof location === 'string' && location.startsWith(provider.urlFor('end_session_success')))
+      ctx.set('Location', inLanguage(location, ctx.query['ui_locales']))
+  }
+}
+
 const BODY_LIMIT = 56 * 1024
 
 /**
@@ -197,10 +234,11 @@ const BODY_LIMIT = 56 * 1024
  */
 export function postToGet(provider: Provider, screen: Screen, { stores, now }: Completed): Middleware {
   const parse = bodyParser({ enableTypes: ['form'], formLimit: BODY_LIMIT })
-  const paths = () => [provider.pathFor('authorization'), provider.pathFor('end_session')]
+  const paths = () => [routeOf(provider, 'authorization'), routeOf(provider, 'end_session')]
+  const base = basePath(provider.issuer)
 
   return async (ctx, next) => {
-    if (ctx.method === 'POST' && isOneOf(ctx.path, provider.pathFor('end_session_confirm'))) {
+    if (ctx.method === 'POST' && isOneOf(ctx.path, routeOf(provider, 'end_session_confirm'))) {
       try {
         checkOrigin(ctx, new URL(provider.issuer).origin)
       } catch (error) {
@@ -220,12 +258,12 @@ export function postToGet(provider: Provider, screen: Screen, { stores, now }: C
       // Encoded anew; a repeated parameter stays repeated, so that the library still refuses it.
       const query = new URLSearchParams(ctx.request.rawBody).toString()
       ctx.set('Cache-Control', 'no-store')
-      return goTo(ctx, stores.pending, ctx.path, query, now())
+      return goTo(ctx, stores.pending, base + ctx.path, query, now())
     }
 
     const { posted } = ctx.query
     if (typeof posted === 'string') {
-      const query = await unpark(stores.pending, posted, ctx.path, now())
+      const query = await unpark(stores.pending, posted, base + ctx.path, now())
       if (query === undefined) return screen.message(ctx, 'posted_expired', { status: 400 })
       ctx.querystring = query
     }

@@ -1,8 +1,9 @@
 /** What an app that adopts the plugin gives it. */
 import type { ClientMetadata } from 'oidc-provider'
 import type { PasswordHasher } from './factors/password.ts'
+import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
-import type { Brand } from './kit/pages.ts'
+import type { Wording } from './kit/messages.ts'
 import type { Method, Stores } from './kit/stores.ts'
 import type { SessionLimits } from './policy.ts'
 
@@ -17,10 +18,14 @@ export interface SallyportOptions {
   /** The API of a resource indicator (RFC 8707), or `undefined` when there is none. */
   resource?: (id: string) => Promise<Api | undefined>
   limits?: Partial<Limits>
+  /** A CSS file of your own: it comes after ours, and may be no more than the colours that ours begins with. */
+  stylesheet?: string | URL
   /** Folders with views of your own, searched first. */
   views?: string[]
-  /** Sentences of your own, by key. */
-  messages?: Record<string, string>
+  /** Sentences of your own, by language and key: in place of ours, or of a language that we do not have. */
+  messages?: Wording
+  /** The language of people whose wishes cannot be met. By default `en`. */
+  language?: string | undefined
   /** Seconds since 1970. oidc-provider itself reads `Date.now()`. */
   now?: () => number
   /** Takes what could not be answered. Never given a secret. */
@@ -68,8 +73,9 @@ export const DEFAULT_LIMITS: Limits = {
 export const METHODS: readonly Method[] = ['otp']
 
 /** The options with every default filled in. */
-export const complete = (options: SallyportOptions) => ({
+export const complete = (issuer: string, options: SallyportOptions) => ({
   ...options,
+  issuer,
   limits: { ...DEFAULT_LIMITS, ...options.limits },
   now: options.now ?? (() => Math.floor(Date.now() / 1000)),
   onError: options.onError ?? (() => {}),

@@ -1,8 +1,8 @@
 /** The pages that oidc-provider draws itself, in our look: errors and logout. */
 import type { Context } from 'koa'
-import type { Configuration, KoaContextWithOIDC } from 'oidc-provider'
-import { againPath, appLink, originOf } from './kit/router.ts'
-import type { MessageName, Screen } from './kit/screen.ts'
+import type { Configuration } from 'oidc-provider'
+import { againPath, appLink, interactionPath, originOf } from './kit/router.ts'
+import { inLanguage, type MessageName, type Screen, seeOther } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
 type AppOfLink = Parameters<typeof appLink>[0]
@@ -15,32 +15,35 @@ const PAGE_OF: Partial<Record<string, MessageName>> = {
   invalid_request_uri: 'expired',
 }
 
-/** The configuration with our pages for errors, the logout question and its end. */
+/** The configuration with our pages for errors, the logout question and its end, and the languages they are in. */
 export function libraryPages(configuration: Configuration, screen: Screen, accounts: AccountStore): Configuration {
   return {
     ...configuration,
+    discovery: { ...configuration.discovery, ui_locales_supported: screen.languages },
     renderError(ctx, out) {
       const koa = ctx as unknown as Context
       if (FOR_SERVERS.has(ctx.oidc?.route ?? '')) {
         koa.body = out
         return
       }
-      const interaction = resumed(ctx)
-      // A resume that came too late or twice: the page of its interaction knows where to go on.
-      if (interaction !== undefined && out.error === 'invalid_request') {
-        koa.redirect(againPath(ctx.oidc.provider, interaction))
-        koa.status = 303
-        return
+      // Too late or twice: the interaction of a resume, or of a switch of accounts, knows where to go on.
+      if (out.error === 'invalid_request') {
+        const { provider, route, body } = ctx.oidc
+        const resumed = route === 'resume' ? uidOf(ctx.path.split('/').at(-1)) : undefined
+        if (resumed !== undefined) return seeOther(koa, againPath(provider, resumed))
+        const switched = route === 'end_session_confirm' ? uidOf(body?.['interaction']) : undefined
+        if (switched !== undefined) return seeOther(koa, interactionPath(provider, switched))
       }
-      // The second of two clicks on "Sign out": it is done.
-      if (ctx.oidc?.route === 'end_session_confirm' && ctx.oidc.session?.accountId === undefined) {
+      if (ctx.oidc?.route === 'end_session_confirm') {
+        // The second of two clicks on "Sign out": it is done. Signed in again meanwhile: the question again.
+        if (ctx.oidc.session?.accountId !== undefined) return seeOther(koa, ctx.oidc.urlFor('end_session'))
         koa.status = 200
         return screen.show(koa, { view: 'signed-out', title: 'signed-out.title', locals: { clientUri: undefined } })
       }
       if (out.error === 'server_error') return screen.message(koa, 'server_error', { status: 500, reference: true })
       const name = PAGE_OF[out.error] ?? 'bad_request'
       const client = ctx.oidc?.client as AppOfLink | undefined
-      const link = client && appLink(client, screen.messages)
+      const link = client && appLink(client, screen.messages(koa))
       screen.message(koa, name, { status: koa.status, reference: true, link })
     },
     features: {
@@ -59,32 +62,27 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
               locals: {
                 email: account?.email,
                 xsrf: state.secret,
-                logoutAction: ctx.oidc.urlFor('end_session_confirm'),
+                logoutAction: inLanguage(ctx.oidc.urlFor('end_session_confirm'), ctx.oidc.params?.['ui_locales']),
               },
             },
             typeof target === 'string' ? { formActions: [originOf(target)] } : {},
           )
         },
         async postLogoutSuccessSource(ctx) {
+          const koa = ctx as unknown as Context
           const { client, provider } = ctx.oidc
           const clientUri = client?.clientUri
           // "Stay signed in" ends here too.
           const { accountId } = await provider.Session.get(ctx)
           if (accountId !== undefined) {
-            const link = client && appLink(client as unknown as AppOfLink, screen.messages)
-            return screen.message(ctx as unknown as Context, 'still_signed_in', { status: 200, link })
+            const link = client && appLink(client as unknown as AppOfLink, screen.messages(koa))
+            return screen.message(koa, 'still_signed_in', { status: 200, link })
           }
-          screen.show(ctx as unknown as Context, {
-            view: 'signed-out',
-            title: 'signed-out.title',
-            locals: { clientUri },
-          })
+          screen.show(koa, { view: 'signed-out', title: 'signed-out.title', locals: { clientUri } })
         },
       },
     },
   }
 }
 
-function resumed(ctx: KoaContextWithOIDC): string | undefined {
-  return ctx.oidc.route === 'resume' ? /\/([\w-]{20,64})$/.exec(ctx.path)?.[1] : undefined
-}
+const uidOf = (value: unknown) => (typeof value === 'string' && /^[\w-]{20,64}$/.test(value) ? value : undefined)

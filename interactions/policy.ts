@@ -339,7 +339,6 @@ export function merge(session: FactorTimes, chain: FactorTimes): FactorTimes {
  */
 export function counted(needed: Requirement, proofs: Proofs): FactorTimes {
   const ofSession = ([factor, at]: [Factor, number]) => {
-    if (proofs.chain.pwd !== undefined && at <= proofs.chain.pwd) return false
     if (needed.thisChainOnly) return false
     if (needed.maxAge !== undefined && at < proofs.started - needed.maxAge) return false
     if (factor === 'pwd' || needed.secondFactorMaxAge === undefined) return true

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import { type AddressInfo, isIP } from 'node:net'
 import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
-import { describeError, HashingOverloaded, type Screen, securityHeaders } from '../interactions/index.ts'
+import { describeError, type Screen, securityHeaders } from '../interactions/index.ts'
 import { trustedProxies } from './config.ts'
 import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
@@ -143,10 +143,6 @@ function boundary({ logger }: House, screen: Screen): Middleware {
       await next()
       if (ctx.status === 404 && ctx.body === undefined) screen.message(ctx, 'not_found', { status: 404 })
     } catch (error) {
-      if (error instanceof HashingOverloaded) {
-        ctx.set('Retry-After', String(error.retryAfter))
-        return screen.message(ctx, 'busy', { status: 503 })
-      }
       logger.error({ requestId: ctx.state['requestId'] as string, error: (error as Error).stack }, 'unexpected')
       screen.message(ctx, 'server_error', { status: 500, reference: true })
     }

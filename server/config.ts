@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { colourProblem, readLogo, shippedLanguages } from '../interactions/index.ts'
 import { didYouMean } from './nearest.ts'
 
 /** Configuration that cannot be used. The message is one line that names the setting and says what to do. Exit code 2. */
@@ -43,6 +44,12 @@ const filePath = z
   .max(4096, 'must be a path')
   .refine((value) => !value.includes('{') && !hasControlCharacters(value), 'must be a path, not the content of a file')
 
+const colour = (look: 'light' | 'dark') =>
+  z.string().superRefine((value, ctx) => {
+    const problem = colourProblem(value, look)
+    if (problem !== undefined) ctx.addIssue(problem)
+  })
+
 /** The settings, each under the name of its environment variable. */
 export const Config = z.object({
   /** `production` refuses what is only good on a developer's machine. */
@@ -63,7 +70,10 @@ export const Config = z.object({
   SALLYPORT_ISSUER: z.string().superRefine(checkIssuer).optional(),
   /** The folder of the embedded database and, in development, of the key ring. */
   SALLYPORT_DATA_DIR: filePath.default('./data'),
-  /** The database: `sqlite:FILE`. By default `sqlite:<data dir>/sallyport.sqlite`. */
+  /**
+   * The database: `sqlite:FILE`, `mongodb://HOST/DATABASE` or `mongodb+srv://HOST/DATABASE`.
+   * By default `sqlite:<data dir>/sallyport.sqlite`.
+   */
   SALLYPORT_STORE: z.string().transform(parseStore).optional(),
   /** Path of the key ring file, which encrypts what is stored. By default `<data dir>/keys.json`; needed in production. */
   SALLYPORT_KEYS: filePath.optional(),
@@ -82,6 +92,14 @@ export const Config = z.object({
     .default('info'),
   /** The name that people see on the pages. */
   SALLYPORT_BRAND_NAME: text('a name', 60).default('Sallyport'),
+  /** Path of an SVG or PNG file of at most 12 KiB, shown in place of the name and in the browser's tab. */
+  SALLYPORT_BRAND_LOGO: filePath.optional(),
+  /** The colour of buttons, `#rrggbb`, with a contrast of 3:1 to the light page. */
+  SALLYPORT_BRAND_COLOUR: colour('light').optional(),
+  /** The same on a dark page, with 3:1 to that. By default `SALLYPORT_BRAND_COLOUR`, lighter where it must be. */
+  SALLYPORT_BRAND_COLOUR_DARK: colour('dark').optional(),
+  /** The language of people whose app and browser ask for none that there is. */
+  SALLYPORT_LANGUAGE: z.enum(shippedLanguages(), `must be one of ${shippedLanguages().join(', ')}`).default('en'),
   /** A page that helps people who cannot sign in. */
   SALLYPORT_HELP_URL: z
     .string()
@@ -127,11 +145,19 @@ type Derived = 'SALLYPORT_ISSUER' | 'SALLYPORT_STORE' | 'SALLYPORT_KEYS' | 'SALL
 export type Config = Readonly<Omit<Parsed, Derived> & { [Name in Derived]-?: NonNullable<Parsed[Name]> }>
 
 /** A database by its scheme. */
-export interface StoreAddress {
-  kind: 'sqlite'
-  /** Absolute path. */
-  file: string
-}
+export type StoreAddress =
+  | {
+      kind: 'sqlite'
+      /** Absolute path. */
+      file: string
+    }
+  | {
+      kind: 'mongodb'
+      /** The URL without credentials and options: fit for messages. */
+      name: string
+      /** The whole URL. A function, so that no dump of the configuration shows the password in it. */
+      url: () => string
+    }
 
 /** Environment variables, as `process.env` has them. */
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -193,16 +219,18 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
   const config: Config = {
     ...parsed,
     SALLYPORT_DATA_DIR: dataDir,
+    ...(parsed.SALLYPORT_BRAND_LOGO !== undefined && {
+      SALLYPORT_BRAND_LOGO: absolute('SALLYPORT_BRAND_LOGO', parsed.SALLYPORT_BRAND_LOGO),
+    }),
     SALLYPORT_ISSUER: parsed.SALLYPORT_ISSUER ?? `http://127.0.0.1:${parsed.PORT}`,
-    SALLYPORT_STORE: parsed.SALLYPORT_STORE
-      ? { ...parsed.SALLYPORT_STORE, file: absolute('SALLYPORT_STORE', parsed.SALLYPORT_STORE.file) }
-      : { kind: 'sqlite', file: join(dataDir, 'sallyport.sqlite') },
+    SALLYPORT_STORE: storeOf(parsed.SALLYPORT_STORE, dataDir, (file) => absolute('SALLYPORT_STORE', file)),
     SALLYPORT_KEYS: parsed.SALLYPORT_KEYS
       ? absolute('SALLYPORT_KEYS', parsed.SALLYPORT_KEYS)
       : join(dataDir, 'keys.json'),
     SALLYPORT_ARGON2_MEMORY_KIB: parsed.SALLYPORT_ARGON2_MEMORY_KIB ?? (production ? 64 * 1024 : defaultMemory(parsed)),
   }
 
+  checkLogo(config, label)
   const issuer = new URL(config.SALLYPORT_ISSUER)
   if (production && issuer.protocol === 'http:' && !isLoopback(issuer.hostname))
     throw new ConfigError(
@@ -221,6 +249,11 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
       `${label('SALLYPORT_SESSION_IDLE_SECONDS')}: must not be longer than SALLYPORT_SESSION_ABSOLUTE_SECONDS`,
     )
   return config
+}
+
+function storeOf(given: StoreAddress | undefined, dataDir: string, absolute: (file: string) => string): StoreAddress {
+  if (!given) return { kind: 'sqlite', file: join(dataDir, 'sallyport.sqlite') }
+  return given.kind === 'sqlite' ? { ...given, file: absolute(given.file) } : given
 }
 
 /** OWASP Password Storage: what argon2id needs with a single pass. */
@@ -281,6 +314,15 @@ function checkProxies(proxies: string[], ctx: z.RefinementCtx) {
     ctx.addIssue(`"${oneLine(wrong).slice(0, 60)}" is no address, CIDR (such as 10.0.0.0/8) or "loopback"`)
 }
 
+function checkLogo({ SALLYPORT_BRAND_LOGO: logo }: Config, label: (name: string) => string) {
+  if (logo === undefined) return
+  try {
+    readLogo(logo)
+  } catch (cause) {
+    throw new ConfigError(`${label('SALLYPORT_BRAND_LOGO')}: ${(cause as Error).message}`, { cause })
+  }
+}
+
 function checkIssuer(value: string, ctx: z.RefinementCtx) {
   const url = webUrl(value)
   if (!url) return ctx.addIssue('must be an http or https URL, such as https://id.example.com')
@@ -294,10 +336,7 @@ function checkIssuer(value: string, ctx: z.RefinementCtx) {
 
 function parseStore(value: string, ctx: z.RefinementCtx): StoreAddress {
   const [, scheme = '', file = ''] = /^([a-z+]+):(.*)$/s.exec(value) ?? []
-  if (scheme === 'mongodb' || scheme === 'mongodb+srv') {
-    ctx.addIssue('mongodb is not built yet: use sqlite:FILE')
-    return z.NEVER
-  }
+  if (scheme === 'mongodb' || scheme === 'mongodb+srv') return parseMongo(value, ctx)
   if (
     scheme !== 'sqlite' ||
     file === '' ||
@@ -305,11 +344,31 @@ function parseStore(value: string, ctx: z.RefinementCtx): StoreAddress {
     file.startsWith(':') ||
     hasControlCharacters(file)
   ) {
-    ctx.addIssue('must be sqlite:FILE, such as sqlite:./data/sallyport.sqlite')
+    ctx.addIssue('must be sqlite:FILE, such as sqlite:./data/sallyport.sqlite, or mongodb://HOST/DATABASE')
     return z.NEVER
   }
   return { kind: 'sqlite', file }
 }
+
+/** The driver reads the URL; here it is only made sure which part of it may be shown. */
+function parseMongo(value: string, ctx: z.RefinementCtx): StoreAddress {
+  const [, scheme, hosts, database] = MONGO_URL.exec(value) ?? []
+  if (hosts === undefined) {
+    ctx.addIssue(
+      'must be mongodb://HOST/DATABASE, such as mongodb://db.example/sallyport; in a user name or password write : / ? # [ ] @ % as %XX',
+    )
+    return z.NEVER
+  }
+  if (database === undefined) {
+    ctx.addIssue('must name a database behind the host, such as mongodb://db.example/sallyport')
+    return z.NEVER
+  }
+  return { kind: 'mongodb', name: `${scheme}//${hosts}/${database}`, url: () => value }
+}
+
+/** Scheme, credentials, hosts (names, addresses, IPv6, sockets as %2F…), database, options. */
+const MONGO_URL =
+  /^(mongodb(?:\+srv)?:)\/\/(?:[^\s:/?#[\]@]+(?::[^\s:/?#[\]@]*)?@)?((?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d+)?(?:,(?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d+)?)*)(?:\/([\w-]+)?)?(?:\?\S*)?$/
 
 function webUrl(value: string): URL | undefined {
   if (!/^https?:\/\//i.test(value) || /\s/.test(value) || !URL.canParse(value)) return undefined
@@ -364,5 +423,6 @@ function readConfigFile(path: string, needed: boolean): [string, string][] {
 function textOf(value: unknown, label: string): string {
   if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value.join(',')
   if (typeof value === 'string' || typeof value === 'number') return String(value)
+  if (value === null) throw new ConfigError(`${label}: has no value: after a space, # begins a comment; use quotes`)
   throw new ConfigError(`${label}: must be a text or a number`)
 }

@@ -3,9 +3,11 @@ import { statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Config, Environment } from './config.ts'
 import { isLoopback, loadConfig } from './config.ts'
+import { storeName } from './database.ts'
 import { readKeyRing } from './key-ring-file.ts'
 import { createLogger } from './log.ts'
 import { type House, openHouse } from './open.ts'
+import type { Database } from './stores.ts'
 
 /** One thing that was looked at. */
 export interface Finding {
@@ -39,7 +41,7 @@ export async function diagnose(env: Environment, cwd: string, file?: string): Pr
     findings.push(
       keyRing(config),
       await store(house),
-      await room(house),
+      ...(await room(house)),
       await clock(house),
       await signingKey(house),
       await audit(house),
@@ -76,22 +78,32 @@ function keyRing(config: Config): Finding {
 
 async function store({ database, config }: House): Promise<Finding> {
   const problems = await database.check()
-  const file = config.SALLYPORT_STORE.file
-  return problems.length === 0
-    ? { name: 'store', status: 'ok', message: `${file} is whole` }
-    : { name: 'store', status: 'fail', message: `${file}: ${problems.slice(0, 3).join('; ')}: restore a copy` }
+  const name = storeName(config.SALLYPORT_STORE)
+  if (problems.length === 0) return { name: 'store', status: 'ok', message: `${name} is whole` }
+  const advice = problems.some((problem) => problem.includes('sallyport migrate')) ? '' : ': restore a copy'
+  return { name: 'store', status: 'fail', message: `${name}: ${problems.slice(0, 3).join('; ')}${advice}` }
 }
 
 const MIB = 1024 * 1024
 
-/** Free space where the database grows. */
-async function room({ config }: House): Promise<Finding> {
+/** Free space where the embedded database grows. */
+async function room({ config }: House): Promise<Finding[]> {
+  if (config.SALLYPORT_STORE.kind !== 'sqlite') return []
   const folder = dirname(config.SALLYPORT_STORE.file)
   const { bavail, bsize } = await statfs(folder)
   const free = Math.floor((bavail * bsize) / MIB)
   const message = `${free} MiB free in ${folder}`
-  if (free >= 1024) return { name: 'disk', status: 'ok', message }
-  return { name: 'disk', status: free < 100 ? 'fail' : 'warn', message: `${message}: make room` }
+  if (free >= 1024) return [{ name: 'disk', status: 'ok', message }]
+  return [{ name: 'disk', status: free < 100 ? 'fail' : 'warn', message: `${message}: make room` }]
+}
+
+const CLOCKS_DIFFER_SECONDS = 30
+
+/** Seconds that the clock of a database server is ahead of ours. */
+async function serverClock(database: Database): Promise<number | undefined> {
+  return 'clockDifference' in database && typeof database.clockDifference === 'function'
+    ? ((await database.clockDifference()) as number)
+    : undefined
 }
 
 /** Codes, tokens and sessions live by the clock: one that stands wrong or went back breaks them all. */
@@ -103,6 +115,13 @@ async function clock({ database }: House): Promise<Finding> {
     return { name: 'clock', status: 'fail', message: `it is not the year ${year}: set the clock` }
   if (newest && newest.at > now + 60)
     return { name: 'clock', status: 'warn', message: 'the newest audit row is from the future: did the clock go back?' }
+  const difference = (await serverClock(database)) ?? 0
+  if (Math.abs(difference) > CLOCKS_DIFFER_SECONDS)
+    return {
+      name: 'clock',
+      status: 'warn',
+      message: `the database server's is ${Math.abs(difference)} s ${difference > 0 ? 'ahead' : 'behind'}, and it deletes what has expired by it: set both clocks`,
+    }
   return { name: 'clock', status: 'ok', message: new Date(now * 1000).toISOString() }
 }
 

@@ -1,8 +1,7 @@
 /** Opens what a server stands on: the key ring, the database, the first signing key. */
-import { existsSync, mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { type KeyRing, SealBroken } from '../interactions/index.ts'
 import { type Config, ConfigError } from './config.ts'
+import { openStore, storeExists, storeName } from './database.ts'
 import { createKeyRing, KeyRingOnDisk, readKeyRing } from './key-ring-file.ts'
 import { createLogger, type Logger } from './log.ts'
 import { ensureSigningKey } from './signing-keys.ts'
@@ -34,7 +33,7 @@ export interface OpenOptions {
  * @throws {ConfigError} one line that names the setting: a missing, unreadable or foreign key ring, a database that does not open
  */
 export async function openHouse(config: Config, { createKeys = false, logger }: OpenOptions = {}): Promise<House> {
-  const keyRing = openKeyRing(config, createKeys)
+  const keyRing = await openKeyRing(config, createKeys)
   const database = await openDatabase(config, keyRing, createKeys)
   try {
     if (createKeys) await ensureSigningKey(database.signingKeys, Math.floor(Date.now() / 1000))
@@ -43,7 +42,7 @@ export async function openHouse(config: Config, { createKeys = false, logger }: 
     await database.close()
     if (cause instanceof SealBroken)
       throw new ConfigError(
-        `SALLYPORT_KEYS: ${config.SALLYPORT_KEYS} does not open ${config.SALLYPORT_STORE.file}: ${cause.message}`,
+        `SALLYPORT_KEYS: ${config.SALLYPORT_KEYS} does not open ${storeName(config.SALLYPORT_STORE)}: ${cause.message}`,
         { cause },
       )
     throw cannotOpen(config, cause)
@@ -67,16 +66,16 @@ export async function openHouse(config: Config, { createKeys = false, logger }: 
  *
  * @throws {ConfigError}
  */
-export function openKeyRing(config: Config, create: boolean): KeyRing {
+export async function openKeyRing(config: Config, create: boolean): Promise<KeyRing> {
   const path = config.SALLYPORT_KEYS
   const production = config.NODE_ENV === 'production'
   let read = readKeyRing(path)
   if (!read && create && !production) {
     // A new ring beside an old database would open nothing in it, and hide that the old ring is missing. Read again
     // first: another process may have made both just now, the ring before the database.
-    if (existsSync(config.SALLYPORT_STORE.file) && !readKeyRing(path))
+    if ((await isThere(config)) && !readKeyRing(path))
       throw new ConfigError(
-        `SALLYPORT_KEYS: no key ring at ${path}, but there is a database at ${config.SALLYPORT_STORE.file}: restore its key ring`,
+        `SALLYPORT_KEYS: no key ring at ${path}, but there is a database at ${storeName(config.SALLYPORT_STORE)}: restore its key ring`,
       )
     createKeyRing(path)
     read = readKeyRing(path)
@@ -91,15 +90,23 @@ export function openKeyRing(config: Config, create: boolean): KeyRing {
 }
 
 async function openDatabase(config: Config, sealer: KeyRing, create: boolean): Promise<Database> {
-  const { file } = config.SALLYPORT_STORE
-  if (!create && !existsSync(file))
+  const { SALLYPORT_STORE: store, NODE_ENV } = config
+  if (!create && store.kind === 'sqlite' && !(await storeExists(store)))
     throw new ConfigError(
-      `SALLYPORT_STORE: no database at ${file}: \`sallyport serve\` and \`sallyport apply\` make one, or name the right file`,
+      `SALLYPORT_STORE: no database at ${store.file}: \`sallyport serve\` and \`sallyport apply\` make one, or name the right file`,
     )
+  // A server that others share is changed when somebody says so, not because one of them starts.
+  const make = create && (store.kind === 'sqlite' || NODE_ENV !== 'production')
   try {
-    if (create) mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-    const { openSqlite } = await import('../adapters/sqlite/index.ts')
-    return await openSqlite({ file, sealer })
+    return await openStore(store, sealer, make)
+  } catch (cause) {
+    throw cannotOpen(config, cause)
+  }
+}
+
+async function isThere(config: Config): Promise<boolean> {
+  try {
+    return await storeExists(config.SALLYPORT_STORE)
   } catch (cause) {
     throw cannotOpen(config, cause)
   }
@@ -107,5 +114,5 @@ async function openDatabase(config: Config, sealer: KeyRing, create: boolean): P
 
 function cannotOpen(config: Config, cause: unknown): ConfigError {
   const why = cause instanceof Error ? cause.message : String(cause)
-  return new ConfigError(`SALLYPORT_STORE: cannot open ${config.SALLYPORT_STORE.file}: ${why}`, { cause })
+  return new ConfigError(`SALLYPORT_STORE: cannot open ${storeName(config.SALLYPORT_STORE)}: ${why}`, { cause })
 }

@@ -36,16 +36,20 @@ export const hasherOf = (config: Config) =>
 
 /** The plugin over the server's database. */
 export function sallyportOf({ config, database, keyRing, logger }: House): Sallyport {
-  return createSallyport({
+  return createSallyport(config.SALLYPORT_ISSUER, {
     stores: database,
     keyRing,
     passwords: hasherOf(config),
     brand: {
       name: config.SALLYPORT_BRAND_NAME,
       homeUrl: `${config.SALLYPORT_ISSUER}/`,
+      ...(config.SALLYPORT_BRAND_LOGO !== undefined && { logo: config.SALLYPORT_BRAND_LOGO }),
+      ...(config.SALLYPORT_BRAND_COLOUR !== undefined && { colour: config.SALLYPORT_BRAND_COLOUR }),
+      ...(config.SALLYPORT_BRAND_COLOUR_DARK !== undefined && { colourDark: config.SALLYPORT_BRAND_COLOUR_DARK }),
       ...(config.SALLYPORT_HELP_URL !== undefined && { helpUrl: config.SALLYPORT_HELP_URL }),
       ...(config.SALLYPORT_SUPPORT_CONTACT !== undefined && { supportContact: config.SALLYPORT_SUPPORT_CONTACT }),
     },
+    language: config.SALLYPORT_LANGUAGE,
     limits: limitsOf(config),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {

@@ -20,6 +20,12 @@ export class SeedError extends Error {
 }
 
 const text = z.string().trim().min(1, 'must not be empty').max(200, 'must have at most 200 characters')
+const line = z
+  .string()
+  .trim()
+  .min(1, 'must not be empty')
+  .max(300, 'must have at most 300 characters')
+  .refine((value) => !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(value), 'must be one line, without control characters')
 const slug = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and hyphens')
 const email = z.string().max(254).transform(normaliseEmail).pipe(z.email('must be an e-mail address'))
 const state = z.literal('absent', 'must be absent, or left out').optional()
@@ -51,6 +57,7 @@ const company = z.strictObject({
       zone: z.string().refine(isZone, 'must be a time zone, such as America/Denver'),
     })
     .optional(),
+  help: line.optional(),
 })
 
 const user = z.strictObject({
@@ -350,8 +357,7 @@ function planCompany(
     if (present) remove(plan, 'company', wanted.id)
     return
   }
-  const { mfa, ...rest } = wanted
-  const value: Company = { ...rest, name: wanted.name ?? wanted.id, ...(mfa && { mfa }) }
+  const value = withoutUndefined({ ...wanted, name: wanted.name ?? wanted.id }) as Company
   put(plan, { kind: 'company', op: 'put', value }, wanted.id, present, value)
 }
 
@@ -737,5 +743,5 @@ function isZone(zone: string): boolean {
   }
 }
 
-const withoutUndefined = (object: object) =>
+const withoutUndefined = (object: object): object =>
   Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined))

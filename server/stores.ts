@@ -14,6 +14,8 @@ export interface Company {
   disabled: boolean
   /** A second factor is demanded of everybody from this date on, in this zone. */
   mfa?: { enforced_from: string; zone: string } | undefined
+  /** What its people are told who lost phone and recovery code: one line of plain text. */
+  help?: string | undefined
 }
 
 /** A person as the directory keeps them. Never holds the password hash or a factor's secret. */

@@ -73,9 +73,25 @@ describe('documents', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
     for (const [, script] of readme.matchAll(/npm run ([a-z:]+)/g)) assert.ok(script! in scripts, script)
     for (const [, path] of readme.matchAll(/\]\(((?!https?:)[^)#]+)\)/g)) assert.ok(exists(path!), path)
-    for (const document of ['CONTRIBUTING.md', 'SECURITY.md', 'docs/flow.md', 'docs/operations.md', 'docs/protocol.md'])
-      for (const [, path] of read(document).matchAll(/`((?:interactions|adapters|server|test|docs)\/[\w./-]+)`/g))
+    for (const document of [
+      'CONTRIBUTING.md',
+      'SECURITY.md',
+      'docs/flow.md',
+      'docs/operations.md',
+      'docs/embedding.md',
+      'docs/protocol.md',
+    ])
+      for (const [, path] of read(document).matchAll(
+        /`((?:interactions|adapters|server|test|docs|examples)\/[\w./-]+)`/g,
+      ))
         assert.ok(exists(path!), `${document}: ${path}`)
+  })
+
+  it('the code in README and docs/embedding.md stands in the examples', () => {
+    const code = sources('examples').join('\n').split('\n')
+    for (const document of ['README.md', 'docs/embedding.md'])
+      for (const [, block] of read(document).matchAll(/```ts\n([\s\S]*?)```/g))
+        for (const line of block!.trimEnd().split('\n')) assert.ok(code.includes(line), `${document}: ${line}`)
   })
 
   it('docs/requirements.md names tests that are there', () => {

@@ -19,6 +19,10 @@ const RULES: { files: RegExp; may: RegExp[] }[] = [
   { files: /^adapters\/(\w+)\//, may: [/^adapters\/$1\//, /^interactions\/kit\/stores\.ts$/, /^server\/stores\.ts$/] },
   // Types of the plugin's stores reach the server's stores; everything else goes through the doors.
   { files: /^server\/stores\.ts$/, may: [/^interactions\/kit\/stores\.ts$/] },
+  // An example is an outside user: it has its own folder, and the doors by their published names.
+  { files: /^examples\/([\w-]+)\//, may: [/^examples\/$1\//] },
+  // The demo's app and API are the examples that it shows.
+  { files: /^server\/demo\//, may: [/^server\//, /^examples\/resource-server\//] },
   { files: /^server\//, may: [/^server\//, /^interactions\/index\.ts$/, /^adapters\/\w+\/index\.ts$/] },
 ]
 
@@ -44,14 +48,23 @@ function forbidden(file: string, imports: string[]): string[] {
 }
 
 describe('rooms', () => {
-  for (const file of ['interactions', 'adapters', 'server'].flatMap(sources))
+  for (const file of ['interactions', 'adapters', 'server', 'examples'].flatMap(sources))
     it(`${file} imports only what it may`, () => assert.deepEqual(forbidden(file, importsOf(file)), []))
+
+  it('examples come in by published doors', () => {
+    const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { exports: object }
+    const doors = Object.keys(exports).map((path) => path.replace('.', 'sallyport'))
+    for (const file of sources('examples'))
+      for (const [, door] of readFileSync(join(ROOT, file), 'utf8').matchAll(/'(sallyport[/\w]*)'/g))
+        assert.ok(doors.includes(door!), `${file}: ${door}`)
+  })
 
   it('notices a room that reaches into another, and a server that comes in by the window', () => {
     assert.equal(forbidden('interactions/challenge/index.ts', ['interactions/recovery/index.ts']).length, 1)
     assert.equal(forbidden('interactions/kit/router.ts', ['interactions/policy.ts']).length, 1)
     assert.equal(forbidden('adapters/sqlite/totp.ts', ['adapters/mongo/index.ts']).length, 1)
     assert.equal(forbidden('server/app.ts', ['interactions/policy.ts']).length, 1)
+    assert.equal(forbidden('examples/embed/after.ts', ['interactions/index.ts']).length, 1)
   })
 
   it('has one view at least for every room', () => {

@@ -105,11 +105,12 @@ export class SqliteDirectory implements DirectoryStore {
     if (change.kind === 'resource') this.#putResource(change.value)
   }
 
-  #putCompany({ id, name, side, domains, disabled, mfa }: Company): void {
+  #putCompany({ id, name, side, domains, disabled, mfa, help }: Company): void {
     this.#connection.run(
-      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone) VALUES (?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, help) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, side = excluded.side, domains = excluded.domains,
-          disabled = excluded.disabled, enforced_from = excluded.enforced_from, enforced_zone = excluded.enforced_zone`,
+          disabled = excluded.disabled, enforced_from = excluded.enforced_from, enforced_zone = excluded.enforced_zone,
+          help = excluded.help`,
       id,
       name,
       side,
@@ -117,6 +118,7 @@ export class SqliteDirectory implements DirectoryStore {
       disabled ? 1 : 0,
       mfa?.enforced_from ?? null,
       mfa?.zone ?? null,
+      help ?? null,
     )
   }
 
@@ -219,6 +221,7 @@ function companyOf(row: Row): Company {
     domains: JSON.parse(String(row['domains'])) as string[],
     disabled: row['disabled'] === 1,
     ...(mfa && { mfa }),
+    ...(row['help'] !== null && { help: String(row['help']) }),
   }
 }
 

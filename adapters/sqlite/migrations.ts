@@ -23,7 +23,8 @@ const MIGRATIONS: string[] = [
     domains TEXT NOT NULL,
     disabled INTEGER NOT NULL DEFAULT 0,
     enforced_from TEXT,
-    enforced_zone TEXT
+    enforced_zone TEXT,
+    help TEXT
   ) STRICT;
   CREATE TABLE memberships (
     account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,

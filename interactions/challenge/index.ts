@@ -38,7 +38,7 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
         return {
           view: 'challenge',
           title: 'challenge.title',
-          locals: { recoveryUrl: url('recovery'), ...(addedAt !== undefined && { addedOn: dateOf(addedAt) }) },
+          locals: { ...helpFor(account), recoveryUrl: url('recovery'), ...(addedAt !== undefined && { addedAt }) },
         }
       },
 
@@ -79,11 +79,11 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
           .pipe(z.string('wrong_recovery_code')),
       }),
 
-      async show({ url }) {
+      async show({ account, url }) {
         return {
           view: 'challenge-recovery-code',
           title: 'challenge-recovery-code.title',
-          locals: { codeUrl: url() },
+          locals: { ...helpFor(account), codeUrl: url() },
         }
       },
 
@@ -115,11 +115,15 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
   },
 })
 
+/** Whom to ask without phone and recovery code, in the words of the person's first company that has any. */
+function helpFor(account: Account | undefined): { help?: string } {
+  const companies = account?.memberships.filter(({ active }) => active) ?? []
+  const [help] = companies.sort((a, b) => (a.companyId < b.companyId ? -1 : 1)).flatMap((company) => company.help ?? [])
+  return help === undefined ? {} : { help }
+}
+
 /** The counter of wrong codes of a person's app. */
 export const codeCounter = ({ id, factorVersion }: Pick<Account, 'id' | 'factorVersion'>): string =>
   `code|otp|${id}|${factorVersion}`
 /** The counter of a person's wrong recovery codes. */
 export const recoveryCodeCounter = ({ id }: Pick<Account, 'id'>): string => `recovery_code|${id}`
-
-const dateOf = (seconds: number) =>
-  new Intl.DateTimeFormat('en', { dateStyle: 'long', timeZone: 'UTC' }).format(seconds * 1000)

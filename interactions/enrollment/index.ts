@@ -84,7 +84,7 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
             ...(byRecovery && { byRecovery: { cid: visit.cid } }),
           })
           // Another tab or a new password was first: the policy asks what is open now.
-          if (!activated) return { is: 'settled' }
+          if (!activated) return { is: 'overtaken' }
           return {
             is: 'proved',
             factor: 'otp',

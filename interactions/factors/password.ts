@@ -1,4 +1,5 @@
 /** Passwords: what one may be, and how it is kept. Pure proof: knows no account and no store. */
+import { availableParallelism } from 'node:os'
 import { hash, verify } from '@node-rs/argon2'
 
 /** Cost of one hash and how many may run or wait at once. */
@@ -11,6 +12,11 @@ export interface HashingOptions {
   concurrency: number
   /** Callers that may wait; one more is refused with {@link HashingOverloaded}. */
   queue: number
+  /**
+   * Verifies hashes that are not argon2's: those that an app made before. They count as outdated, so they are replaced
+   * when their owner signs in.
+   */
+  foreign?: (hash: string, secret: string) => boolean | Promise<boolean>
 }
 
 /** Too many hashes are waiting. The answer is 503 with Retry-After, before memory runs out (ASVS 2.4.1). */
@@ -38,17 +44,19 @@ export interface PasswordHasher {
 }
 
 /**
+ * @param options by default 64 MiB and 2 passes, as many at once as there are processor cores, and 64 waiting
  * @throws {RangeError} when the parameters are below the floor
  */
-export function createPasswordHasher(options: HashingOptions): PasswordHasher {
-  const { memoryKiB, passes, parallelism } = options
+export function createPasswordHasher(options: Partial<HashingOptions> = {}): PasswordHasher {
+  const { memoryKiB = 65536, passes = 2, parallelism = 1, foreign } = options
+  const { concurrency = availableParallelism(), queue = 64 } = options
   if (!(memoryKiB >= 19456 && passes >= 2) && !(memoryKiB >= 47104 && passes >= 1))
     throw new RangeError('argon2id needs at least 19456 KiB with 2 passes, or 47104 KiB with 1')
 
   // The library's default algorithm is argon2id; its enum cannot be imported under verbatimModuleSyntax.
   const parameters = { memoryCost: memoryKiB, timeCost: passes, parallelism }
   const today = `$argon2id$v=19$m=${memoryKiB},t=${passes},p=${parallelism}$`
-  const bounded = gate(options.concurrency, options.queue)
+  const bounded = gate(concurrency, queue)
   // Nobody knows what it was made from. Made once, when the first unknown account is asked for.
   let dummy: Promise<string> | undefined
   const dummyHash = () => {
@@ -59,11 +67,13 @@ export function createPasswordHasher(options: HashingOptions): PasswordHasher {
 
   const isOutdated = (phc: string) => !phc.startsWith(today)
   // A hash that cannot be read (a damaged import) is a wrong password like any other.
-  const matches = (phc: string, secret: string) =>
-    verify(phc, normalise(secret)).catch((error: Error) => {
+  const matches = async (phc: string, secret: string) => {
+    if (foreign && !phc.startsWith('$argon2')) return foreign(phc, secret)
+    return verify(phc, normalise(secret)).catch((error: Error) => {
       if (/decod|invalid/i.test(error.message)) return false
       throw error
     })
+  }
 
   return {
     hash: (secret) => bounded(() => hash(normalise(secret), parameters)),

@@ -1,4 +1,4 @@
-/** Who a counter counts: networks and addresses, never in clear. */
+/** Addresses: who a counter counts, and where the provider lives. */
 import { isIPv6 } from 'node:net'
 
 /**
@@ -19,6 +19,9 @@ export function networkOf(ip: string): string {
     .map((group) => Number.parseInt(group, 16).toString(16))
     .join(':')}::/64`
 }
+
+/** The path under which an issuer lives, `/oidc` of `https://acme.example/oidc`; empty for the root of a host. */
+export const basePath = (issuer: string): string => new URL(issuer).pathname.replace(/\/$/, '')
 
 /** An e-mail address as it is stored and compared: no spaces around it, lower case, NFC. */
 export const normaliseEmail = (email: string): string => email.trim().normalize('NFC').toLowerCase()

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import ejs, { type TemplateFunction } from 'ejs'
 import { type Assets, packageFolder } from './assets.ts'
+import type { Brand } from './brand.ts'
 import type { Messages } from './messages.ts'
 
 /** What is wrong with an answer, in the person's language; `field` is the id of the input it is about. */
@@ -24,24 +25,14 @@ export interface Page {
   cancel?: { action: string }
   /** "Not you? Use a different account": a form that posts `csrf`. */
   different?: { action: string }
-  /** What to do without phone and recovery code: the text under "I lost my phone and my code". */
+  /** Whom to ask without phone and recovery code, in a company's words; else the page says it for the brand. */
   help?: string
   [local: string]: unknown
 }
 
-/** Whose sign-in this is. */
-export interface Brand {
-  name: string
-  helpUrl?: string
-  /** Whom to ask, as text: a mail address or a phone number. */
-  supportContact?: string
-  /** Where somebody goes whose app is not known: a page that lists the apps. */
-  homeUrl?: string
-}
-
-/** Makes HTML of a view and its locals. */
+/** Makes HTML of a view and its locals, in one language. */
 export interface Pages {
-  render(view: string, page: Page & { nonce: string }): string
+  render(messages: Messages, view: string, page: Page & { nonce: string }): string
 }
 
 const OPTIONAL = ['error', 'clientName', 'csrf', 'action', 'cancel', 'different', 'help']
@@ -51,9 +42,8 @@ const OPTIONAL = ['error', 'clientName', 'csrf', 'action', 'cancel', 'different'
  *
  * @param options.views folders that are searched first, also for partials: the way to replace a single one
  */
-export function createPages(options: { messages: Messages; brand: Brand; assets: Assets; views?: string[] }): Pages {
-  const { messages, brand, assets } = options
-  const { lang, dir, t, has } = messages
+export function createPages(options: { brand: Brand; assets: Assets; views?: string[] }): Pages {
+  const { brand, assets } = options
   const folders = [...(options.views ?? []), packageFolder('views')]
   const compiled = new Map<string, TemplateFunction>()
 
@@ -67,16 +57,13 @@ export function createPages(options: { messages: Messages; brand: Brand; assets:
     return fresh
   }
 
-  /** The words before and after a placeholder, so that a view can mark up what goes between them. */
-  const around = (key: string, placeholder: string) => t(key, { [placeholder]: '\0' }).split('\0')
-
-  const common = {
-    ...Object.fromEntries(OPTIONAL.map((name) => [name, undefined])), // EJS throws for a local that is not there
-    ...{ lang, dir, t, has, around, brand, assets },
-  }
+  const nothing = Object.fromEntries(OPTIONAL.map((name) => [name, undefined])) // EJS throws for a local that is not there
 
   return {
-    render(view, page) {
+    render({ lang, dir, t, has, date }, view, page) {
+      /** The words before and after a placeholder, so that a view can mark up what goes between them. */
+      const around = (key: string, placeholder: string) => t(key, { [placeholder]: '\0' }).split('\0')
+      const common = { ...nothing, lang, dir, t, has, date, around, brand, assets }
       // EJS's own include keeps one cache for the process and looks beside the including file first;
       // this one honours `views` for partials and keeps the templates of each createPages apart.
       const draw = (name: string, locals: object): string =>

@@ -1,6 +1,7 @@
 /** The contract of a room: what it is given, what it may answer. Everything a person is asked is one of these. */
 import type { z } from 'zod'
 import { type ErrorCode, InteractionError } from './errors.ts'
+import type { Messages } from './messages.ts'
 import type { Account, Counter, Method } from './stores.ts'
 
 /** What can be proven, by its name in our bookkeeping. `pwd` is the primary proof, the others are second factors. */
@@ -45,6 +46,8 @@ export interface Visit {
   /** When the interaction ends by itself. */
   expiresAt: number
   client: { id: string; name: string }
+  /** The person's language, for text that is no page. */
+  messages: Messages
   /** Who this is so far: by the proofs of the chain, or by the session. */
   account: Account | undefined
   /** Why the question is open. */
@@ -79,6 +82,8 @@ export type Answer =
   | { is: 'proved'; factor: Factor; accountId: string; securityEpoch: number; audit?: AuditNote }
   /** Nothing was proven; the policy looks again (a reservation, an acknowledgement, a consent). */
   | { is: 'settled'; outcome?: Outcome; audit?: AuditNote }
+  /** Another request did it first: the other of two clicks, or another browser. */
+  | { is: 'overtaken' }
   /** Another page of the same room. */
   | { is: 'turned'; page: string; outcome?: Outcome }
   /** A text file. */

@@ -12,10 +12,10 @@ import { checkForm, formToken } from './csrf.ts'
 import { type ErrorCode, InteractionError } from './errors.ts'
 import { digest, type KeyRing } from './keyring.ts'
 import type { Messages } from './messages.ts'
-import { networkOf } from './network.ts'
+import { basePath, networkOf } from './network.ts'
 import { goTo } from './parked.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
-import { type Around, type Screen, seeOther } from './screen.ts'
+import { type Around, type Screen, seeOther, speak } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
 import { leaveTrail, readTrail, successorOf } from './trail.ts'
 
@@ -37,6 +37,7 @@ const DEVICE_COOKIE = 'device'
 const DEVICE_KEPT_MS = 400 * 24 * 60 * 60 * 1000
 /** A twin of a failed request (double click) may be about to finish; it also slows a guesser down. */
 const TWIN_MS = 50
+const TWIN_LOOKS = 5
 
 type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>
 
@@ -51,7 +52,7 @@ interface Open {
 
 /** Where the pages of an interaction live; used for oidc-provider's `interactions.url` too. */
 export const interactionPath = (provider: Pick<Provider, 'issuer'>, uid: string, page = ''): string =>
-  `${new URL(provider.issuer).pathname.replace(/\/$/, '')}/interaction/${uid}${page && `/${page}`}`
+  `${basePath(provider.issuer)}/interaction/${uid}${page && `/${page}`}`
 
 /** Where a browser goes whose resume failed: to the question that is open, or to the beginning. Never round in circles. */
 export const againPath = (provider: Pick<Provider, 'issuer'>, uid: string): string =>
@@ -89,7 +90,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const { interaction, client } = open
     const room = rule.room(interaction.prompt.name)
     const page = room && Object.hasOwn(room.pages, segment) ? room.pages[segment] : undefined
-    leaveTrail(ctx, interactionPath(provider, uid), { client: client.clientId })
+    leave(ctx, open)
 
     try {
       if (ctx.method === 'POST') {
@@ -105,15 +106,17 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       } else if (page) return await visit(ctx, open, segment, page)
     } catch (error) {
       const shown = asInteractionError(error)
-      const link = appLink(client, screen.messages)
+      const link = appLink(client, screen.messages(ctx))
       if (shown.code === 'cross_site') return screen.message(ctx, 'cross_site', { status: shown.status, link })
       if (!page) return screen.message(ctx, 'bad_request', { status: shown.status, link })
-      // Judged anew: what failed may have failed because something changed meanwhile.
-      return show(ctx, open, segment, await judge(open, { ...open.outcome, login: undefined }), shown)
+      // Judged anew: what failed may have failed because something changed meanwhile. Then the page is no longer shown.
+      const here = await judge(open, { ...open.outcome, login: undefined })
+      if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+      return show(ctx, open, segment, here, shown)
     }
     screen.message(ctx, 'not_found', {
       status: 404,
-      link: { href: interactionPath(provider, uid), label: screen.messages.t('page.not_found.link') },
+      link: { href: interactionPath(provider, uid), label: screen.messages(ctx).t('page.not_found.link') },
     })
   }
 
@@ -157,14 +160,19 @@ export function interactionRoutes(parts: RouterParts): Middleware {
           await stores.throttle.giveBack(attempt.counters, verdict.counts).catch(() => undefined)
         throw error
       }
-      await setTimeout(TWIN_MS)
-      if (await answeredMeanwhile(open)) return seeOther(ctx, open.interaction.returnTo)
+      const question = await lookAgain(open)
+      if (question === 'answered') return seeOther(ctx, open.interaction.returnTo)
       const details = { code: error.code, ...(typeof error.cause === 'string' && { cause: error.cause }) }
       if (attempt) await record(ctx, { ...about, event: attempt.event, outcome: 'failure', details })
+      if (question === 'closed') return proceed(ctx, open, open.outcome)
       if (attempt?.endsInteraction && verdict?.left === 0 && error.code === page.wrong) return end(ctx, open)
       throw withTries(error, page, verdict)
     }
 
+    if (answer.is === 'overtaken') {
+      if ((await lookAgain(open)) === 'answered') return seeOther(ctx, open.interaction.returnTo)
+      return proceed(ctx, open, open.outcome)
+    }
     if (attempt && answer.is !== 'download')
       await stores.throttle.clear(attempt.counters.filter(({ rule }) => rule.kind === 'streak').map(({ key }) => key))
     const note = 'audit' in answer ? answer.audit : undefined
@@ -220,7 +228,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       const ts = proofs.times.pwd ?? open.started
       pending.login = { accountId: proofs.accountId, ts, remember: false, amr: [], acr: '' }
       await rememberDevice(ctx, proofs.accountId)
-      leaveTrail(ctx, interactionPath(provider, open.interaction.uid), { client: open.client.clientId, done: true })
+      leave(ctx, open, true)
     }
     await keep(open, pending)
     seeOther(ctx, open.interaction.returnTo)
@@ -240,7 +248,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       cid: open.interaction.cid,
     })
     await keep(open, { error: 'access_denied', error_description: 'the person went back to the app' })
-    leaveTrail(ctx, interactionPath(provider, open.interaction.uid), { client: open.client.clientId, done: true })
+    leave(ctx, open, true)
     seeOther(ctx, open.interaction.returnTo)
   }
 
@@ -263,20 +271,27 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       cid: interaction.cid,
       details: { session_ended: uid !== undefined },
     })
-    leaveTrail(ctx, interactionPath(provider, interaction.uid), { client: client.clientId, done: true })
+    leave(ctx, open, true)
     const href = errorResponse(open, 'access_denied', 'too many wrong codes')
-    screen.message(ctx, 'too_many_codes', { status: 429, link: { href, label: backLabel(open) } })
+    const link = { href, label: appLink(client, screen.messages(ctx)).label }
+    screen.message(ctx, 'too_many_codes', { status: 429, link })
   }
 
-  async function answeredMeanwhile(open: Open) {
-    const row = await provider.Interaction.find(open.interaction.uid)
-    if (!row) return true
-    const outcome = {
-      ...(row.lastSubmission as Outcome | undefined),
-      ...(row.result as Outcome | undefined),
-      login: undefined,
+  /**
+   * After an answer that failed: is its question still `open`? Else either a twin (the other of two clicks) has written its
+   * answer into this interaction, or is about to: `answered`; or it was answered elsewhere: `closed`.
+   */
+  async function lookAgain(open: Open): Promise<'open' | 'answered' | 'closed'> {
+    const { uid, result } = open.interaction
+    const before = JSON.stringify(result)
+    for (let looks = 0; looks < TWIN_LOOKS; looks++) {
+      await setTimeout(TWIN_MS)
+      const row = await provider.Interaction.find(uid)
+      if (!row || JSON.stringify(row.result) !== before) return 'answered'
+      const { open: asked } = await judge(open, { ...open.outcome, login: undefined })
+      if (asksThis(open, asked)) return 'open'
     }
-    return !asksThis(open, (await judge(open, outcome)).open)
+    return 'closed'
   }
 
   /** A browser that signed in here before is throttled less (R32). The cookie stands for no factor. */
@@ -322,6 +337,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       now: now(),
       expiresAt: interaction.exp,
       client: { id: client.clientId, name: client.clientName ?? client.clientId },
+      messages: screen.messages(ctx),
       account: here.account,
       reasons: here.open?.reasons ?? [],
       offer: here.open?.offer ?? [],
@@ -334,11 +350,17 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     }
   }
 
+  function leave(ctx: Context, { interaction: { uid }, client }: Open, done?: true) {
+    const { lang: language } = screen.messages(ctx)
+    leaveTrail(ctx, interactionPath(provider, uid), { client: client.clientId, language, ...(done && { done }) })
+  }
+
   /** The interaction of this browser, or an answer that says what became of it and leads on. */
   async function find(ctx: Context, uid: string): Promise<Open | undefined> {
     if (!holds(ctx, uid)) return lost(ctx, uid)
     const interaction = await provider.Interaction.find(uid)
     if (!interaction) return lost(ctx, uid)
+    speak(ctx, interaction.params)
     const client = await provider.Client.find(String(interaction.params['client_id']))
     if (!client) {
       screen.message(ctx, 'unknown_client', { status: 400 })
@@ -395,7 +417,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     await discard(interaction)
     const { parJti, trusted } = interaction as { parJti?: string; trusted?: string[] }
     if (parJti !== undefined || (trusted ?? []).length > 0)
-      return screen.message(ctx, 'expired', { status: 400, link: appLink(client, screen.messages) })
+      return screen.message(ctx, 'expired', { status: 400, link: appLink(client, screen.messages(ctx)) })
     const params = Object.entries(interaction.params).filter(
       (entry): entry is [string, string] => typeof entry[1] === 'string',
     )
@@ -410,32 +432,27 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** A page whose interaction is over or unknown: the trail says where to go on. */
   async function lost(ctx: Context, uid: string): Promise<undefined> {
-    if (holds(ctx, uid)) {
-      if (await goOn(ctx, uid)) return
-      // The first of two clicks may be about to say where it goes on.
-      await setTimeout(TWIN_MS)
+    const trail = readTrail(ctx)
+    // The first of two clicks may be about to say where it goes on.
+    for (let looks = 0; holds(ctx, uid) && looks < (trail?.done ? 1 : TWIN_LOOKS); looks++) {
+      if (looks > 0) await setTimeout(TWIN_MS)
       if (await goOn(ctx, uid)) return
     }
-    const trail = readTrail(ctx)
+    if (trail) speak(ctx, { ui_locales: trail.language })
     // Somebody who has only the address learns which app asked, and nothing else.
     const clientId = trail?.client ?? (await provider.Interaction.find(uid))?.params['client_id']
     const client =
       clientId === undefined
         ? undefined
         : ((await provider.Client.find(String(clientId))) as unknown as Open['client'] | undefined)
-    const link = client && appLink(client, screen.messages)
+    const link = client && appLink(client, screen.messages(ctx))
     if (trail?.done) screen.message(ctx, 'already_done', { status: 400, link })
     else screen.message(ctx, trail ? 'expired' : 'other_browser', { status: 400, link })
   }
 
-  function backLabel({ client }: Open) {
-    return screen.messages.t('shell.back', { app: client.clientName ?? client.clientId })
-  }
-
   /** The app's redirect URI with an error, for an interaction that oidc-provider knows nothing of any more (OIDC Core §3.1.2.6). */
   function errorResponse({ interaction: { params }, client }: Open, error: string, description: string) {
-    if (params['response_mode'] !== undefined && params['response_mode'] !== 'query')
-      return appLink(client, screen.messages).href
+    if (params['response_mode'] !== undefined && params['response_mode'] !== 'query') return appAddress(client)
     const url = new URL(String(params['redirect_uri']))
     url.searchParams.set('error', error)
     url.searchParams.set('error_description', description)
@@ -481,9 +498,13 @@ function asInteractionError(error: unknown): InteractionError {
 
 /** The way to the app: where a sign-in starts, else its home, else the origin it is called back at. */
 export function appLink(client: Open['client'], { t }: Messages): { href: string; label: string } {
+  return { href: appAddress(client), label: t('shell.back', { app: client.clientName ?? client.clientId }) }
+}
+
+function appAddress(client: Open['client']): string {
   const redirectUri = (client['redirectUris'] as string[] | undefined)?.[0]
   const href = client['initiateLoginUri'] ?? client['clientUri'] ?? (redirectUri && originOf(redirectUri))
-  return { href: String(href ?? '/'), label: t('shell.back', { app: client.clientName ?? client.clientId }) }
+  return String(href ?? '/')
 }
 
 /** An origin for `form-action`; a custom scheme stands as `scheme:`. */

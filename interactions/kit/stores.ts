@@ -32,6 +32,8 @@ export interface Membership {
   active: boolean
   /** The company demands a second factor of everybody from this day on (a date in that zone). */
   enforcement?: { from: string; zone: string } | undefined
+  /** What the company tells its people who lost phone and recovery code: one line of plain text. */
+  help?: string | undefined
 }
 
 /** The state of a person's one recovery code. The code itself is never stored, only its argon2id hash. */
@@ -68,7 +70,7 @@ export interface Account {
   recoveryCode?: RecoveryCodeState | undefined
 }
 
-/** Reads people. An embedding app that has accounts of its own implements this one and keeps the other stores. */
+/** Reads people. An embedding app that has accounts of its own gives them by `withOwnAccounts` and keeps the other stores. */
 export interface AccountStore {
   /** The account, disabled ones too, or `undefined`. */
   find(accountId: string): Promise<Account | undefined>

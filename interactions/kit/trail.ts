@@ -13,6 +13,8 @@ export interface Trail {
   client: string
   /** The sign-in was finished. */
   done?: boolean | undefined
+  /** What it was held in. */
+  language: string
 }
 
 /** `__Secure-` where the issuer is https; `__Host-` forbids a path of its own (R8). */

@@ -52,7 +52,7 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
       code: await codeFor(visit),
       email: person(visit).email,
       downloadAction: visit.url('download'),
-      date: longDate(visit.now),
+      now: visit.now,
     }
     return { view: 'recovery', title: 'recovery.title', locals }
   }
@@ -82,16 +82,15 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
       download: definePage({
         form: z.strictObject({}),
         async submit(visit) {
-          const text = [`${brand} recovery code`, person(visit).email, '', await codeFor(visit), ''].join('\r\n')
-          return { is: 'download', name: `${brand.toLowerCase().replace(/\W+/g, '-')}-recovery-code.txt`, text }
+          const { t } = visit.messages
+          const lines = [t('recovery.file_title', { brand }), person(visit).email, '', await codeFor(visit), '']
+          const name = t('recovery.file_name', { brand: brand.toLowerCase().replace(/\W+/g, '-') })
+          return { is: 'download', name: `${name}.txt`, text: lines.join('\r\n') }
         },
       }),
     },
   }
 }
-
-const longDate = (seconds: number) =>
-  new Intl.DateTimeFormat('en', { dateStyle: 'long', timeZone: 'UTC' }).format(seconds * 1000)
 
 const purposeOf = ({ id }: Account, replaces: string) => `recovery_code|${id}|${replaces}`
 

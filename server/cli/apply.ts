@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
@@ -53,7 +53,8 @@ export function applyCommand(): Command {
           )
         }
         if (!options.dryRun) return withHouse(command, work, { createKeys: true })
-        if (existsSync(config.SALLYPORT_STORE.file)) return withHouse(command, work)
+        const { storeExists } = await import('../database.ts')
+        if (await storeExists(config.SALLYPORT_STORE)) return withHouse(command, work)
         return withEmptyHouse(config, work)
       },
     )

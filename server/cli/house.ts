@@ -59,14 +59,20 @@ export function table(cells: string[][]): string[] {
   )
 }
 
+/** oidc-provider is a peer dependency: npm brings it, `--legacy-peer-deps` does not (docs/decisions/oidc-provider-is-a-peer.md). */
+function explained(error: NodeJS.ErrnoException): Error {
+  if (error.code !== 'ERR_MODULE_NOT_FOUND' || !error.message.includes("'oidc-provider'")) return error
+  return new Refused('the package oidc-provider is not installed: npm install oidc-provider@9', { cause: error })
+}
+
 /** Tells what went wrong in one line. @returns the exit code */
-export function failed(error: unknown): number {
-  const { message, stack } = error as Error
+export function failed(thrown: unknown): number {
+  const error = explained(thrown as Error)
+  const { message, stack, name } = error
   const expected = [Refused, StoreConflict].some((kind) => error instanceof kind)
   // By name: their modules load only where they are needed.
-  const misused = ['ConfigError', 'SeedError'].includes((error as Error).name)
-  const text =
-    expected || misused || (error as Error).name === 'StoreUnavailable' ? oneLine(message) : (stack ?? message)
+  const misused = ['ConfigError', 'SeedError'].includes(name)
+  const text = expected || misused || name === 'StoreUnavailable' ? oneLine(message) : (stack ?? message)
   process.stderr.write(`sallyport: ${text}\n`)
   return misused ? 2 : 1
 }

@@ -7,6 +7,7 @@ import { directoryCommands } from './directory.ts'
 import { failed } from './house.ts'
 import { keysCommand } from './keys.ts'
 import { mfaCommand } from './mfa.ts'
+import { migrateCommand } from './migrate.ts'
 import { demoCommand, doctorCommand, serveCommand } from './server.ts'
 
 const program = new Command('sallyport')
@@ -29,6 +30,7 @@ Examples:
 const commands = [
   serveCommand(),
   applyCommand(),
+  migrateCommand(),
   ...directoryCommands(),
   mfaCommand(),
   keysCommand(),

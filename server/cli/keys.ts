@@ -36,8 +36,11 @@ export function keysCommand(): Command {
     .action(async (_options: unknown, self: Command) => {
       const { createKeyRing } = await import('../key-ring-file.ts')
       const { SALLYPORT_KEYS: file, SALLYPORT_STORE: store } = configFor(self)
-      if (!existsSync(file) && existsSync(store.file))
-        throw new Refused(`no key ring at ${file}, and a new one would not open ${store.file}: restore its key ring`)
+      const { storeExists, storeName } = await import('../database.ts')
+      if (!existsSync(file) && (await storeExists(store)))
+        throw new Refused(
+          `no key ring at ${file}, and a new one would not open ${storeName(store)}: restore its key ring`,
+        )
       if (!createKeyRing(file)) throw new Refused(`${file} is there already: it is not touched`)
       answer(self, { made: file }, [`made ${file}: keep a copy where the database's copies are not`])
     })

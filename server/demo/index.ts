@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createApi } from '../../examples/resource-server/api.ts'
 import { startServer } from '../app.ts'
 import { type Config, ConfigError, environment, isLoopback, loadConfig } from '../config.ts'
 import { createLogger } from '../log.ts'
@@ -12,9 +13,10 @@ import { planningOf } from '../provider.ts'
 import { applyPlan, planSeed } from '../seed.ts'
 import { play } from './play.ts'
 import { startRelyingParty } from './relying-party.ts'
-import { type DemoSecrets, demoSecrets, demoSeed, PEOPLE } from './seed.ts'
+import { API, type DemoSecrets, demoSecrets, demoSeed, PEOPLE } from './seed.ts'
 
 const APP_PORT = 4000
+const API_PORT = 4001
 
 /**
  * Runs the demo until it is stopped, or, with `auto`, plays the main flow and ends.
@@ -35,6 +37,7 @@ async function runUntilStopped(): Promise<number> {
   const { secrets, close } = await start(
     config,
     app,
+    API_PORT,
     config.SALLYPORT_LOG_LEVEL === 'info' ? 'warn' : config.SALLYPORT_LOG_LEVEL,
   )
   const width = Math.max(...PEOPLE.map(({ email }) => email.length))
@@ -68,7 +71,7 @@ async function playByItself(): Promise<number> {
     const app = `http://127.0.0.1:${appPort}`
     // What is set in the environment is about another server.
     const config = loadConfig({ PORT: String(port), SALLYPORT_DATA_DIR: folder }, folder)
-    const { secrets, close } = await start(config, app, 'error')
+    const { secrets, close } = await start(config, app, await freePort(), 'error')
     try {
       const tell = (line: string) => process.stdout.write(`${line}\n`)
       const claims = await play(app, config.SALLYPORT_ISSUER, PEOPLE[0].email, secrets.password, tell)
@@ -85,10 +88,11 @@ async function playByItself(): Promise<number> {
   }
 }
 
-/** The server with its sample people, and the app. */
+/** The server with its sample people, the app, and the API that the app calls. */
 async function start(
   config: Config,
   app: string,
+  apiPort: number,
   logLevel: string,
 ): Promise<{ secrets: DemoSecrets; close(): Promise<void> }> {
   mkdirSync(config.SALLYPORT_DATA_DIR, { recursive: true, mode: 0o700 })
@@ -98,16 +102,26 @@ async function start(
   await applyPlan(house.database, plan, 'operator:demo')
   const server = await startServer(house)
   const { clientSecret } = secrets
+  const api = createServer((await createApi({ issuer: config.SALLYPORT_ISSUER, audience: API })).callback())
+  await new Promise<void>((resolve, reject) => {
+    api.once('error', reject)
+    api.listen(apiPort, '127.0.0.1', resolve)
+  })
   const relyingParty = await startRelyingParty({
     issuer: config.SALLYPORT_ISSUER,
     clientId: 'payments',
     clientSecret,
     url: app,
+    api: `http://127.0.0.1:${apiPort}`,
   })
   return {
     secrets,
     async close() {
       await relyingParty.close()
+      await new Promise((resolve) => {
+        api.close(resolve)
+        api.closeAllConnections()
+      })
       await server.close()
     },
   }

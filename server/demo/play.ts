@@ -1,6 +1,7 @@
 /** Plays the main flow over HTTP, as a person with an authenticator app would, and checks what the app was told. */
+import { setTimeout } from 'node:timers/promises'
 import { generate } from 'otplib'
-import { type Answer, headingOf, titleOf, Visitor } from './visitor.ts'
+import { type Answer, type Fields, headingOf, titleOf, Visitor } from './visitor.ts'
 
 /** What a page of the play was, for the line that is printed. */
 type Tell = (line: string) => void
@@ -44,7 +45,9 @@ export async function play(
     if (!(claims['amr'] as string[]).includes(method))
       throw new Error(`amr is ${JSON.stringify(claims['amr'])} and lacks ${method}`)
 
-  const challenge = see(await arrive(person, app, '/disburse'), 'Enter the code from your authenticator app')
+  // Times in tokens are whole seconds: the API tells a newer proof by a later one.
+  await setTimeout(1000)
+  const challenge = see(await arrive(person, app, '/disburse', {}), 'Enter the code from your authenticator app')
   const second = await back(person, app, await person.submit(challenge, { code: await nextCode(phone) }), tell)
   if (!second.text.includes('id="disbursements">1<')) throw new Error('the disbursement was not made')
   if (Number(tokenOn(second)['second_factor_time']) < Number(claims['second_factor_time']))
@@ -61,9 +64,9 @@ async function nextCode(phone: { step: number; secret: string }): Promise<string
   return generate({ secret: phone.secret, epoch: phone.step * 30 })
 }
 
-/** A link of the app, and the redirects to the provider's page. */
-async function arrive(person: Visitor, app: string, path: string): Promise<Answer> {
-  const { location } = await person.request(`${app}${path}`)
+/** A link or a form of the app, and the redirects to the provider's page. */
+async function arrive(person: Visitor, app: string, path: string, form?: Fields): Promise<Answer> {
+  const { location } = await person.request(`${app}${path}`, form && { form })
   if (location === undefined) throw new Error(`${path} of the app led nowhere`)
   return person.go(location)
 }

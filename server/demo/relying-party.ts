@@ -4,13 +4,13 @@ import { createServer } from 'node:http'
 import { decodeJwt } from 'jose'
 import Koa, { type Context } from 'koa'
 import * as oidc from 'openid-client'
-
-const API = 'https://api.payments.example'
+import { type Call, callApi } from '../../examples/resource-server/step-up.ts'
+import { API } from './seed.ts'
 
 /** What the app remembers of a browser. */
 interface Session {
-  /** A request under way. */
-  pending?: { verifier: string; state: string; purpose: 'sign-in' | 'disbursement' }
+  /** A request under way, and the call to the API that waits for it. */
+  pending?: { verifier: string; state: string; call?: Call | undefined }
   idToken?: string
   accessToken?: string
   disbursements: number
@@ -23,6 +23,8 @@ export interface RelyingPartyOptions {
   clientSecret: string
   /** The app's own base URL. */
   url: string
+  /** Where the Payments API listens. */
+  api: string
 }
 
 /** Starts the app. @returns how to stop it */
@@ -44,10 +46,9 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
       case 'GET /':
         return page(ctx, session)
       case 'GET /sign-in':
-        return redirect(ctx, await request(session, 'sign-in', {}))
-      case 'GET /disburse':
-        // One code for one disbursement: proven in this very request.
-        return redirect(ctx, await request(session, 'disbursement', { second_factor_max_age: '0' }))
+        return redirect(ctx, await request(session, {}))
+      case 'POST /disburse':
+        return await disburse(ctx, session, { url: `${options.api}/disbursements`, method: 'POST' })
       case 'GET /callback':
         return await callback(ctx, session)
       case 'GET /sign-out': {
@@ -64,12 +65,18 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
     }
   })
 
-  async function request(
-    session: Session,
-    purpose: 'sign-in' | 'disbursement',
-    more: Record<string, string>,
-  ): Promise<string> {
-    const pending = { verifier: oidc.randomPKCECodeVerifier(), state: oidc.randomState(), purpose }
+  /** The call, now or after the step-up that the API asks for. It asks once: `again` is the call after one. */
+  async function disburse(ctx: Context, session: Session, call: Call, again = false) {
+    if (session.accessToken === undefined) return redirect(ctx, '/sign-in')
+    const { response, stepUp } = await callApi(call, session.accessToken)
+    if (stepUp && !again) return redirect(ctx, await request(session, stepUp, call))
+    if (!response.ok) return failed(ctx, 'Not made', `the API answered ${response.status}`, '/sign-in')
+    session.disbursements = ((await response.json()) as { made: number }).made
+    redirect(ctx, '/')
+  }
+
+  async function request(session: Session, more: Record<string, string>, call?: Call): Promise<string> {
+    const pending = { verifier: oidc.randomPKCECodeVerifier(), state: oidc.randomState(), call }
     session.pending = pending
     return oidc.buildAuthorizationUrl(provider, {
       redirect_uri: `${options.url}/callback`,
@@ -94,12 +101,11 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
         { resource: API },
       )
       Object.assign(session, { idToken: tokens.id_token, accessToken: tokens.access_token })
-      if (pending.purpose === 'disbursement') session.disbursements += 1
+      if (pending.call) return await disburse(ctx, session, pending.call, true)
       redirect(ctx, '/')
     } catch (error) {
-      ctx.status = 400
       const { error: code, message } = error as { error?: string; message: string }
-      html(ctx, 'Not signed in', `<p>${escaped(code ?? message)}</p><p><a class="button" href="/">Back</a></p>`)
+      failed(ctx, 'Not signed in', code ?? message, '/')
     }
   }
 
@@ -140,12 +146,17 @@ function page(ctx: Context, { idToken, accessToken, disbursements }: Session) {
     ctx,
     'Payments',
     `<p>Signed in as <b>${escaped(String(decodeJwt(idToken).sub))}</b>. Disbursements made: <b id="disbursements">${disbursements}</b></p>
-<p><a class="button" href="/disburse">Make a disbursement</a> <a class="button" href="/sign-out">Sign out</a></p>
+<form method="post" action="/disburse"><button class="button">Make a disbursement</button> <a class="button" href="/sign-out">Sign out</a></form>
 ${token('ID token', idToken)}${token('Access token', accessToken)}`,
   )
 }
 
-const STYLE = `:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}body{max-width:44rem;margin:3rem auto;padding:0 1rem}.button{display:inline-block;padding:.6rem 1rem;border:1px solid;border-radius:.5rem;text-decoration:none}pre{overflow-x:auto;padding:1rem;border:1px solid #8885;border-radius:.5rem}`
+function failed(ctx: Context, title: string, why: string, back: string) {
+  ctx.status = 400
+  html(ctx, title, `<p>${escaped(why)}</p><p><a class="button" href="${back}">Back</a></p>`)
+}
+
+const STYLE = `:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}body{max-width:44rem;margin:3rem auto;padding:0 1rem}.button{display:inline-block;font:inherit;color:inherit;background:none;cursor:pointer;padding:.6rem 1rem;border:1px solid;border-radius:.5rem;text-decoration:none}pre{overflow-x:auto;padding:1rem;border:1px solid #8885;border-radius:.5rem}`
 const STYLE_HASH = createHash('sha256').update(STYLE).digest('base64')
 
 function html(ctx: Context, title: string, body: string) {

@@ -4,6 +4,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseSeed, type Seed } from '../seed.ts'
 
+/** The resource indicator of the Payments API. */
+export const API = 'https://api.payments.example'
+
 /** Secrets of one demo folder. */
 export interface DemoSecrets {
   /** The password of all sample people. */
@@ -45,7 +48,7 @@ export function demoSeed({ password, clientSecret }: DemoSecrets, app: string): 
       person('payee@best.example', 'A Payee', member('best-plumbing', 'payments_admin')),
       person('standard@city.example', 'A Standard User', member('city-works')),
     ],
-    resources: [{ id: 'https://api.payments.example', name: 'Payments API', scopes: ['payments'] }],
+    resources: [{ id: API, name: 'Payments API', scopes: ['payments'] }],
     clients: [
       {
         client_id: 'payments',

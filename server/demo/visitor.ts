@@ -32,6 +32,8 @@ export class Visitor {
   readonly address: string
   /** Where the connection really goes: the inner side of a proxy that ends TLS for `origin`. */
   readonly via: string
+  /** Sent as Accept-Language. */
+  language: string | undefined
 
   constructor(origin: string, address = '127.0.0.1', via = origin) {
     this.origin = origin
@@ -66,6 +68,7 @@ export class Visitor {
       'x-forwarded-for': this.address,
       'user-agent': 'Visitor/1.0',
     }
+    if (this.language !== undefined) sent['accept-language'] = this.language
     const jar = this.#cookieHeader(target.pathname)
     if (jar) sent['cookie'] = jar
     if (form !== undefined) {

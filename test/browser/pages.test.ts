@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import axe, { type Result, type RunOptions } from 'axe-core'
 import type { BrowserContext, BrowserContextOptions, Page } from 'playwright-core'
-import { loadAssets, packageFolder } from '../../interactions/kit/assets.ts'
-import { loadMessages } from '../../interactions/kit/messages.ts'
+import { packageFolder } from '../../interactions/kit/assets.ts'
+import { loadLanguages } from '../../interactions/kit/messages.ts'
 import { describeInBrowser } from '../support/browser.ts'
-import { modules, samples, samplesApp } from '../support/sample-pages.ts'
+import { languages, modules, samples, samplesApp } from '../support/sample-pages.ts'
+import { temporaryFolder } from '../support/temporary.ts'
 
 const IN_PAGE = fileURLToPath(new URL('../support/in-page.js', import.meta.url))
 const LOOKS = {
@@ -25,6 +26,10 @@ const PHONE = { viewport: { width: 390, height: 844 }, reducedMotion: 'reduce' }
 const oneOfEachKind = Object.entries(samples).flatMap(([name, { code }]) => (code ? [] : [name]))
 const withError = Object.entries(samples).flatMap(([name, { code }]) => (code ? [name] : []))
 const TABS = 4
+/** The same pages of another language or brand. */
+const variantOf = (names: readonly string[], variant: string) => names.map((name) => `${name}/${variant}`)
+const LOGO =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 40"><style>@media(prefers-color-scheme:dark){text{fill:#fff}}</style><path fill="#ff5200" d="M0 4h32v32H0z"/><text x="40" y="28" font-size="24" font-family="sans-serif">ACME</text></svg>'
 
 /** What a page must bear (WCAG 1.4.4, 1.4.12). */
 const TEXT_TWICE_AS_LARGE = 'html{font-size:200%!important}'
@@ -34,10 +39,14 @@ const TEXT_SPACING =
 type Look = (tab: Page, name: string) => Promise<void>
 
 describeInBrowser('pages in a browser', (browser) => {
-  const assets = loadAssets()
   const brand = { name: 'Sallyport', homeUrl: '/' }
-  const app = samplesApp(assets, {
-    '': { messages: loadMessages(), brand },
+  const logo = join(temporaryFolder(), 'logo.svg')
+  writeFileSync(logo, LOGO)
+  const app = samplesApp({
+    '': { brand },
+    bright: { brand: { name: 'Acme Builders', logo, colour: '#ff5200' } },
+    deep: { brand: { name: 'Acme Builders', logo, colour: '#002855', colourDark: '#7fb2ff' } },
+    ...Object.fromEntries(languages.tags.map((tag) => [tag, { messages: languages.best([tag]), brand }])),
     wordy: { messages: wordyMessages(), brand: { ...brand, helpUrl: '/help' } },
   })
   const server = app.listen(0, '127.0.0.1')
@@ -123,6 +132,28 @@ describeInBrowser('pages in a browser', (browser) => {
     assert.deepEqual(found, [])
   }).timeout(60_000)
 
+  for (const [name, colours] of [
+    ['bright', ['rgb(255, 82, 0)', 'rgb(255, 82, 0)']],
+    ['deep', ['rgb(0, 40, 85)', 'rgb(127, 178, 255)']],
+  ] as const)
+    it(`gives axe nothing to find on the pages of a ${name} brand in light and dark, and shows its logo`, async () => {
+      const found: string[] = []
+      await onEveryPage(PHONE, variantOf(oneOfEachKind, name), async (tab, page) => {
+        await tab.evaluate('inPage.openDetails()')
+        const seen: string[] = []
+        for (const colorScheme of ['light', 'dark'] as const) {
+          await tab.emulateMedia({ colorScheme })
+          found.push(...(await axeOn(tab, `${page}, ${colorScheme}`, colorScheme === 'light' ? {} : onlyColors)))
+          seen.push(...(await tab.evaluate<string[]>('inPage.buttonColours()')))
+        }
+        await tab.emulateMedia({ colorScheme: 'light' })
+        assert.deepEqual([...new Set(seen)], seen.length > 0 ? [...new Set(colours)] : [], page)
+        const logos = await tab.evaluate('[...document.images].map(({ naturalWidth, alt }) => [naturalWidth > 0, alt])')
+        assert.deepEqual(logos, [[true, 'Acme Builders']])
+      })
+      assert.deepEqual(found, [])
+    }).timeout(60_000)
+
   it('says what went wrong: to screen readers at once, above the h1, and at the field (R16)', async () => {
     const wrong: string[] = []
     await onEveryPage(PHONE, withError, async (tab, name) => {
@@ -161,6 +192,17 @@ describeInBrowser('pages in a browser', (browser) => {
       })
       assert.deepEqual(tooWide, [])
     }).timeout(60_000)
+
+  it('fits 320 px in every language, with every error', async () => {
+    const tooWide: string[] = []
+    const names = languages.tags.filter((tag) => tag !== 'en').flatMap((tag) => variantOf(Object.keys(samples), tag))
+    await onEveryPage({ viewport: NARROW }, names, async (tab, name) => {
+      await tab.evaluate('inPage.openDetails()')
+      const out = await tab.evaluate<string[]>("inPage.sticksOut('')")
+      tooWide.push(...out.map((what) => `${name}: ${what}`))
+    })
+    assert.deepEqual(tooWide, [])
+  }).timeout(60_000)
 
   it('has targets and letters that are large enough (WCAG 2.5.8; iOS zooms into fields below 16 px)', async () => {
     await onEveryPage({ viewport: NARROW }, oneOfEachKind, async (tab, name) =>
@@ -322,5 +364,5 @@ describeInBrowser('pages in a browser', (browser) => {
 function wordyMessages() {
   const english: Record<string, string> = JSON.parse(readFileSync(join(packageFolder('locales'), 'en.json'), 'utf8'))
   const longer = Object.entries(english).map(([key, text]) => [key, `${text} ${'x'.repeat(text.length * 0.4)}`])
-  return loadMessages({ ...Object.fromEntries(longer), lang: 'ar', dir: 'rtl' })
+  return loadLanguages({ ar: Object.fromEntries(longer) }).best(['ar'])
 }

@@ -5,8 +5,6 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { crc32, deflateSync } from 'node:zlib'
 import type { Browser, Page } from 'playwright-core'
-import { loadAssets } from '../../interactions/kit/assets.ts'
-import { loadMessages } from '../../interactions/kit/messages.ts'
 import { launch } from '../support/browser.ts'
 import { samples, samplesApp } from '../support/sample-pages.ts'
 
@@ -76,9 +74,8 @@ function gallery(): string {
   return `# What people see\n\nEvery page, with every error that it can show, in light, in dark and 320 px wide. Made by \`npm run screens\`.\n\n${rows.join('\n')}`
 }
 
-const assets = loadAssets()
 const brand = { name: 'Sallyport', supportContact: 'support@example.com', homeUrl: '/' }
-const server = samplesApp(assets, { '': { messages: loadMessages(), brand } }).listen(0, '127.0.0.1')
+const server = samplesApp({ '': { brand } }).listen(0, '127.0.0.1')
 const browser = await launch()
 try {
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`

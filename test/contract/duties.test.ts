@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
 import type { Middleware } from 'koa'
 import { Provider } from 'oidc-provider'
-import { SqliteArtifacts } from '../../adapters/sqlite/artifacts.ts'
-import type { Artifact } from '../../interactions/kit/stores.ts'
+import type { ArtifactStore } from '../../interactions/kit/stores.ts'
 import { openTestHouse, PASSWORD, signIn, type TestHouse } from '../support/house.ts'
+import { freshName, useMongo } from '../support/mongo.ts'
 import { type Answer, formOf, type Visitor } from '../support/visitor.ts'
 
 /** A promise and what resolves it. */
@@ -17,10 +17,28 @@ function latch(): { promise: Promise<void>; resolve: () => void } {
   return { promise, resolve }
 }
 
-/** A database that is slow where a test wants it. */
-class SlowArtifacts extends SqliteArtifacts {
+/** Makes a store slow where a test wants it. */
+class Slowed {
+  readonly store: ArtifactStore
   #held: { reached: () => void; released: Promise<void> }[] = []
   latency = 0
+
+  constructor(store: ArtifactStore) {
+    this.store = store
+    const find = store.find.bind(store)
+    const save = store.save.bind(store)
+    store.find = async (...place) => {
+      const found = await find(...place)
+      if (this.latency) await setTimeout(this.latency)
+      return found
+    }
+    store.save = async (artifact) => {
+      const held = artifact.model === 'Session' ? this.#held.shift() : undefined
+      held?.reached()
+      await held?.released
+      await save(artifact)
+    }
+  }
 
   /** The next save of a session waits until it is released. */
   holdSessionSave(): { reached: Promise<void>; release: () => void } {
@@ -29,67 +47,35 @@ class SlowArtifacts extends SqliteArtifacts {
     this.#held.push({ reached: reached.resolve, released: released.promise })
     return { reached: reached.promise, release: released.resolve }
   }
-
-  override async find(model: string, key: string, now: number): Promise<Artifact | undefined> {
-    const found = await super.find(model, key, now)
-    if (this.latency) await setTimeout(this.latency)
-    return found
-  }
-
-  override async save(artifact: Artifact): Promise<void> {
-    const held = artifact.model === 'Session' ? this.#held.shift() : undefined
-    held?.reached()
-    await held?.released
-    await super.save(artifact)
-  }
 }
 
-class ConsumesTwice extends SlowArtifacts {
-  override async consume(model: string, key: string, at: number): Promise<boolean> {
-    await super.consume(model, key, at)
-    return true
-  }
-}
+/** Takes one duty away. Both adapters have it as a method of the same name. */
+type Unguard = (store: ArtifactStore) => object
 
-class ForgetsTheDestroyed extends SlowArtifacts {
-  protected override isDestroyed(): boolean {
-    return false
-  }
-  protected override hasEnded(): boolean {
-    return false
-  }
+const consumesTwice: Unguard = (store) => {
+  const consume = store.consume.bind(store)
+  return { consume: (...place: Parameters<typeof consume>) => consume(...place).then(() => true) }
 }
+const forgetsTheDestroyed: Unguard = () => ({ isDestroyed: () => false, hasEnded: () => false })
+const overwrites: Unguard = () => ({ merged: (_stored: object, next: object) => next })
+const handsNothingOver: Unguard = () => ({ handOver: () => undefined })
+const leavesBuriedBehind: Unguard = () => ({ buried: () => [] })
 
-class Overwrites extends SlowArtifacts {
-  protected override merged(_stored: Record<string, unknown>, next: Record<string, unknown>) {
-    return next
-  }
-}
-
-class HandsNothingOver extends SlowArtifacts {
-  protected override handOver(): void {}
-}
-
-class LeavesBuriedBehind extends SlowArtifacts {
-  protected override buried(): [] {
-    return []
-  }
-}
-
-type Scenario = (test: TestHouse, slow: SlowArtifacts) => Promise<void>
+type Scenario = (test: TestHouse, slow: Slowed) => Promise<void>
 
 /** Runs a scenario on a server of its own. */
-async function play(scenario: Scenario, Kind: typeof SlowArtifacts = SlowArtifacts): Promise<void> {
-  let slow!: SlowArtifacts
-  const test = await openTestHouse(
-    {},
-    {
-      artifacts: (database) => {
-        slow = new Kind(database.connection)
-        return slow
-      },
+async function play(scenario: Scenario, env: Record<string, string>, unguard?: Unguard): Promise<void> {
+  let slow!: Slowed
+  const test = await openTestHouse(env, {
+    artifacts: ({ artifacts }) => {
+      for (const [name, replacement] of Object.entries(unguard?.(artifacts) ?? {})) {
+        assert.ok(name in artifacts, `the adapter has a guard ${name}`)
+        Object.assign(artifacts, { [name]: replacement })
+      }
+      slow = new Slowed(artifacts)
+      return artifacts
     },
-  )
+  })
   try {
     await scenario(test, slow)
   } finally {
@@ -186,10 +172,11 @@ const savedBeforeTheRename: Scenario = async (test, slow) => {
   const twin = visitor.clone()
   const next = await visitor.submit(page, { email })
   // The resume has read the session and is about to write it under its new name.
-  const original = slow.destroy.bind(slow)
+  const { store } = slow
+  const original = store.destroy.bind(store)
   const reached = latch()
   const release = latch()
-  slow.destroy = async (model, key, now) => {
+  store.destroy = async (model, key, now) => {
     if (model === 'Session') {
       reached.resolve()
       await release.promise
@@ -211,11 +198,11 @@ const answeredLate: Scenario = async (test, slow) => {
   const page = await visitor.submit(await visitor.go(test.authUrl()), { email: 'late@city.example' })
   const { action, hidden } = formOf(page)
   const form = { ...hidden, password: PASSWORD }
-  const save = slow.save.bind(slow)
+  const save = slow.store.save.bind(slow.store)
   const reached = latch()
   const release = latch()
   let first = true
-  slow.save = async (artifact) => {
+  slow.store.save = async (artifact) => {
     if (artifact.model === 'Interaction' && first) {
       first = false
       reached.resolve()
@@ -233,20 +220,31 @@ const answeredLate: Scenario = async (test, slow) => {
   assert.ok(!again.location?.includes('code='), 'one interaction, one code')
 }
 
-describe('duties of the adapter', () => {
-  const duties: [string, Scenario, typeof SlowArtifacts][] = [
-    ['gives tokens for a code once, to one of twenty, and then revokes them', oneExchange, ConsumesTwice],
-    ['lets no slow request bring a session back after a logout', loggedOut, ForgetsTheDestroyed],
-    ['lets no slow form bring a finished interaction back', answeredLate, ForgetsTheDestroyed],
-    ['keeps what two apps authorized in parallel', twoClients, Overwrites],
-    ['keeps what an app authorized while the session was renamed', renamedMeanwhile, HandsNothingOver],
-    ['keeps what an app authorized just before the session was renamed', savedBeforeTheRename, LeavesBuriedBehind],
+/** Everything, on the database that the settings name. */
+function duties(settings: () => Record<string, string>): void {
+  const all: [string, Scenario, Unguard][] = [
+    ['gives tokens for a code once, to one of twenty, and then revokes them', oneExchange, consumesTwice],
+    ['lets no slow request bring a session back after a logout', loggedOut, forgetsTheDestroyed],
+    ['lets no slow form bring a finished interaction back', answeredLate, forgetsTheDestroyed],
+    ['keeps what two apps authorized in parallel', twoClients, overwrites],
+    ['keeps what an app authorized while the session was renamed', renamedMeanwhile, handsNothingOver],
+    ['keeps what an app authorized just before the session was renamed', savedBeforeTheRename, leavesBuriedBehind],
   ]
-  for (const [title, scenario, Unguarded] of duties) {
-    it(title, () => play(scenario))
+  for (const [title, scenario, unguard] of all) {
+    it(title, () => play(scenario, settings()))
     it(`${title}: not without the guard`, () =>
-      assert.rejects(play(scenario, Unguarded), (error) => error instanceof assert.AssertionError))
+      assert.rejects(play(scenario, settings(), unguard), (error) => error instanceof assert.AssertionError))
   }
-  it('sets the old cookie again without the middleware', () =>
-    without('keepSessionCookie', () => assert.rejects(play(renamedMeanwhile), /does not set the old cookie/)))
+}
+
+describe('duties of the adapter', () => {
+  describe('sqlite', () => {
+    duties(() => ({}))
+    it('sets the old cookie again without the middleware', () =>
+      without('keepSessionCookie', () => assert.rejects(play(renamedMeanwhile, {}), /does not set the old cookie/)))
+  })
+  describe('mongo', function () {
+    const server = useMongo(this)
+    duties(() => ({ SALLYPORT_STORE: server().url(freshName()) }))
+  })
 })

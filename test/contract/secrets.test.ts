@@ -2,10 +2,13 @@ import assert from 'node:assert/strict'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Adapter } from 'oidc-provider'
+import { type MongoDatabase, migrate, openMongo } from '../../adapters/mongo/index.ts'
 import { openSqlite, type SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { KeyRing, type KeyRingFile, newKeyRing, SealBroken, withNewKey } from '../../interactions/kit/keyring.ts'
 import { createAdapter } from '../../interactions/kit/oidc-adapter.ts'
-import type { Change } from '../../server/stores.ts'
+import type { Sealer } from '../../interactions/kit/stores.ts'
+import type { Change, Database } from '../../server/stores.ts'
+import { freshName, useMongo } from '../support/mongo.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
 const NOW = 1_800_000_000
@@ -27,19 +30,32 @@ const person = (id: string): Change => ({
   value: { id, email: `${id}@acme.example`, disabled: false, memberships: [], serverRoles: [] },
 })
 
-describe('secrets at rest', () => {
-  let file: string
+/** A database and a way to look under it. */
+interface Underneath {
+  open(sealer: Sealer): Promise<Database>
+  /** Everything that is stored. */
+  everything(): Promise<Buffer[]>
+  /** The sealed secrets of the authenticator apps, by person, and a way to change one. */
+  totp(): Promise<Map<string, string>>
+  /** The sealed secret of the client, the first signing key, and the pending value. */
+  others(): Promise<{ client: string; key: string; pending: string }>
+  setTotp(id: string, sealed: string): Promise<void>
+}
+
+/** What holds for every database. */
+function secretsAtRest(fresh: () => Promise<Underneath>): void {
+  let under: Underneath
   let ring: KeyRingFile
-  let db: SqliteDatabase
-  let instances: SqliteDatabase[]
+  let db: Database
+  let instances: Database[]
   const open = async (keys: KeyRingFile = ring) => {
-    const opened = await openSqlite({ file, sealer: new KeyRing(keys) })
+    const opened = await under.open(new KeyRing(keys))
     instances.push(opened)
     return opened
   }
 
   beforeEach(async () => {
-    file = join(temporaryFolder(), 'sallyport.sqlite')
+    under = await fresh()
     ring = newKeyRing()
     instances = []
     db = await open()
@@ -72,46 +88,45 @@ describe('secrets at rest', () => {
     for (const one of instances) await one.close().catch(() => {})
   })
 
-  const files = () => [file, `${file}-wal`, `${file}-shm`]
-
-  it('are in none of the files', () => {
+  it('are stored nowhere in clear', async () => {
     const hidden = [
       ...Object.values(SECRETS.totp),
       ...Object.values(SECRETS).filter((value) => typeof value === 'string'),
     ]
-    const raw = files().map((name) => readFileSync(name))
+    const raw = await under.everything()
     assert.ok(
       raw.some((bytes) => bytes.includes('ana@acme.example')),
       'what is not secret is found this way',
     )
-    for (const [index, bytes] of raw.entries())
-      for (const secret of hidden) assert.ok(!bytes.includes(secret), `${secret} in ${files()[index]}`)
+    for (const bytes of raw) for (const secret of hidden) assert.ok(!bytes.includes(secret), secret)
   })
-  it('are in files that only their owner reads', () => {
-    for (const name of files()) assert.equal(statSync(name).mode & 0o777, 0o600, name)
-  })
-  it('do not open for somebody else when they are swapped in the file', async () => {
-    const rows = db.connection.all('SELECT account_id, secret FROM totp')
-    assert.equal(rows.length, 2)
-    for (const [index, row] of rows.entries())
-      db.connection.run(
-        'UPDATE totp SET secret = ? WHERE account_id = ?',
-        rows[1 - index]!['secret']!,
-        row['account_id']!,
-      )
+  it('do not open for somebody else when they are swapped underneath', async () => {
+    const rows = await under.totp()
+    await under.setTotp('ana', rows.get('bob')!)
+    await under.setTotp('bob', rows.get('ana')!)
     for (const id of ['ana', 'bob']) await assert.rejects((await open()).factors.totpSecret(id), SealBroken)
   })
+  it('are sealed for whose they are and what for, not for a place in one database: copied to another they open', async () => {
+    const seal = new KeyRing(ring)
+    const { client, key, pending } = await under.others()
+    assert.equal(
+      seal.open({ purpose: 'totp_secret', owner: 'ana' }, (await under.totp()).get('ana')!),
+      SECRETS.totp.ana,
+    )
+    assert.equal(seal.open({ purpose: 'client_secret', owner: 'app' }, client), SECRETS.client)
+    assert.equal(seal.open({ purpose: 'signing_key', owner: 'one' }, key), SECRETS.key)
+    assert.equal(seal.open({ purpose: 'pending', owner: 'cid', record: 'p' }, pending), SECRETS.pending)
+  })
   it('do not open with a byte changed', async () => {
-    const sealed = String(db.connection.get("SELECT secret FROM totp WHERE account_id = 'ana'")!['secret'])
+    const sealed = (await under.totp()).get('ana')!
     const at = sealed.length - 10
-    const flipped = sealed.slice(0, at) + (sealed[at] === 'A' ? 'B' : 'A') + sealed.slice(at + 1)
-    db.connection.run("UPDATE totp SET secret = ? WHERE account_id = 'ana'", flipped)
+    await under.setTotp('ana', sealed.slice(0, at) + (sealed[at] === 'A' ? 'B' : 'A') + sealed.slice(at + 1))
     await assert.rejects(db.factors.totpSecret('ana'), /totp_secret does not open/)
     assert.equal(await db.factors.totpSecret('bob'), SECRETS.totp.bob)
   })
   it('open under the old key and the new, and only under the new after rewrap', async () => {
     const both = withNewKey(ring)
-    const all = async (one: SqliteDatabase, keys: KeyRingFile) => {
+    const all = async (one: Database, keys: KeyRingFile) => {
       assert.equal(await one.factors.totpSecret('ana'), SECRETS.totp.ana)
       assert.equal((await one.directory.client('app'))?.client_secret, SECRETS.client)
       assert.equal((await one.signingKeys.signingKeys())[0]?.privateJwk, SECRETS.key)
@@ -134,5 +149,84 @@ describe('secrets at rest', () => {
     assert.equal(await rotated.rewrap(), 0)
     await all(await open(onlyNew), onlyNew)
     await all(await open(both), both)
+  })
+}
+
+describe('secrets at rest in SQLite', () => {
+  let file: string
+  const files = () => [file, `${file}-wal`, `${file}-shm`]
+
+  secretsAtRest(async () => {
+    file = join(temporaryFolder(), 'sallyport.sqlite')
+    const opened: SqliteDatabase[] = []
+    const connection = () => opened[0]!.connection
+    return {
+      async open(sealer) {
+        opened.push(await openSqlite({ file, sealer }))
+        return opened.at(-1)!
+      },
+      everything: async () => files().map((name) => readFileSync(name)),
+      totp: async () =>
+        new Map(
+          connection()
+            .all('SELECT account_id, secret FROM totp')
+            .map((row) => [String(row['account_id']), String(row['secret'])]),
+        ),
+      others: async () => ({
+        client: String(connection().get('SELECT secret FROM clients')!['secret']),
+        key: String(connection().get('SELECT private_jwk FROM signing_keys')!['private_jwk']),
+        pending: String(connection().get('SELECT value FROM pending')!['value']),
+      }),
+      async setTotp(id, sealed) {
+        connection().run('UPDATE totp SET secret = ? WHERE account_id = ?', sealed, id)
+      },
+    }
+  })
+  it('are in files that only their owner reads', () => {
+    for (const name of files()) assert.equal(statSync(name).mode & 0o777, 0o600, name)
+  })
+})
+
+describe('secrets at rest in MongoDB', function () {
+  const server = useMongo(this)
+  let database: MongoDatabase
+
+  secretsAtRest(async () => {
+    const url = server().url(freshName())
+    await migrate({ url })
+    const journals: Buffer[] = []
+    const opened: MongoDatabase[] = []
+    const accounts = () => opened[0]!.collections.accounts
+    return {
+      async open(sealer) {
+        database = await openMongo({ url, sealer })
+        opened.push(database)
+        const { directory, collections } = database
+        const apply = directory.apply.bind(directory)
+        // The journal is empty again after a commit: looked at while there is something in it.
+        directory.apply = async (...commit) => {
+          journals.push(Buffer.from(JSON.stringify(await collections.journal.find().lean())))
+          await apply(...commit)
+        }
+        return database
+      },
+      async everything() {
+        assert.ok(journals.some((journal) => journal.includes('ana@acme.example')))
+        const rows = Object.values(database.collections).map((one) => one.collection.find().toArray())
+        return [...journals, ...(await Promise.all(rows)).map((row) => Buffer.from(JSON.stringify(row)))]
+      },
+      totp: async () => new Map((await accounts().find().lean()).map(({ _id, totp }) => [_id, totp!.secret])),
+      async others() {
+        const { clients, signing_keys, pending } = opened[0]!.collections
+        return {
+          client: (await clients.findOne().lean())!.secret!,
+          key: (await signing_keys.findOne().lean())!.keys[0]!.privateJwk,
+          pending: (await pending.findOne().lean())!.value,
+        }
+      },
+      async setTotp(id, sealed) {
+        await accounts().updateOne({ _id: id }, { $set: { 'totp.secret': sealed } })
+      },
+    }
   })
 })

@@ -1,5 +1,6 @@
 /** What every database must promise (interactions/kit/stores.ts, server/stores.ts), in no database's words. */
 import assert from 'node:assert/strict'
+import { type OwnAccount, withOwnAccounts } from '../../interactions/kit/own-accounts.ts'
 import type { Artifact, Counter, ThrottleRule } from '../../interactions/kit/stores.ts'
 import { type Change, type Company, type Database, type Resource, StoreConflict } from '../../server/stores.ts'
 
@@ -11,7 +12,8 @@ export interface Opened {
   close(): Promise<void>
 }
 
-const NOW = 1_800_000_000
+/** Far ahead: a server that deletes expired rows by its own clock must leave these to us. */
+const NOW = 4_000_000_000
 const COMPANY: Company = { id: 'acme', name: 'Acme', side: 'payor', domains: ['acme.example'], disabled: false }
 const SECRET = 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP'
 
@@ -118,6 +120,16 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.directory.commit([person('ana', { disabled: true })])
         assert.equal((await ana()).disabled, true)
       })
+      it('tells a person’s memberships what their company says to people who lost their phone', async () => {
+        await db.directory.commit([putCompany({ help: 'Call Ann, 555 0100' })])
+        const membership = async () => (await db.accounts.find('ana'))?.memberships[0]
+        assert.equal((await membership())?.help, 'Call Ann, 555 0100')
+        assert.equal((await db.directory.company('acme'))?.help, 'Call Ann, 555 0100')
+        await db.directory.commit([putCompany()])
+        assert.equal((await membership())?.help, undefined)
+        assert.deepEqual(await db.directory.company('acme'), COMPANY)
+      })
+
       it('counts a membership as inactive when it or its company is disabled', async () => {
         await db.directory.commit([putCompany({ disabled: true })])
         assert.equal((await ana()).memberships[0]?.active, false)
@@ -133,6 +145,66 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.accounts.upgradePasswordHash('ana', 'hash-1', 'hash-2')
         assert.equal((await other.accounts.findByEmail('ana@acme.example'))?.passwordHash, 'hash-2')
         assert.equal((await ana()).securityEpoch, 0)
+      })
+    })
+
+    describe('people of an app', () => {
+      const carla: OwnAccount = { id: 'carla', email: 'carla@app.example', passwordHash: 'theirs', securityEpoch: 7 }
+      /** The stores of one instance, with the app's people. */
+      const stores = (of = db) =>
+        withOwnAccounts(of, {
+          find: async (id) => (id === carla.id ? carla : undefined),
+          findByEmail: async (email) => (email === carla.email ? carla : undefined),
+        })
+      beforeEach(() => Object.assign(carla, { securityEpoch: 7, disabled: false }))
+
+      it('are found by the app, and only there', async () => {
+        const { accounts } = stores()
+        const found = await accounts.findByEmail('carla@app.example')
+        assert.equal(found?.passwordHash, 'theirs')
+        assert.deepEqual(found?.account, await accounts.find('carla'))
+        assert.ok(!('passwordHash' in found!.account))
+        assert.equal(await accounts.find('ana'), undefined)
+        assert.equal(await accounts.findByEmail('ana@acme.example'), undefined)
+        assert.equal(await db.accounts.find('carla'), undefined)
+      })
+      it('hold factors: of 50 activations from two instances one wins', async () => {
+        const results = await fifty((one, index) =>
+          stores(one).factors.activateTotp(
+            'carla',
+            activation({ securityEpoch: 7, secret: `SECRET${index}`, recoveryCodeId: `code-${index}` }),
+          ),
+        )
+        assert.equal(winners(results), 1)
+        assert.deepEqual(results.find(Boolean), { securityEpoch: 7 })
+        const { enrolled, factorVersion, alwaysRequire2fa, memberships } = (await stores(other).accounts.find('carla'))!
+        assert.deepEqual([enrolled, factorVersion, alwaysRequire2fa, memberships], [{ otp: NOW }, 1, true, []])
+        assert.equal(await stores(other).factors.totpSecret('carla'), `SECRET${results.findIndex(Boolean)}`)
+        assert.equal((await db.accounts.findByEmail('carla@app.example')) ?? 'nobody', 'nobody')
+      })
+      it('a new password of the app meanwhile voids an activation; so does being disabled, or gone', async () => {
+        const { factors } = stores()
+        carla.securityEpoch = 8
+        assert.equal(await factors.activateTotp('carla', activation({ securityEpoch: 7 })), undefined)
+        carla.disabled = true
+        assert.equal(await factors.activateTotp('carla', activation({ securityEpoch: 8 })), undefined)
+        assert.equal(await factors.activateTotp('nobody', activation()), undefined)
+        assert.equal(await factors.totpSecret('carla'), undefined)
+      })
+      it('a recovery raises the epoch beside the app, and a reset does', async () => {
+        const { factors, accounts } = stores()
+        await factors.activateTotp('carla', activation({ securityEpoch: 7 }))
+        await factors.setRecoveryCode('carla', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
+        assert.deepEqual(await factors.recoveryCodeHash('carla'), { id: 'code-2', hash: 'hash' })
+        assert.ok(await factors.acknowledgeRecoveryCode('carla', 'code-2'))
+        const reservation = { id: 'code-2', reservations: 0, cid: 'cid-1', until: NOW + 60 }
+        assert.ok(await factors.reserveRecoveryCode('carla', reservation))
+        const more = { securityEpoch: 7, factorVersion: 1, step: 101, byRecovery: { cid: 'cid-1' } }
+        assert.deepEqual(await factors.activateTotp('carla', activation(more)), { securityEpoch: 8 })
+        assert.equal((await accounts.find('carla'))!.securityEpoch, 8)
+        assert.ok(await db.directory.resetMfa('carla'))
+        const { securityEpoch, enrolled } = (await accounts.find('carla'))!
+        assert.deepEqual([securityEpoch, enrolled], [9, {}])
       })
     })
 
@@ -375,6 +447,22 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(verdicts.filter(({ allowed }) => allowed).length, 7)
         const streaks = await fifty((one) => one.throttle.take([{ key: 's', rule: streak }], NOW))
         assert.equal(streaks.filter(({ allowed }) => allowed).length, 5)
+      })
+    })
+
+    describe('throttle, several counters', () => {
+      const limit = (key: string, most: number): Counter => ({
+        key,
+        rule: { kind: 'window', limit: most, seconds: 60 },
+      })
+      it('gives back what parallel callers took when another counter refused them', async () => {
+        const [wide, narrow] = [limit('a wide one', 60), limit('narrow', 7)]
+        const verdicts = await fifty((one, index) =>
+          one.throttle.take(index % 3 ? [wide, narrow] : [narrow, wide], NOW),
+        )
+        assert.equal(verdicts.filter(({ allowed }) => allowed).length, 7)
+        for (let n = 0; n < 53; n++) assert.equal((await db.throttle.take([wide], NOW)).allowed, true, `${n} more`)
+        assert.equal((await db.throttle.take([wide], NOW)).allowed, false)
       })
     })
 
@@ -717,6 +805,60 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(await other.directory.client('half'), undefined)
         assert.equal(await other.directory.user('eve'), undefined)
         assert.ok(await other.directory.company('acme'))
+      })
+      it('lets one of parallel commits have an address, and writes nothing of the others', async () => {
+        const wanted = (index: number) => [
+          person(`person-${index}`, { email: 'wanted@acme.example' }),
+          { kind: 'client' as const, op: 'put' as const, value: { client_id: `client-${index}` } },
+        ]
+        const results = await Promise.allSettled(
+          Array.from({ length: 10 }, (_, index) => (index % 2 ? db : other).directory.commit(wanted(index))),
+        )
+        const won = results.findIndex(({ status }) => status === 'fulfilled')
+        for (const [index, result] of results.entries())
+          if (index !== won) assert.ok(result.status === 'rejected' && result.reason instanceof StoreConflict)
+        assert.equal((await db.directory.user('wanted@acme.example'))?.id, `person-${won}`)
+        assert.deepEqual(await db.directory.clients(), [{ client_id: `client-${won}` }])
+        assert.equal((await db.directory.users()).length, 3)
+      })
+      it('makes all of parallel commits that do not contradict each other', async () => {
+        await Promise.all(
+          Array.from({ length: 10 }, (_, index) => (index % 2 ? db : other).directory.commit([person(`p-${index}`)])),
+        )
+        assert.equal((await db.directory.users()).length, 12)
+        assert.deepEqual(await db.check(), [])
+      })
+      it('changes addresses over cross in one commit', async () => {
+        await db.directory.commit([
+          person('ana', { email: 'bob@acme.example' }),
+          person('bob', { email: 'ana@acme.example' }),
+        ])
+        assert.equal((await other.accounts.findByEmail('ana@acme.example'))?.account.id, 'bob')
+        assert.equal((await other.accounts.findByEmail('bob@acme.example'))?.account.id, 'ana')
+        assert.deepEqual(await db.check(), [])
+      })
+      it('frees an address that its person gave up', async () => {
+        await db.directory.commit([person('ana', { email: 'ana.new@acme.example' })])
+        assert.equal(await other.accounts.findByEmail('ana@acme.example'), undefined)
+        await db.directory.commit([person('eve', { email: 'ana@acme.example' })])
+        assert.equal((await other.accounts.findByEmail('ana@acme.example'))?.account.id, 'eve')
+      })
+      it('begins anew with a person who comes back', async () => {
+        await enrolled()
+        await db.directory.commit([person('ana', {}, 'hash-2')])
+        await db.directory.commit([{ kind: 'user', op: 'remove', id: 'ana' }])
+        await db.directory.commit([person('ana')])
+        const account = await ana()
+        assert.deepEqual([account.enrolled, account.recoveryCode, account.factorVersion], [{}, undefined, 0])
+        assert.equal((await other.accounts.findByEmail('ana@acme.example'))?.passwordHash, undefined)
+      })
+      it('keeps names with dots and dollars in what belongs to others', async () => {
+        const client = { client_id: '$app.1', 'a.b': { $set: { 'c.d': 1 } }, $where: '1' }
+        await db.directory.commit([{ kind: 'client', op: 'put', value: client }])
+        assert.deepEqual(await other.directory.client('$app.1'), client)
+        const payload = { authorizations: { '$app.1': { 'x.y': null } }, 'a.b': [{ $gt: '' }] }
+        await db.artifacts.save({ model: 'Grant', key: '$k.1', payload, expiresAt: undefined })
+        assert.deepEqual((await other.artifacts.find('Grant', '$k.1', NOW))?.payload, payload)
       })
       it('takes a company and its people in any order, in and out', async () => {
         const eve = person('eve', { memberships: [{ company: 'new', roles: [], disabled: false }] })

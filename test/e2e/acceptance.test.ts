@@ -14,6 +14,7 @@ import {
   recoveryCodeOn,
   secretOn,
   signIn,
+  stolen,
   type TestHouse,
 } from '../support/house.ts'
 import { type Answer, headingOf, titleOf } from '../support/visitor.ts'
@@ -368,14 +369,7 @@ describe('acceptance', () => {
     })
     const tokens = await test.exchange(answer, 'payments', { resource: API })
     await test.token({ grant_type: 'refresh_token', refresh_token: tokens['refresh_token']! })
-    const { readFileSync, readdirSync } = await import('node:fs')
-    const data = `${test.folder}/data`
-    const haystack = [
-      ...readdirSync(data)
-        .filter((name) => name.startsWith('sallyport.sqlite'))
-        .map((name) => readFileSync(`${data}/${name}`, 'latin1')),
-      ...test.logs,
-    ].join('\n')
+    const haystack = [await stolen(test), ...test.logs].join('\n')
     const needles = [
       ...visitor.seen,
       secret,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { chmodSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openSqlite } from '../../adapters/sqlite/index.ts'
-import { createPasswordHasher, KeyRing, newKeyRing } from '../../interactions/index.ts'
+import { createPasswordHasher, KeyRing, newKeyRing, passwordCounter } from '../../interactions/index.ts'
 import { ACR_2FA } from '../../interactions/policy.ts'
 import { planningOf } from '../../server/provider.ts'
 import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
@@ -416,12 +416,14 @@ describe('attacks', () => {
       const [owner, noise] = [busy.visitor(), busy.visitor()]
       const page = await owner.submit(await owner.go(busy.authUrl()), { email: 'owner@s.example' })
       const other = await noise.submit(await noise.go(busy.authUrl()), { email: 'noise@s.example' })
-      for (let i = 0; i < 5; i++) {
+      for (let refused = 0, tries = 0; refused < 5; tries++) {
+        assert.ok(tries < 100, 'the server is never busy')
         const [, answer] = await Promise.all([
           noise.clone().submit(other, { password: 'x' }),
-          owner.clone().submit(page, { password: PASSWORD }),
+          owner.clone().submit(page, { password: 'wrong wrong wrong wrong' }),
         ])
-        assert.equal(answer.status, 503)
+        if (answer.status === 503) refused += 1
+        else await busy.database.throttle.clear([passwordCounter('owner@s.example')])
       }
       const quiet = await owner.submit(page, { password: PASSWORD })
       assert.notEqual(quiet.status, 429, 'the right password, five times, and now it waits')

@@ -85,6 +85,7 @@ describe('discovery', () => {
         'none',
       ],
       token_endpoint_auth_signing_alg_values_supported: ['HS256', 'RS256', 'PS256', 'ES256', 'Ed25519', 'EdDSA'],
+      ui_locales_supported: ['en', 'es', 'fr'],
       userinfo_endpoint: `${url}/me`,
     })
   })

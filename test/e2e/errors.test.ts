@@ -126,7 +126,7 @@ describe('errors', () => {
       ['no secret', {}],
       ['a secret that is none', { xsrf: 'evil', logout: 'yes' }],
     ] as const)
-      isPage(await visitor.clone().go('/session/end/confirm', { form }), what)
+      isPage(await visitor.clone().go('/session/end/confirm', { form }), `${what}: the question again`, 200)
     const question = await visitor.clone().go('/session/end')
     assert.equal(new URL(formOf(question).action).pathname, '/session/end/confirm')
     const silent = await visitor.go(test.authUrl({ prompt: 'none' }))

@@ -1,5 +1,6 @@
 /** What goes over the wire around the flow: cookies, redirects, CORS, methods, bodies, failures, and what the log says of them. */
 import assert from 'node:assert/strict'
+import { setTimeout } from 'node:timers/promises'
 import type { ArtifactStore } from '../../interactions/kit/stores.ts'
 import {
   acknowledge,
@@ -25,8 +26,13 @@ describe('http', () => {
     test = await openTestHouse()
   })
   after(() => test.close())
-  const mistakes = () =>
-    test.logs.map((line) => JSON.parse(line) as Record<string, unknown>).filter(({ msg }) => msg === 'client mistake')
+  /** What the log says of the request that was answered so; it may be written a moment after the answer. */
+  const mistakeOf = async ({ headers }: { headers: Headers }): Promise<Record<string, unknown>> => {
+    for (const end = performance.now() + 5000; performance.now() < end; await setTimeout(5))
+      for (const line of test.logs.map((text) => JSON.parse(text) as Record<string, unknown>))
+        if (line['msg'] === 'client mistake' && line['requestId'] === headers.get('x-request-id')) return line
+    throw new Error('the log says nothing of it')
+  }
 
   describe('behind a proxy that ends TLS', () => {
     let https: TestHouse
@@ -150,7 +156,7 @@ describe('http', () => {
         assert.equal(answer.location, undefined, JSON.stringify(trick))
         assert.match(answer.text, /<h1/)
         assert.ok(!answer.text.includes('evil'), 'the page does not repeat it')
-        const line = mistakes().at(-1)!
+        const line = await mistakeOf(answer)
         if (trick !== '') assert.equal(line['given'], trick.slice(0, 300), JSON.stringify(line))
       }
     })
@@ -174,7 +180,7 @@ describe('http', () => {
         const query = new URLSearchParams({ client_id: 'payments', post_logout_redirect_uri: target })
         const answer = await test.visitor().request(`/session/end?${query}`)
         assert.deepEqual([answer.status, answer.location], [400, undefined], JSON.stringify(target))
-        const { given, registered } = mistakes().at(-1)!
+        const { given, registered } = await mistakeOf(answer)
         assert.deepEqual([given, registered], [target, ['https://rp.example/signed-out']])
       }
     })
@@ -260,31 +266,30 @@ describe('http', () => {
   })
 
   describe('the log names exactly what a client got wrong', () => {
-    const lineOf = (error: RegExp) => mistakes().find((line) => error.test(String(line['error'])))
-
     it('a missing code_challenge', async () => {
       const { code_challenge: _one, code_challenge_method: _two, ...without } = REQUEST
       const answer = await test.visitor().request(`/auth?${new URLSearchParams(without)}`)
       assert.match(answer.location!, /error=invalid_request/)
-      assert.equal(lineOf(/PKCE|code_challenge/)?.['clientId'], 'payments')
+      const line = await mistakeOf(answer)
+      assert.match(String(line['error']), /PKCE|code_challenge/)
+      assert.equal(line['clientId'], 'payments')
     })
 
     it('code_challenge_method=plain', async () => {
       const answer = await test.visitor().request(test.authUrl({ code_challenge_method: 'plain' }))
       assert.match(answer.location!, /error=invalid_request/)
-      assert.ok(lineOf(/code_challenge_method/))
+      assert.match(String((await mistakeOf(answer))['error']), /code_challenge_method/)
     })
 
     it('a redirect URI, with what is registered', async () => {
-      await test.visitor().request(test.authUrl({ redirect_uri: `${CALLBACK}/` }))
-      const line = mistakes().at(-1)!
+      const line = await mistakeOf(await test.visitor().request(test.authUrl({ redirect_uri: `${CALLBACK}/` })))
       assert.deepEqual([line['given'], line['registered']], [`${CALLBACK}/`, [CALLBACK]])
     })
 
     it('an unknown client', async () => {
       const answer = await test.visitor().request(test.authUrl({ client_id: 'paymnets' }))
       assert.deepEqual([answer.status, answer.location], [400, undefined])
-      assert.equal(mistakes().at(-1)!['clientId'], 'paymnets')
+      assert.equal((await mistakeOf(answer))['clientId'], 'paymnets')
     })
 
     it('a wrong secret, no secret at all, a verifier that does not fit; never the values', async () => {
@@ -298,25 +303,26 @@ describe('http', () => {
           headers,
           body: new URLSearchParams({ grant_type: 'authorization_code', code, redirect_uri: CALLBACK, ...form }),
         })
-        return { status: response.status, ...((await response.json()) as object) } as { status: number; error: string }
+        const { error } = (await response.json()) as { error: string }
+        return { status: response.status, headers: response.headers, error }
       }
       const basic = (secret: string) => ({
         authorization: `Basic ${Buffer.from(`payments:${secret}`).toString('base64')}`,
       })
       const wrong = await post(basic('not-the-secret-not-the-secret'), { code_verifier: 'v'.repeat(43) })
       assert.deepEqual([wrong.status, wrong.error], [401, 'invalid_client'])
-      const wrongSecret = mistakes().at(-1)!
+      const wrongSecret = await mistakeOf(wrong)
       assert.equal(wrongSecret['clientId'], 'payments')
       assert.match(String(wrongSecret['error']), /secret/i, JSON.stringify(wrongSecret))
 
       const nothing = await post({}, { client_id: 'payments', code_verifier: 'v'.repeat(43) })
       assert.equal(nothing.error, 'invalid_client')
-      const { given, registered } = mistakes().at(-1)!
+      const { given, registered } = await mistakeOf(nothing)
       assert.deepEqual([given, registered], ['none', 'client_secret_basic'])
 
       const verifier = await post(basic(CLIENT_SECRET), { code_verifier: 'v'.repeat(43) })
       assert.deepEqual([verifier.status, verifier.error], [400, 'invalid_grant'])
-      assert.match(String(mistakes().at(-1)!['error']), /PKCE|verifier/)
+      assert.match(String((await mistakeOf(verifier))['error']), /PKCE|verifier/)
       const logs = test.logs.join('\n')
       for (const secret of [code, CLIENT_SECRET, 'not-the-secret', 'v'.repeat(43)]) assert.ok(!logs.includes(secret))
     })

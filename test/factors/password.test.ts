@@ -45,6 +45,17 @@ describe('password', () => {
     assert.equal(other.isOutdated(phc), true)
   })
 
+  it('reads hashes of another make, which are outdated, and nothing but them', async () => {
+    const reads = createPasswordHasher({ ...floor, foreign: (hash, secret) => hash === `old:${secret}` })
+    assert.ok(await reads.verify('old:correct horse battery', 'correct horse battery'))
+    assert.ok(!(await reads.verify('old:correct horse battery', 'another')))
+    assert.ok(!(await reads.verify(undefined, 'old')))
+    assert.ok(reads.isOutdated('old:correct horse battery'))
+    const phc = await reads.hash('correct horse battery')
+    assert.ok(await reads.verify(phc, 'correct horse battery'))
+    assert.ok(!(await hasher.verify('old:correct horse battery', 'correct horse battery')), 'unless it is told')
+  })
+
   it('lets so many wait and no more (R30)', async () => {
     const small = createPasswordHasher({ ...floor, concurrency: 1, queue: 2 })
     const results = await Promise.allSettled(Array.from({ length: 6 }, () => small.hash('correct horse battery')))

@@ -1,11 +1,14 @@
 /** A process of its own for the fault tests: callers of one operation, a writer, or a server. */
+import { openMongo } from '../../adapters/mongo/index.ts'
 import { openSqlite } from '../../adapters/sqlite/index.ts'
 import { KeyRing, parseKeyRing } from '../../interactions/kit/keyring.ts'
-import type { Database } from '../../server/stores.ts'
+import type { Counter } from '../../interactions/kit/stores.ts'
+import type { Change, Database } from '../../server/stores.ts'
 
-const NOW = 1_800_000_000
+/** Far ahead: a server that deletes expired rows by its own clock must leave these to us. */
+const NOW = 4_000_000_000
 const CALLERS = 25
-const [role = '', file = '', keys = ''] = process.argv.slice(2)
+const [role = '', address = '', keys = '', dieAt = ''] = process.argv.slice(2)
 
 /** What each caller of a round does; the answer is what it was told. */
 const OPERATIONS: Record<string, (db: Database, person: string, caller: string) => Promise<unknown>> = {
@@ -29,7 +32,19 @@ const OPERATIONS: Record<string, (db: Database, person: string, caller: string) 
     (await db.throttle.take([{ key: person, rule: { kind: 'window', limit: 1, seconds: 60 } }], NOW)).allowed,
 }
 
-const database = await openSqlite({ file, sealer: new KeyRing(parseKeyRing(keys)) })
+const sealer = new KeyRing(parseKeyRing(keys))
+const database: Database = address.startsWith('mongodb') ? await mongo() : await openSqlite({ file: address, sealer })
+
+/** With `dieAt` the process ends when the command of that number, counted from the first after opening, is about to be sent. */
+async function mongo(): Promise<Database> {
+  const opened = await openMongo({ url: address, sealer, driver: { monitorCommands: true } })
+  let commands = 0
+  opened.connection.opened.getClient().on('commandStarted', () => {
+    commands += 1
+    if (commands === Number(dieAt)) process.kill(process.pid, 'SIGKILL')
+  })
+  return opened
+}
 
 if (role === 'callers') {
   process.on('message', async ({ operation, person, at }: { operation: string; person: string; at: number }) => {
@@ -57,4 +72,13 @@ if (role === 'writer') {
     process.send!(key)
     await new Promise((resolve) => setImmediate(resolve))
   }
+}
+
+if (role === 'work') {
+  process.on('message', async (work: { commit: Change[] } | { take: Counter[] }) => {
+    const answer =
+      'commit' in work ? await database.directory.commit(work.commit) : await database.throttle.take(work.take, NOW)
+    process.send!(answer ?? 'done')
+  })
+  process.send!('ready')
 }

@@ -1,43 +1,49 @@
+/** Races and kills: one database, several processes. The same for both databases. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { openSqlite, type SqliteDatabase } from '../../adapters/sqlite/index.ts'
+import { migrate, openMongo } from '../../adapters/mongo/index.ts'
+import { openSqlite } from '../../adapters/sqlite/index.ts'
 import { KeyRing, newKeyRing } from '../../interactions/kit/keyring.ts'
+import type { Counter } from '../../interactions/kit/stores.ts'
+import type { Change, Database } from '../../server/stores.ts'
+import { freshName, useMongo } from '../support/mongo.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
-const NOW = 1_800_000_000
+const NOW = 4_000_000_000
 const ROUNDS = 5
 const KILLS = 5
 
-describe('one SQLite file, several processes', () => {
-  const file = join(temporaryFolder(), 'sallyport.sqlite')
-  const ring = newKeyRing()
-  let database: SqliteDatabase
-  const children: ChildProcess[] = []
+const ring = newKeyRing()
+const sealer = new KeyRing(ring)
+const children: ChildProcess[] = []
+after(() => {
+  for (const child of children) child.kill('SIGKILL')
+})
 
-  const start = async (role: string): Promise<ChildProcess> => {
-    const child = fork(new URL('./child.ts', import.meta.url).pathname, [role, file, JSON.stringify(ring)], {
-      execArgv: ['--import', 'tsx'],
-    })
-    children.push(child)
-    await once(child, 'message')
-    return child
-  }
+async function start(role: string, address: string, ...more: string[]): Promise<ChildProcess> {
+  const args = [role, address, JSON.stringify(ring), ...more]
+  const child = fork(new URL('./child.ts', import.meta.url).pathname, args, { execArgv: ['--import', 'tsx'] })
+  children.push(child)
+  await once(child, 'message')
+  return child
+}
 
+/** What holds for every database. */
+function severalProcesses(open: () => Promise<{ database: Database; address: string }>): void {
+  let database: Database
+  let address: string
   before(async () => {
-    database = await openSqlite({ file, sealer: new KeyRing(ring) })
+    ;({ database, address } = await open())
   })
-  after(async () => {
-    for (const child of children) child.kill('SIGKILL')
-    await database.close()
-  })
+  after(() => database?.close())
 
   describe('50 callers from two processes', () => {
     let pair: ChildProcess[]
     before(async () => {
-      pair = await Promise.all([start('callers'), start('callers')])
+      pair = await Promise.all([start('callers', address), start('callers', address)])
     })
 
     /** A person with an app, a recovery code that stands, a code to exchange and a pending value. */
@@ -89,7 +95,7 @@ describe('one SQLite file, several processes', () => {
     let written = 0
     for (let kill = 0; kill < KILLS; kill++) {
       const acknowledged: string[] = []
-      const child = await start('writer')
+      const child = await start('writer', address)
       child.on('message', (key: string) => acknowledged.push(key))
       while (acknowledged.length < 50 + kill * 7) await setTimeout(2)
       child.kill('SIGKILL')
@@ -104,5 +110,137 @@ describe('one SQLite file, several processes', () => {
     }
     assert.ok(written >= 50 * KILLS)
     assert.equal((await database.auditReader.verifyAudit()).broken, undefined)
+  })
+}
+
+describe('one SQLite file, several processes', () => {
+  severalProcesses(async () => {
+    const address = join(temporaryFolder(), 'sallyport.sqlite')
+    return { address, database: await openSqlite({ file: address, sealer }) }
+  })
+})
+
+describe('one MongoDB, several processes', function () {
+  const server = useMongo(this)
+  const fresh = async () => {
+    const address = server().url(freshName())
+    await migrate({ url: address })
+    return { address, database: await openMongo({ url: address, sealer }) }
+  }
+  severalProcesses(fresh)
+
+  describe('killed between two steps', () => {
+    const person = (id: string, email: string, company: string): Change => ({
+      kind: 'user',
+      op: 'put',
+      value: {
+        id,
+        email,
+        disabled: false,
+        memberships: [{ company, roles: ['disburser'], disabled: false }],
+        serverRoles: [],
+      },
+      passwordHash: `hash of ${email}`,
+    })
+    const company = (id: string): Change => ({
+      kind: 'company',
+      op: 'put',
+      value: { id, name: id, side: 'payor', domains: [], disabled: false },
+    })
+    const BEFORE = [
+      company('old'),
+      person('ana', 'a@x', 'old'),
+      person('bob', 'b@x', 'old'),
+      person('eve', 'e@x', 'old'),
+    ]
+    /** Everything that a commit can do: come, go, swap addresses. */
+    const CHANGES: Change[] = [
+      company('new'),
+      { kind: 'client', op: 'put', value: { client_id: 'app', client_secret: 'shh' } },
+      person('ana', 'b@x', 'new'),
+      person('bob', 'a@x', 'new'),
+      person('cem', 'c@x', 'new'),
+      { kind: 'user', op: 'remove', id: 'eve' },
+      { kind: 'company', op: 'remove', id: 'old' },
+    ]
+    const state = async ({ directory, accounts, artifacts, devices }: Database) => ({
+      companies: (await directory.companies()).map(({ id }) => id),
+      clients: await directory.clients(),
+      people: (await directory.users()).map(({ id, email, memberships, securityEpoch }) => [
+        id,
+        email,
+        memberships[0]?.company,
+        securityEpoch,
+      ]),
+      passwords: await Promise.all(
+        ['a@x', 'b@x', 'c@x', 'e@x'].map(async (email) => (await accounts.findByEmail(email))?.passwordHash),
+      ),
+      session: (await artifacts.find('Session', 'of-eve', NOW)) !== undefined,
+      device: await devices.knows('of-eve', 'eve'),
+    })
+
+    /** Does the work in a process that dies at the command of that number. @returns false when it came through */
+    async function dies(address: string, dieAt: number, work: object): Promise<boolean> {
+      const child = await start('work', address, String(dieAt))
+      const end = Promise.race([once(child, 'exit').then(() => true), once(child, 'message').then(() => false)])
+      child.send(work)
+      const died = await end
+      child.kill('SIGKILL')
+      return died
+    }
+
+    it('a commit is made whole or not at all, wherever it was', async () => {
+      const ends = new Set<string>()
+      let last = 1
+      for (; ; last++) {
+        const { address, database } = await fresh()
+        await database.directory.commit(BEFORE)
+        await database.devices.remember('of-eve', 'eve', NOW)
+        const session = { model: 'Session', key: 'of-eve', payload: {}, expiresAt: undefined, accountId: 'eve' }
+        await database.artifacts.save(session)
+        const before = await state(database)
+        await database.close()
+
+        const died = await dies(address, last, { commit: CHANGES })
+        const next = await openMongo({ url: address, sealer }) // whoever opens it finishes what was begun
+        const found = await state(next)
+        assert.deepEqual(await next.check(), [], `killed at command ${last}`)
+        if (found.companies.includes('old')) assert.deepEqual(found, before, `killed at command ${last}`)
+        else {
+          assert.deepEqual(found.companies, ['new'])
+          assert.deepEqual(found.clients, [{ client_id: 'app', client_secret: 'shh' }])
+          assert.deepEqual(found.people, [
+            ['bob', 'a@x', 'new', 1],
+            ['ana', 'b@x', 'new', 1],
+            ['cem', 'c@x', 'new', 0],
+          ])
+          assert.deepEqual(found.passwords, ['hash of a@x', 'hash of b@x', 'hash of c@x', undefined])
+          assert.deepEqual([found.session, found.device], [false, false])
+        }
+        ends.add(found.companies.join())
+        await next.directory.commit([company('later')])
+        await next.close()
+        if (!died) break
+      }
+      assert.deepEqual([...ends], ['old', 'new'])
+      assert.ok(last > 10, `${last} commands`)
+    }).timeout(300_000)
+
+    it('an attempt that was half taken lets nobody make more than the limit', async () => {
+      const counters: Counter[] = ['a', 'b', 'c'].map((key) => ({
+        key,
+        rule: { kind: 'window', limit: 2, seconds: 60 },
+      }))
+      for (let number = 1; ; number++) {
+        const { address, database } = await fresh()
+        const died = await dies(address, number, { take: counters })
+        let allowed = died ? 0 : 1
+        for (let attempt = 0; attempt < 5; attempt++)
+          if ((await database.throttle.take(counters, NOW)).allowed) allowed += 1
+        assert.ok(allowed === 1 || allowed === 2, `killed at command ${number}: ${allowed} allowed`)
+        await database.close()
+        if (!died) break
+      }
+    }).timeout(120_000)
   })
 })

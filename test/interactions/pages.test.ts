@@ -4,18 +4,19 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import Koa, { type Middleware } from 'koa'
 import { loadAssets, packageFolder } from '../../interactions/kit/assets.ts'
+import type { Brand } from '../../interactions/kit/brand.ts'
 import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
-import { duration, loadMessages } from '../../interactions/kit/messages.ts'
-import { type Brand, createPages, type Page } from '../../interactions/kit/pages.ts'
-import { samples } from '../support/sample-pages.ts'
+import { loadLanguages } from '../../interactions/kit/messages.ts'
+import { createPages, type Page } from '../../interactions/kit/pages.ts'
+import { languages, samples, samplesIn } from '../support/sample-pages.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
 const ROOT = join(packageFolder('views'), '..')
-const messages = loadMessages()
+const messages = languages.best(['en'])
 const assets = loadAssets()
-const pagesOf = (brand: Brand) => createPages({ messages, assets, brand })
+const pagesOf = (brand: Brand) => createPages({ assets, brand })
 const pages = pagesOf({ name: 'Sallyport' })
-const draw = (view: string, page: Page) => pages.render(view, { ...page, nonce: 'the-nonce' })
+const draw = (view: string, page: Page) => pages.render(messages, view, { ...page, nonce: 'the-nonce' })
 const sample = (name: string) => draw(samples[name]!.view, samples[name]!.page)
 
 const filesIn = (folder: string, type: RegExp): string[] =>
@@ -250,12 +251,28 @@ describe('pages', () => {
   it('offers the help that the brand has', () => {
     const footer = (brand: Partial<Brand>) =>
       pagesOf({ name: 'Sallyport', ...brand })
-        .render('home', { title: 'Home', apps: [], discovery: '/d', nonce: 'n' })
+        .render(messages, 'home', { title: 'Home', apps: [], discovery: '/d', nonce: 'n' })
         .split('<footer>')[1]
     assert.match(footer({})!, /Ask the company that invited you\./)
     assert.match(footer({ helpUrl: 'https://help.example' })!, /<a href="https:\/\/help\.example">Help<\/a>/)
     assert.doesNotMatch(footer({ helpUrl: 'https://help.example' })!, /Ask the company/)
     assert.match(footer({ supportContact: 'help@acme.example' })!, /<b>Help<\/b> <bdi>help@acme\.example<\/bdi>/)
+  })
+
+  it('says who can help somebody who lost phone and code: the company, else the support, else an administrator', () => {
+    const lost = (brand: Partial<Brand>, help?: string) => {
+      const html = pagesOf({ name: 'Sallyport', ...brand }).render(messages, 'challenge', {
+        ...samples['challenge']!.page,
+        ...(help !== undefined && { help }),
+        nonce: 'n',
+      })
+      return /<summary>I lost my phone and my code<\/summary>\n(.*)\n<\/details>/.exec(html)?.[1] ?? ''
+    }
+    assert.equal(lost({ supportContact: '555 0199' }, 'Call <Ann>'), '<p dir="auto">Call &lt;Ann&gt;</p>')
+    assert.match(lost({ supportContact: '555 0199' }), /^<p>Contact the support of .* <bdi>555 0199<\/bdi><\/p>$/)
+    assert.match(lost({}), /^<p>Ask an administrator at your company/)
+    const { page } = samples['credentials-password']!
+    assert.doesNotMatch(draw('credentials-password', { ...page, help: 'Call Ann' }), /Call Ann|I lost my phone/)
   })
 
   it('shows whatever people and apps are called as text (R3)', () => {
@@ -267,7 +284,7 @@ describe('pages', () => {
       return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, poison(inner)]))
     }
     for (const { view, page } of Object.values(samples)) {
-      const html = pagesOf({ name: hostile, helpUrl: hostile, supportContact: hostile }).render(view, {
+      const html = pagesOf({ name: hostile, helpUrl: hostile, supportContact: hostile }).render(messages, view, {
         ...(poison(page) as Page),
         nonce: 'the-nonce',
       })
@@ -281,12 +298,12 @@ describe('pages', () => {
     mkdirSync(join(folder, 'partials'))
     writeFileSync(join(folder, 'home.ejs'), "<%- include('partials/head') %>Ours<%- include('partials/foot') %>")
     writeFileSync(join(folder, 'partials', 'foot.ejs'), 'our foot')
-    const theirs = createPages({ messages, assets, brand: { name: 'Acme' }, views: [folder] })
-    const home = theirs.render('home', { title: 'Hi', apps: [], discovery: '/d', nonce: 'n' })
+    const theirs = createPages({ assets, brand: { name: 'Acme' }, views: [folder] })
+    const home = theirs.render(messages, 'home', { title: 'Hi', apps: [], discovery: '/d', nonce: 'n' })
     assert.match(home, /<h1>Hi<\/h1>\nOursour foot$/)
-    assert.match(theirs.render('credentials', { title: 'Sign in', email: '', nonce: 'n' }), /our foot$/)
+    assert.match(theirs.render(messages, 'credentials', { title: 'Sign in', email: '', nonce: 'n' }), /our foot$/)
     assert.match(sample('home'), /<\/footer>/)
-    assert.throws(() => theirs.render('nowhere', { title: '', nonce: 'n' }), /no view "nowhere"/)
+    assert.throws(() => theirs.render(messages, 'nowhere', { title: '', nonce: 'n' }), /no view "nowhere"/)
   })
 })
 
@@ -326,7 +343,7 @@ describe('messages', () => {
   it('has none that nobody asks for', () => {
     const unused = keys.filter((key) => {
       const [family, name, kind] = key.split('.')
-      if (key === 'lang' || key === 'dir' || family === 'scope') return false
+      if (family === 'scope') return false
       if (family === 'error' || (family === 'page' && (kind === 'title' || kind === 'text'))) return !isQuoted(name!)
       return !isQuoted(key.replace(/\.one$/, ''))
     })
@@ -341,7 +358,7 @@ describe('messages', () => {
   })
 
   it('says a wait in words, never too short', () => {
-    const said = [0.2, 1, 20, 60, 61, 1800, 7200, 86400].map((seconds) => duration(messages, seconds))
+    const said = [0.2, 1, 20, 60, 61, 1800, 7200, 86400].map(messages.duration)
     assert.deepEqual(said, [
       '1 second',
       '1 second',
@@ -354,15 +371,126 @@ describe('messages', () => {
     ])
   })
 
-  it('takes other words, and another language', () => {
-    const arabic = loadMessages({ lang: 'ar', dir: 'rtl', 'credentials.title': 'تسجيل الدخول' })
-    const html = createPages({ messages: arabic, assets, brand: { name: 'Sallyport' } }).render('credentials', {
-      title: arabic.t('credentials.title'),
-      email: '',
-      nonce: 'n',
-    })
+  it('takes other words, and another language that says the rest in English', () => {
+    const theirs = loadLanguages({ ar: { 'credentials.title': 'تسجيل الدخول' }, fr: { 'shell.continue': 'Suivant' } })
+    assert.deepEqual(theirs.tags, ['en', 'es', 'fr', 'ar'])
+    const arabic = theirs.best(['ar'])
+    const page = { title: arabic.t('credentials.title'), email: '', nonce: 'n' }
+    const html = pages.render(arabic, 'credentials', page)
     assert.match(html, /<html lang="ar" dir="rtl">/)
     assert.match(html, /<h1>تسجيل الدخول<\/h1>/)
+    assert.match(html, />Continue<\/button>/)
+    assert.match(pages.render(theirs.best(['fr']), 'credentials', page), />Suivant<\/button>/)
+  })
+
+  it('says in a variant what it does not say itself as the language does, and in English with English plurals', () => {
+    const theirs = loadLanguages({ 'fr-CA': { 'shell.email': 'Courriel' }, ar: { 'error.clock_slow': '{minutes}' } })
+    const canadian = theirs.best(['fr-CA'])
+    assert.equal(canadian.lang, 'fr-CA')
+    assert.equal(canadian.t('shell.email'), 'Courriel')
+    assert.equal(canadian.t('shell.continue'), 'Continuer')
+    const arabic = theirs.best(['ar'])
+    assert.equal(arabic.t('error.clock_slow', { minutes: 1 }), '1')
+    assert.match(arabic.t('error.wrong_code_tries', { left: 1 }), /have 1 more try/)
+  })
+
+  it('refuses what is no language', () => {
+    assert.throws(() => loadLanguages({ 'shell.continue': {} }), /"shell\.continue" must be a language tag/)
+    assert.throws(() => loadLanguages({}, 'de'), /"de" must be one of en, es, fr/)
+  })
+})
+
+describe('languages', () => {
+  const said = (lang: string) => JSON.parse(read(`locales/${lang}.json`)) as Record<string, string>
+  const english = said('en')
+  const FORM = /\.(zero|one|two|few|many)$/
+  const sentences = (texts: Record<string, string>) => Object.keys(texts).filter((key) => !FORM.test(key))
+  const placeholders = (text: string) => [...new Set(text.match(/\{\w+\}/g))].sort()
+
+  for (const lang of languages.tags) {
+    const texts = said(lang)
+
+    it(`${lang} says what English says, with the same placeholders`, () => {
+      assert.deepEqual(sentences(texts).sort(), sentences(english).sort())
+      for (const [key, text] of Object.entries(texts)) {
+        assert.equal(text, text.trim(), key)
+        assert.deepEqual(placeholders(text), placeholders(english[key.replace(FORM, '')]!), key)
+      }
+    })
+
+    it(`${lang} has every plural form where it counts`, () => {
+      const forms = new Intl.PluralRules(lang).resolvedOptions().pluralCategories.filter((form) => form !== 'other')
+      const counted = new Set(
+        Object.keys({ ...english, ...texts }).flatMap((key) => (FORM.test(key) ? key.replace(FORM, '') : [])),
+      )
+      assert.equal(counted.size, 3)
+      for (const key of counted)
+        assert.deepEqual(
+          Object.keys(texts)
+            .filter((one) => FORM.test(one) && one.replace(FORM, '') === key)
+            .sort(),
+          forms.map((form) => `${key}.${form}`).sort(),
+        )
+    })
+
+    it(`${lang} says so on every page, and leaves no placeholder`, () => {
+      const here = languages.best([lang])
+      const rest = ['css', 'js'].reduce((sum, type) => sum + read(`public/sallyport.${type}`).length, 0)
+      for (const [name, { view, page }] of Object.entries(samplesIn(here))) {
+        const html = pages.render(here, view, { ...page, nonce: 'the-nonce' })
+        assert.match(html, new RegExp(`^<!doctype html>\\n<html lang="${lang}" dir="ltr">`), name)
+        assert.doesNotMatch(html, /undefined|\[object|\{\w+\}/, name)
+        const size = Buffer.byteLength(html) + rest
+        assert.ok(size < (view === 'enrollment' ? 30 : 18) * 1024, `${name}: ${size} bytes`)
+      }
+    })
+  }
+
+  for (const lang of languages.tags.filter((tag) => tag !== 'en'))
+    it(`${lang} leaves nothing in English`, () => {
+      const texts = said(lang)
+      const same = Object.keys(english).filter((key) => texts[key] === english[key])
+      // Words that are the same in both.
+      assert.deepEqual(
+        same.filter((key) => !['shell.error', 'enrollment.type', 'recovery.site', 'recovery.date'].includes(key)),
+        [],
+      )
+      assert.doesNotMatch(Object.values(texts).join('\n'), /(?<!\p{L})(tú|tus?|te|toi|ton|ta|tes)(?!\p{L})/iu, 'formal')
+    })
+
+  it('says dates, waits and plurals as the language does', () => {
+    const [es, fr] = [languages.best(['es']), languages.best(['fr'])]
+    const day = Date.UTC(2027, 2, 3) / 1000
+    assert.deepEqual([es.date(day), fr.date(day)], ['3 de marzo de 2027', '3 mars 2027'])
+    assert.deepEqual([es.duration(3600 * 2), fr.duration(40)], ['2 horas', '40\u00a0secondes'])
+    assert.match(es.t('error.wrong_code_tries', { left: 1 }), /Le queda 1 intento antes/)
+    assert.match(fr.t('error.wrong_code_tries', { left: 2 }), /reste 2 tentatives avant/)
+    assert.match(fr.t('error.clock_fast', { minutes: 1234 }), /1\u202f234/)
+  })
+
+  const WISHES: [wanted: string[], got: string][] = [
+    [['fr'], 'fr'],
+    [['fr-CA', 'en'], 'fr'],
+    [['es-419'], 'es'],
+    [['FR'], 'fr'],
+    [['fr-FR-u-nu-latn'], 'fr'],
+    [['de', 'es', 'fr'], 'es'],
+    [['de'], 'en'],
+    [[], 'en'],
+    [['*', '', 'x', 'fr_FR', '--', 'a'.repeat(5000), 'es'], 'es'],
+    [[...Array.from({ length: 1000 }, () => 'de'), 'fr'], 'en'],
+  ]
+  for (const [wanted, got] of WISHES)
+    it(`answers ${JSON.stringify(wanted).slice(0, 60)} in ${got}`, () => assert.equal(languages.best(wanted).lang, got))
+
+  it('takes a script for another language, a region for a better match, and the default for the rest', () => {
+    const theirs = loadLanguages({ 'zh-Hant': {}, 'pt-BR': {}, 'pt-PT': {}, 'sr-Latn': {} }, 'fr')
+    const got = (...wanted: string[]) => theirs.best(wanted).lang
+    assert.deepEqual(theirs.tags[0], 'fr')
+    assert.deepEqual(
+      [got('zh-TW'), got('zh-CN'), got('pt'), got('pt-PT'), got('pt-AO'), got('sr'), got('sr-Latn-ME')],
+      ['zh-Hant', 'fr', 'pt-BR', 'pt-PT', 'pt-BR', 'fr', 'sr-Latn'],
+    )
   })
 })
 
@@ -393,7 +521,7 @@ describe('assets and headers', () => {
         assert.equal((await fetch(url + path)).status, 404)
       assert.equal((await fetch(url + assets.css, { method: 'POST' })).status, 404)
     })
-    assert.match(loadAssets('/op/static').css, /^\/op\/static\/sallyport\./)
+    assert.match(loadAssets({ base: '/op' }).css, /^\/op\/assets\/sallyport\./)
   })
 
   it('sends every header of the list, and HSTS only on https', async () => {

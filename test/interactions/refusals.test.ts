@@ -1,6 +1,8 @@
 /** What a person is told who is refused: how long, what to do next, and nothing that cannot be done. */
 import assert from 'node:assert/strict'
-import { nextStep, wait } from '../support/clock.ts'
+import { codeCounter } from '../../interactions/challenge/index.ts'
+import { passwordCounter } from '../../interactions/index.ts'
+import { nextStep, now, wait } from '../support/clock.ts'
 import { codeOf, firstSignIn, openTestHouse, PASSWORD, secretOn, signIn, type TestHouse } from '../support/house.ts'
 import { type Answer, formOf, headingOf } from '../support/visitor.ts'
 
@@ -15,9 +17,8 @@ describe('refusals', () => {
   after(() => test.close())
 
   /** As after a hundred wrong answers: no wait ends it. */
-  const closeForGood = (key: string) => {
-    const closed = test.database.connection.run('UPDATE throttles SET disabled = 1 WHERE key LIKE ?', `${key}%`)
-    assert.ok(closed > 0)
+  const closeForGood = async (key: string) => {
+    await test.database.throttle.take([{ key, rule: { kind: 'streak', every: 1000, wait: 1, disableAt: 1 } }], now())
   }
   const wrong = async (secret: string) => ((await codeOf(secret)) === '000000' ? '000001' : '000000')
 
@@ -46,7 +47,7 @@ describe('refusals', () => {
         return signIn(visitor, await visitor.go(test.authUrl()), email, 'wrong wrong wrong wrong')
       }
       await attempt()
-      closeForGood('password|account|')
+      await closeForGood(passwordCounter(email))
       const refused = await attempt()
       assert.equal(refused.status, 429)
       assert.equal(refused.headers.get('retry-after'), null)
@@ -63,7 +64,8 @@ describe('refusals', () => {
     const visitor = test.visitor()
     const page = await signIn(visitor, await visitor.go(test.authUrl()), 'closed-app@acme.example')
     await visitor.submit(page, { code: await wrong(secret) })
-    closeForGood('code|otp|')
+    const { account } = (await test.database.accounts.findByEmail('closed-app@acme.example'))!
+    await closeForGood(codeCounter(account))
     const refused = await visitor.submit(page, { code: await codeOf(secret) })
     assert.equal(refused.status, 429)
     assert.match(summaryOf(refused), /no longer work.*Use your recovery code/)

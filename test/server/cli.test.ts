@@ -169,7 +169,7 @@ describe('command line', function () {
     const bad: [args: string[], env: Environment, named: RegExp][] = [
       [['serve'], { PORT: 'x' }, /PORT/],
       [['serve'], { SALLYPORT_ISSUER: 'https://a/' }, /SALLYPORT_ISSUER/],
-      [['serve'], { SALLYPORT_STORE: 'mongodb://a' }, /SALLYPORT_STORE.*not built yet/],
+      [['serve'], { SALLYPORT_STORE: 'mongodb://a' }, /SALLYPORT_STORE.*must name a database/],
       [['serve'], { SALLYPORT_STORE: 'sqlite:letter' }, /SALLYPORT_STORE/],
       [['serve'], { SALLYPORT_KEYS: 'ring' }, /SALLYPORT_KEYS/],
       [['serve'], { NODE_ENV: 'production' }, /SALLYPORT_KEYS/],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { inspect } from 'node:util'
 import { type Config, ConfigError, type Environment, loadConfig, trustedProxies } from '../../server/config.ts'
 import { addKeyToRing, createKeyRing, KeyRingOnDisk, readKeyRing } from '../../server/key-ring-file.ts'
 import { openHouse } from '../../server/open.ts'
@@ -66,7 +67,11 @@ describe('config', () => {
     ['PORT', '70000', /65535/],
     ['PORT', 'tcp', /whole number/],
     ['PORT', '1e3', /whole number/],
-    ['SALLYPORT_STORE', 'mongodb://127.0.0.1/a', /not built yet/],
+    ['SALLYPORT_STORE', 'mongodb://127.0.0.1', /must name a database/],
+    ['SALLYPORT_STORE', 'mongodb://127.0.0.1/?w=1', /must name a database/],
+    ['SALLYPORT_STORE', 'mongodb:127.0.0.1/a', /mongodb:\/\/HOST\/DATABASE/],
+    ['SALLYPORT_STORE', 'mongodb://ana:hun/ter@db/a', /as %XX/],
+    ['SALLYPORT_STORE', 'mongodb://ana:hun@ter@db/a', /as %XX/],
     ['SALLYPORT_STORE', 'sqlite:', /sqlite:FILE/],
     ['SALLYPORT_STORE', 'sqlite::memory:', /sqlite:FILE/],
     ['SALLYPORT_STORE', 'postgres://a', /sqlite:FILE/],
@@ -76,6 +81,11 @@ describe('config', () => {
     ['SALLYPORT_TRUSTED_PROXIES', '0.0.0.0/0', /CIDR/],
     ['SALLYPORT_LOG_LEVEL', 'loud', /debug/],
     ['SALLYPORT_BRAND_NAME', 'a\nb', /control/],
+    ['SALLYPORT_BRAND_COLOUR', 'orange', /#rrggbb/],
+    ['SALLYPORT_BRAND_COLOUR', '#ffd400', /1\.32:1 .* 3:1 is needed .*: #a88c00 has it$/],
+    ['SALLYPORT_BRAND_COLOUR_DARK', '#0e6472', /dark pages, and 3:1 is needed/],
+    ['SALLYPORT_BRAND_LOGO', 'nowhere/logo.svg', /cannot read .*nowhere\/logo\.svg \(ENOENT\)$/],
+    ['SALLYPORT_LANGUAGE', 'de', /must be one of en, es, fr/],
     ['SALLYPORT_HELP_URL', 'javascript:alert(1)', /http/],
     ['SALLYPORT_INTERACTION_TTL_SECONDS', '3601', /3600/],
     ['SALLYPORT_SESSION_IDLE_SECONDS', '7201', /7200/],
@@ -116,7 +126,24 @@ describe('config', () => {
   })
 
   it('never quotes the address of a store, which may hold a password', () => {
-    assert.doesNotMatch(refusal({ SALLYPORT_STORE: 'mongodb://ana:hunter2@db/x' }), /hunter2/)
+    assert.doesNotMatch(refusal({ SALLYPORT_STORE: 'mongodb://ana:hunter2@db' }), /hunter2/)
+    assert.doesNotMatch(refusal({ SALLYPORT_STORE: 'mongodb://ana:hun/ter2@db/x' }), /ter2/)
+  })
+
+  it('takes the URL of a MongoDB and shows its password nowhere', () => {
+    for (const [url, name] of [
+      ['mongodb://db.example/sallyport', 'mongodb://db.example/sallyport'],
+      ['mongodb://ana:hunter2@a:1,b:2/x?replicaSet=rs0', 'mongodb://a:1,b:2/x'],
+      ['mongodb+srv://ana:hunter2@cluster.example/x', 'mongodb+srv://cluster.example/x'],
+      ['mongodb://ana:hunter%2F2@[::1]:27017/x', 'mongodb://[::1]:27017/x'],
+    ] as const) {
+      const { SALLYPORT_STORE: store } = loadConfig({ SALLYPORT_STORE: url }, temporaryFolder())
+      assert.ok(store.kind === 'mongodb')
+      assert.equal(store.name, name)
+      assert.equal(store.url(), url)
+      for (const dump of [JSON.stringify(store), inspect(store, { depth: 9, showHidden: true })])
+        assert.doesNotMatch(dump, /hunter|ana/)
+    }
   })
 
   describe('in production', () => {
@@ -159,6 +186,19 @@ describe('config', () => {
       assert.equal(config.PORT, 5000)
       assert.equal(config.SALLYPORT_BRAND_NAME, 'Acme')
       assert.deepEqual(config.SALLYPORT_TRUSTED_PROXIES, ['loopback', '10.0.0.0/8'])
+    })
+
+    it('takes a brand, with the logo beside it and colours in quotes', () => {
+      const cwd = inFile('brand_logo: logo.svg\nbrand_colour: "#ff5200"\nlanguage: fr\n')
+      assert.match(refusal({}, cwd), /^brand_logo in sallyport\.config\.yaml: cannot read /)
+      writeFileSync(join(cwd, 'logo.svg'), '<html>')
+      assert.match(refusal({}, cwd), /^brand_logo in .* must be an SVG or PNG file/)
+      writeFileSync(join(cwd, 'logo.svg'), '<svg xmlns="http://www.w3.org/2000/svg"/>')
+      const config = loadConfig({}, cwd)
+      assert.equal(config.SALLYPORT_BRAND_LOGO, join(cwd, 'logo.svg'))
+      assert.equal(config.SALLYPORT_BRAND_COLOUR, '#ff5200')
+      assert.equal(config.SALLYPORT_LANGUAGE, 'fr')
+      assert.match(refusal({}, inFile('brand_colour: #ff5200')), /^brand_colour in .*use quotes/)
     })
 
     it('starts relative paths at its own folder', () => {

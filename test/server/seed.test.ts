@@ -202,6 +202,9 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
       `companies: [{ id: best, name: B, side: payee }]\n${user('memberships: [{ company: best, roles: [disburser] }]')}`,
       /disburser/,
     ],
+    ['a help of two lines', 'companies: [{ id: a, help: "Call Ann\\nor Bob" }]', /companies a: help: must be one line/],
+    ['a help that is too long', `companies: [{ id: a, help: ${'x'.repeat(301)} }]`, /at most 300/],
+    ['an empty help', 'companies: [{ id: a, help: " " }]', /must not be empty/],
     ['no side', 'companies: [{ id: a, name: A, side: left }]', /payor/],
     ['an upper-case domain', 'companies: [{ id: a, name: A, side: none, domains: [A.example] }]', /lower case/],
     [

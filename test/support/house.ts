@@ -1,19 +1,22 @@
-/** A whole server on a free port, with a real SQLite file in a temporary folder and a clock that the test sets. */
+/** A whole server on a free port, with a real SQLite file in a temporary folder (or the store of the test) and a clock that the test sets. */
 import './clock.ts'
 import { createHash, randomBytes } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer, request as httpRequest } from 'node:http'
 import { join } from 'node:path'
 import { decodeJwt } from 'jose'
 import { generate } from 'otplib'
 import pino from 'pino'
+import type { MongoDatabase } from '../../adapters/mongo/index.ts'
 import type { SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { createPasswordHasher } from '../../interactions/index.ts'
-import type { ArtifactStore } from '../../interactions/kit/stores.ts'
+import type { ArtifactStore, Stores } from '../../interactions/kit/stores.ts'
 import { startServer } from '../../server/app.ts'
 import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
-import type { Change, Client } from '../../server/stores.ts'
+import type { Change, Client, Database } from '../../server/stores.ts'
 import { now } from './clock.ts'
+import { sharedMongo } from './mongo.ts'
 import { temporaryFolder } from './temporary.ts'
 import { type Answer, headingOf, Visitor } from './visitor.ts'
 
@@ -107,14 +110,36 @@ export interface TestHouse {
 
 export type Tokens = Record<string, string> & { status: number; error?: string }
 
+/** `TEST_STORE=mongo`: a database of its own for each folder, so that a server opened again on it finds its data. */
+async function storeOf(folder: string): Promise<Record<string, string>> {
+  if (process.env['TEST_STORE'] !== 'mongo') return {}
+  const name = `sallyport_test_${createHash('sha256').update(folder).digest('hex').slice(0, 12)}`
+  return { SALLYPORT_STORE: (await sharedMongo()).url(name) }
+}
+
+/** Everything that the database holds, as text: what a thief of it would read. */
+export async function stolen({ database, folder }: TestHouse): Promise<string> {
+  if ('collections' in database) {
+    const { collections } = database as unknown as MongoDatabase
+    const all = await Promise.all(Object.values(collections).map(({ collection }) => collection.find().toArray()))
+    return JSON.stringify(all)
+  }
+  const data = join(folder, 'data')
+  return readdirSync(data)
+    .filter((name) => name.startsWith('sallyport.sqlite'))
+    .map((name) => readFileSync(join(data, name), 'latin1'))
+    .join('\n')
+}
+
 /** Starts a server. */
 export async function openTestHouse(
   env: Record<string, string> = {},
   {
     folder = temporaryFolder(),
     artifacts,
-  }: { folder?: string; artifacts?: (database: SqliteDatabase) => ArtifactStore } = {},
+  }: { folder?: string; artifacts?: (database: Database) => ArtifactStore } = {},
 ): Promise<TestHouse> {
+  const store = await storeOf(folder)
   const port = Number(env['PORT'] ?? (await freePort()))
   const listening = `http://127.0.0.1:${port}`
   const url = env['SALLYPORT_ISSUER'] ?? listening
@@ -127,13 +152,14 @@ export async function openTestHouse(
       SALLYPORT_BRAND_NAME: 'Sallyport',
       SALLYPORT_LOG_LEVEL: 'info',
       SALLYPORT_HASH_QUEUE: '500',
+      ...store,
       ...env,
     },
     folder,
   )
   const logger = pino({ level: config.SALLYPORT_LOG_LEVEL }, { write: (line: string) => void logs.push(line) })
   const house = await openHouse(config, { createKeys: true, logger })
-  const database = house.database as SqliteDatabase
+  const database = house.database as SqliteDatabase // unless a test names another store, and then it knows
   if (artifacts) Object.assign(database, { artifacts: artifacts(database) })
   await database.directory.commit([
     ...COMPANIES,
@@ -205,9 +231,11 @@ export async function openTestHouse(
 }
 
 const VERIFIER = randomBytes(32).toString('base64url')
+/** A code verifier and its challenge (RFC 7636), one per run. */
+export const pkce = { verifier: VERIFIER, challenge: createHash('sha256').update(VERIFIER).digest('base64url') }
 
 /** The store as over a network: every call takes some milliseconds, so that what races does race. */
-export const slowly = ({ artifacts }: SqliteDatabase): ArtifactStore =>
+export const slowly = ({ artifacts }: Pick<Stores, 'artifacts'>): ArtifactStore =>
   new Proxy(artifacts, {
     get(target, name) {
       const value = Reflect.get(target, name) as unknown
@@ -226,7 +254,7 @@ export const REQUEST = {
   redirect_uri: CALLBACK,
   scope: 'openid email',
   state: 'the-state',
-  code_challenge: createHash('sha256').update(VERIFIER).digest('base64url'),
+  code_challenge: pkce.challenge,
   code_challenge_method: 'S256',
 }
 
@@ -309,7 +337,8 @@ export async function heldPost(visitor: Visitor, url: string, form: Record<strin
   }
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody listens on. */
+export async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }

@@ -53,6 +53,12 @@ globalThis.inPage = {
     return document.querySelectorAll('h1').length === 1 && ways.length > 0
   },
 
+  /** What is behind the text of the main buttons. */
+  buttonColours() {
+    const buttons = [...document.querySelectorAll('main :is(button[type=submit]:not(.quiet), .button)')]
+    return buttons.map((button) => getComputedStyle(button).backgroundColor)
+  },
+
   /** Targets below 24 px, buttons and fields below 44 px, and fields with letters below 16 px. */
   tooSmall() {
     const targets = [...document.querySelectorAll('button, input:not([type=hidden]), summary, .button, .ways a')]

@@ -2,11 +2,12 @@
 import Koa from 'koa'
 import QRCode from 'qrcode'
 import { drawing } from '../../interactions/enrollment/index.ts'
-import type { Assets } from '../../interactions/kit/assets.ts'
+import { loadAssets } from '../../interactions/kit/assets.ts'
+import type { Brand } from '../../interactions/kit/brand.ts'
 import { type ErrorCode, InteractionError } from '../../interactions/kit/errors.ts'
 import { contentSecurityPolicy, newNonce, securityHeaders } from '../../interactions/kit/headers.ts'
-import { loadMessages, type Messages, type Vars } from '../../interactions/kit/messages.ts'
-import { type Brand, createPages, type Page } from '../../interactions/kit/pages.ts'
+import { loadLanguages, type Messages, type Vars } from '../../interactions/kit/messages.ts'
+import { createPages, type Page } from '../../interactions/kit/pages.ts'
 import { type MessageName, sentence } from '../../interactions/kit/screen.ts'
 
 /** A view and what it is drawn with. */
@@ -22,6 +23,9 @@ const OTPAUTH =
 
 /** The dark modules of the sample QR code, row by row, without the quiet zone. */
 export const modules = QRCode.create(OTPAUTH, { errorCorrectionLevel: 'M' }).modules
+
+/** March 3, 2027, seconds. */
+const DAY = Date.UTC(2027, 2, 3) / 1000
 
 const email = 'payor@acme.example'
 const longEmail = 'somebody.with.a.very.long.name.indeed@accounting.department.acme-builders.example'
@@ -56,10 +60,10 @@ const VIEWS = {
       code: '7K2M-4QXN-90TB-C3HZ-8WDR-P5VE',
       email,
       downloadAction: '/download',
-      date: 'March 3, 2027',
+      now: DAY,
     },
   },
-  challenge: { view: 'challenge', locals: { ...known, addedOn: 'March 3, 2027', recoveryUrl: '/recovery' } },
+  challenge: { view: 'challenge', locals: { ...known, addedAt: DAY, recoveryUrl: '/recovery' } },
   'challenge-recovery-code': { view: 'challenge-recovery-code', locals: { ...known, codeUrl: '/code' } },
   consent: {
     view: 'consent',
@@ -68,7 +72,14 @@ const VIEWS = {
   },
   'switch-account': {
     view: 'switch-account',
-    locals: { ...flow, signedInAs: 'bo@best.example', newAccount: email, xsrf: 'xsrf-token', switchAction: '/switch' },
+    locals: {
+      ...flow,
+      signedInAs: 'bo@best.example',
+      newAccount: email,
+      xsrf: 'xsrf-token',
+      switchAction: '/switch',
+      interaction: 'x',
+    },
   },
   logout: { view: 'logout', locals: { email, xsrf: 'xsrf-token', logoutAction: '/logout' } },
   'signed-out': { view: 'signed-out', locals: { ...app, clientUri: 'https://rp.example' } },
@@ -96,6 +107,14 @@ const OTHER_FACTS: Record<string, First> = {
       email: longEmail,
       clientName: 'The Construction Payments and Invoicing Portal of Acme Builders International',
     },
+  },
+  'challenge.company_help': {
+    ...VIEWS.challenge,
+    locals: { ...VIEWS.challenge.locals, help: 'Call Ann at the front desk, 555 0100. Bring your badge.' },
+  },
+  'challenge-recovery-code.company_help': {
+    ...VIEWS['challenge-recovery-code'],
+    locals: { ...VIEWS['challenge-recovery-code'].locals, help: 'W'.repeat(300) },
   },
   'switch-account.long_names': {
     ...VIEWS['switch-account'],
@@ -241,31 +260,31 @@ export function samplesIn(messages: Messages): Record<string, Sample> {
   ])
 }
 
+/** The languages that are shipped, English first. */
+export const languages = loadLanguages()
+
 /** The samples in English. */
-export const samples = samplesIn(loadMessages())
+export const samples = samplesIn(languages.best(['en']))
 
 /**
  * Answers `/<name>` with that sample, and serves what it needs.
- * @param languages by the second part of a path: `/<name>/<language>`; English is `''`
+ * @param variants by the second part of a path: `/<name>/<variant>`; the plain one is `''`
  */
-export function samplesApp(assets: Assets, languages: Record<string, { messages: Messages; brand: Brand }>): Koa {
-  const drawn = new Map(
-    Object.entries(languages).map(([language, { messages, brand }]) => [
-      language,
-      { pages: createPages({ messages, brand, assets }), samples: samplesIn(messages) },
-    ]),
-  )
-  return new Koa()
-    .use(securityHeaders(false))
-    .use(assets.serve)
-    .use((ctx) => {
-      const [, name = '', language = ''] = ctx.path.split('/')
-      const { pages, samples } = drawn.get(language) ?? {}
-      const sample = samples?.[name]
-      if (!pages || !sample) return
+export function samplesApp(variants: Record<string, { messages?: Messages; brand: Brand }>): Koa {
+  const app = new Koa().use(securityHeaders(false))
+  for (const [variant, { messages = languages.best([]), brand }] of Object.entries(variants)) {
+    const assets = loadAssets({ brand })
+    const pages = createPages({ brand, assets })
+    const drawn = samplesIn(messages)
+    app.use(assets.serve).use((ctx, next) => {
+      const [, name = '', asked = ''] = ctx.path.split('/')
+      const sample = asked === variant ? drawn[name] : undefined
+      if (!sample) return next()
       const nonce = newNonce()
       ctx.set('Content-Security-Policy', contentSecurityPolicy(nonce, []))
       ctx.type = 'html'
-      ctx.body = pages.render(sample.view, { ...sample.page, nonce })
+      ctx.body = pages.render(messages, sample.view, { ...sample.page, nonce })
     })
+  }
+  return app
 }

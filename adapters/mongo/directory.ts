@@ -1,0 +1,268 @@
+import { mongo, trusted } from 'mongoose'
+import type { Sealer } from '../../interactions/kit/stores.ts'
+import {
+  type Change,
+  type Client,
+  type Company,
+  type DirectoryStore,
+  type Resource,
+  StoreConflict,
+  type User,
+} from '../../server/stores.ts'
+import { companiesOf } from './accounts.ts'
+import { CERTAIN, type Connection, insert, NEWEST, oneOf, SETTLED, wasFirst } from './driver.ts'
+import { changesOf, type Filed, planOf, type Step, type Write } from './plan.ts'
+import type { AccountDocument, ClientDocument, Collections, CompanyDocument } from './schemas.ts'
+
+export const clientPlace = (owner: string) => ({ purpose: 'client_secret', owner })
+
+/** A document holds 16 MB; the journal keeps the steps of one commit in one. */
+const MOST_BYTES = 12 * 1024 * 1024
+/** Steps of one round trip. */
+const AT_ONCE = 500
+
+/**
+ * People, companies, clients and APIs.
+ *
+ * A commit is all or nothing without a transaction, by a journal of one document. It reads what is stored, decides, and
+ * writes down every step; that one compare-and-set, on the number of commits so far, is the commit: two that read the
+ * same cannot both succeed. Then the steps are made and struck out. Whoever comes next, opens, sweeps or commits, makes
+ * them when the first one could not. A step is made once, however often it is tried: each document carries the number of
+ * the commit that wrote it, and a removed one keeps it for a day, so a late writer of an older commit changes nothing.
+ */
+export class MongoDirectory implements DirectoryStore {
+  readonly #connection: Connection
+  readonly #collections: Collections
+  readonly #sealer: Sealer
+
+  constructor(connection: Connection, collections: Collections, sealer: Sealer) {
+    this.#connection = connection
+    this.#collections = collections
+    this.#sealer = sealer
+  }
+
+  async companies(): Promise<Company[]> {
+    const rows = await this.#list(() =>
+      this.#collections.companies.find({ removed: null }, undefined, SETTLED).sort({ _id: 1 }).lean(),
+    )
+    return rows.map(companyOf)
+  }
+
+  async company(id: string): Promise<Company | undefined> {
+    const found = await this.#connection.guarded(() => companiesOf(this.#collections, [id]))
+    const row = found.get(id)
+    return row && companyOf(row)
+  }
+
+  async users(): Promise<User[]> {
+    const { accounts } = this.#collections
+    const rows = await this.#list(() => accounts.find({ removed: null }, undefined, SETTLED).sort({ email: 1 }).lean())
+    return rows.map(userOf)
+  }
+
+  async user(idOrEmail: string): Promise<User | undefined> {
+    const { accounts } = this.#collections
+    return this.#connection.guarded(async () => {
+      const find = (filter: object) => accounts.findOne({ ...filter, removed: null }, undefined, NEWEST).lean()
+      const row = (await find({ _id: idOrEmail })) ?? (await find({ email: idOrEmail }))
+      return row ? userOf(row) : undefined
+    })
+  }
+
+  async clients(): Promise<Client[]> {
+    const rows = await this.#list(() =>
+      this.#collections.clients.find({ removed: null }, undefined, SETTLED).sort({ _id: 1 }).lean(),
+    )
+    return rows.map((row) => this.#clientOf(row))
+  }
+
+  async client(clientId: string): Promise<Client | undefined> {
+    const row = await this.#connection.guarded(() =>
+      this.#collections.clients.findOne({ _id: clientId, removed: null }, undefined, NEWEST).lean(),
+    )
+    return row ? this.#clientOf(row) : undefined
+  }
+
+  async resources(): Promise<Resource[]> {
+    const rows = await this.#list(() =>
+      this.#collections.resources.find({ removed: null }, undefined, SETTLED).sort({ _id: 1 }).lean(),
+    )
+    return rows.map(({ _id, name, scopes, options }) => ({
+      id: _id,
+      name,
+      scopes,
+      ...(JSON.parse(options) as object),
+    }))
+  }
+
+  async commit(changes: Change[]): Promise<void> {
+    const wanted = changesOf(changes, (client) =>
+      this.#sealer.seal(clientPlace(client.client_id), client.client_secret!),
+    )
+    for (;;) {
+      const before = await this.settle()
+      try {
+        const steps = await this.#connection.guarded(() => planOf(this.#collections, wanted, before + 1))
+        if (await this.#decide(before, steps)) break
+      } catch (error) {
+        // What contradicts the stored state may have contradicted only half of another commit: look again.
+        if (!(error instanceof StoreConflict) || (await this.#isStill(before))) throw error
+      }
+    }
+    await this.settle()
+  }
+
+  /**
+   * Finishes the last commit, if whoever began it could not.
+   * @returns the number of commits so far
+   */
+  async settle(): Promise<number> {
+    const { journal } = this.#collections
+    return this.#connection.guarded(async () => {
+      const last = await journal.findById('directory', undefined, NEWEST).lean()
+      if (!last) {
+        await wasFirst(insert(journal, [{ _id: 'directory', commit: 0 }]))
+        return this.settle()
+      }
+      if (last.steps === undefined) return last.commit
+      // Read from the primary alone, it may be taken back; not once a majority has this write, which came after it.
+      const isThis = { _id: 'directory' as const, commit: last.commit, steps: trusted({ $exists: true }) as never }
+      const { matchedCount } = await journal.updateOne(isThis, { $inc: { tries: 1 } }, CERTAIN)
+      if (matchedCount === 0) return this.settle()
+      await this.apply(JSON.parse(last.steps) as Step[], last.commit)
+      await journal.updateOne({ _id: 'directory', commit: last.commit }, { $unset: { steps: 1, tries: 1 } }, CERTAIN)
+      return last.commit
+    })
+  }
+
+  async resetMfa(accountId: string): Promise<boolean> {
+    const { modifiedCount } = await this.#connection.guarded(() =>
+      this.#collections.accounts.updateOne(
+        { _id: accountId, removed: null },
+        { $unset: { totp: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } },
+        CERTAIN,
+      ),
+    )
+    return modifiedCount === 1
+  }
+
+  /** The commit. False when another came first. */
+  async #decide(before: number, steps: Step[]): Promise<boolean> {
+    const text = JSON.stringify(steps)
+    const bytes = Buffer.byteLength(text)
+    if (bytes > MOST_BYTES)
+      throw new StoreConflict(
+        `so many changes at once do not fit (${Math.ceil(bytes / 1024 / 1024)} MiB of ${MOST_BYTES / 1024 / 1024}): make them in several parts`,
+      )
+    const { modifiedCount } = await this.#connection.guarded(() =>
+      this.#collections.journal.updateOne(
+        { _id: 'directory', commit: before, steps: null },
+        { $set: { steps: text }, $inc: { commit: 1 } },
+        CERTAIN,
+      ),
+    )
+    return modifiedCount === 1
+  }
+
+  async #isStill(before: number): Promise<boolean> {
+    const { journal } = this.#collections
+    const last = await this.#connection.guarded(() => journal.findById('directory', undefined, NEWEST).lean())
+    return last?.commit === before && last.steps === undefined
+  }
+
+  /** Makes the steps of a commit that are not made yet. Of a commit that others came after it changes nothing. */
+  async apply(steps: Step[], commit: number): Promise<void> {
+    for (const group of groupsOf(steps)) {
+      const [first] = group
+      if (first && 'forget' in first) await this.#forget(group.flatMap((step) => ('forget' in step ? step.forget : [])))
+      else if (first)
+        await this.#write(
+          first.in,
+          group.flatMap((step) => ('in' in step ? step : [])),
+          commit,
+        )
+    }
+  }
+
+  async #write(name: Filed, steps: Write[], commit: number): Promise<void> {
+    const operations = steps.map((step) => ({
+      updateOne: { filter: { _id: step.id, commit: { $lt: commit } }, ...updateOf(step, commit) },
+    }))
+    try {
+      // By the driver itself: the steps were checked against the schema before they were written down (plan.ts).
+      await this.#collections[name].collection.bulkWrite(operations as never, { ...CERTAIN, ordered: false })
+    } catch (error) {
+      if (!isMadeAlready(error)) throw error
+    }
+  }
+
+  /** What belongs to removed people goes with them; the audit stays. */
+  async #forget(ids: string[]): Promise<void> {
+    const { artifacts, devices } = this.#collections
+    await artifacts.deleteMany({ accountId: oneOf(ids) }, CERTAIN)
+    await devices.deleteMany({ account: oneOf(ids) }, CERTAIN)
+  }
+
+  #list<T>(read: () => Promise<T[]>): Promise<T[]> {
+    return this.#connection.guarded(read)
+  }
+
+  #clientOf({ _id: id, metadata, secret }: ClientDocument): Client {
+    const open = secret === undefined ? {} : { client_secret: this.#sealer.open(clientPlace(id), secret) }
+    return { client_id: id, ...(JSON.parse(metadata) as object), ...open }
+  }
+}
+
+/** Of an upsert that finds its step made already the insert collides. All else of the write must be well. */
+function isMadeAlready(error: unknown): boolean {
+  if (!(error instanceof mongo.MongoBulkWriteError) || error.result.getWriteConcernError()) return false
+  const errors = [error.writeErrors].flat()
+  return errors.length > 0 && errors.every(({ code }) => code === 11000)
+}
+
+function updateOf(step: Write, commit: number): { update: object; upsert: boolean } {
+  const unset = Object.fromEntries(step.unset.map((name) => [name, 1]))
+  if (step.removes) return { update: { $set: { commit, removed: new Date() }, $unset: unset }, upsert: false }
+  return {
+    update: {
+      $set: { ...step.set, commit },
+      $unset: { ...unset, removed: 1 },
+      ...(step.raises && { $inc: { securityEpoch: 1 } }),
+    },
+    upsert: true,
+  }
+}
+
+/** Neighbours of one kind, so many at once. */
+function groupsOf(steps: Step[]): Step[][] {
+  const groups: Step[][] = []
+  const kind = (step: Step) => ('in' in step ? step.in : 'forget')
+  for (const step of steps) {
+    const last = groups.at(-1)
+    if (last && last.length < AT_ONCE && kind(last[0]!) === kind(step)) last.push(step)
+    else groups.push([step])
+  }
+  return groups
+}
+
+function companyOf({ _id: id, name, side, domains, disabled, mfa, help }: CompanyDocument): Company {
+  return { id, name, side, domains, disabled, ...(mfa && { mfa }), ...(help !== undefined && { help }) }
+}
+
+function userOf(row: AccountDocument): User {
+  const { _id: id, email, name, disabled, memberships, serverRoles, alwaysRequire2fa, securityEpoch, createdAt } = row
+  return {
+    id,
+    email,
+    ...(name !== undefined && { name }),
+    disabled,
+    memberships,
+    serverRoles,
+    alwaysRequire2fa,
+    hasPassword: row.passwordHash !== undefined,
+    securityEpoch,
+    factors: row.totp ? [{ method: 'otp', addedAt: row.totp.addedAt }] : [],
+    recoveryCode: !row.recoveryCode ? 'none' : row.recoveryCode.acknowledged ? 'acknowledged' : 'unacknowledged',
+    createdAt,
+  }
+}

@@ -1,0 +1,113 @@
+import { trusted } from 'mongoose'
+import type { FactorStore, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
+import { CERTAIN, type Connection, NEWEST } from './driver.ts'
+import type { Collections } from './schemas.ts'
+
+export const totpPlace = (owner: string) => ({ purpose: 'totp_secret', owner })
+
+/** Authenticator apps and recovery codes, in the person's own document: what happens once is one write whose filter is the lock. */
+export class MongoFactors implements FactorStore {
+  readonly #connection: Connection
+  readonly #accounts: Collections['accounts']
+  readonly #sealer: Sealer
+
+  constructor(connection: Connection, { accounts }: Collections, sealer: Sealer) {
+    this.#connection = connection
+    this.#accounts = accounts
+    this.#sealer = sealer
+  }
+
+  async totpSecret(accountId: string): Promise<string | undefined> {
+    const stored = await this.#read(accountId)
+    return stored?.totp && this.#sealer.open(totpPlace(accountId), stored.totp.secret)
+  }
+
+  async claimTimeStep(accountId: string, step: number): Promise<boolean> {
+    return this.#update(
+      { _id: accountId, 'totp.lastStep': trusted({ $lt: step }) },
+      { $set: { 'totp.lastStep': step } },
+    )
+  }
+
+  async activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined> {
+    const { secret, step, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery } = activation
+    const held = byRecovery && {
+      'recoveryCode.reservedBy': byRecovery.cid,
+      'recoveryCode.reservedUntil': trusted({ $gt: now }),
+    }
+    const stored = await this.#connection.guarded(() =>
+      this.#accounts
+        .findOneAndUpdate(
+          { _id: accountId, factorVersion, securityEpoch, disabled: false, ...held },
+          {
+            $inc: { factorVersion: 1, securityEpoch: byRecovery ? 1 : 0 },
+            $set: {
+              totp: { secret: this.#sealer.seal(totpPlace(accountId), secret), lastStep: step, addedAt: now },
+              recoveryCode: { id: recoveryCodeId, acknowledged: false, reservations: 0 },
+              alwaysRequire2fa: true,
+            },
+          },
+          { ...CERTAIN, returnDocument: 'after', projection: { securityEpoch: 1 } },
+        )
+        .lean(),
+    )
+    return stored ? { securityEpoch: stored.securityEpoch } : undefined
+  }
+
+  async setRecoveryCode(
+    accountId: string,
+    { replaces, id, hash }: { replaces: string; id: string; hash: string },
+  ): Promise<boolean> {
+    return this.#update(
+      { _id: accountId, 'recoveryCode.id': replaces },
+      {
+        $set: {
+          'recoveryCode.id': id,
+          'recoveryCode.replaces': replaces,
+          'recoveryCode.hash': hash,
+          'recoveryCode.acknowledged': false,
+        },
+        $unset: { 'recoveryCode.reservedBy': 1, 'recoveryCode.reservedUntil': 1 },
+      },
+    )
+  }
+
+  async recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined> {
+    const code = (await this.#read(accountId))?.recoveryCode
+    return code?.hash === undefined ? undefined : { id: code.id, hash: code.hash }
+  }
+
+  async reserveRecoveryCode(
+    accountId: string,
+    { id, reservations, cid, until }: { id: string; reservations: number; cid: string; until: number },
+  ): Promise<boolean> {
+    return this.#update(
+      { _id: accountId, 'recoveryCode.id': id, 'recoveryCode.reservations': reservations, ...WITH_HASH },
+      {
+        $set: { 'recoveryCode.reservedBy': cid, 'recoveryCode.reservedUntil': until },
+        $inc: { 'recoveryCode.reservations': 1 },
+      },
+    )
+  }
+
+  async acknowledgeRecoveryCode(accountId: string, id: string): Promise<boolean> {
+    return this.#update(
+      { _id: accountId, 'recoveryCode.id': id, 'recoveryCode.acknowledged': false, ...WITH_HASH },
+      { $set: { 'recoveryCode.acknowledged': true } },
+    )
+  }
+
+  #read(accountId: string) {
+    return this.#connection.guarded(() =>
+      this.#accounts.findOne({ _id: accountId }, { totp: 1, recoveryCode: 1 }, NEWEST).lean(),
+    )
+  }
+
+  /** True when this caller's filter matched: of several that read the same, one. */
+  async #update(filter: object, update: object): Promise<boolean> {
+    const { modifiedCount } = await this.#connection.guarded(() => this.#accounts.updateOne(filter, update, CERTAIN))
+    return modifiedCount === 1
+  }
+}
+
+const WITH_HASH = { 'recoveryCode.hash': trusted({ $exists: true }) }

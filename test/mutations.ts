@@ -1,0 +1,358 @@
+/**
+ * Takes one guard away at a time and runs the test file that is to notice. `npm run test:mutations [WORD]`: all, or those
+ * with that word in their name. Exit code 1 when one is not noticed, 2 when one no longer applies.
+ *
+ * Each change is made in a copy of the sources and must match exactly once, so that the list cannot rot.
+ */
+import { spawnSync } from 'node:child_process'
+import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { temporaryFolder } from './support/temporary.ts'
+
+interface Mutation {
+  name: string
+  file: string
+  find: string
+  replace: string
+  /** The test file that is to notice. */
+  test: string
+}
+
+const ACCEPTANCE = 'test/e2e/acceptance.test.ts'
+const EPOCH = 'test/e2e/epoch.test.ts'
+const PROPERTY = 'test/e2e/property.test.ts'
+const DUTIES = 'test/contract/duties.test.ts'
+const CONTRACT = 'test/contract/sqlite.test.ts'
+const POLICY = 'test/interactions/policy.test.ts'
+const ROUTER = 'test/interactions/router.test.ts'
+
+const policy = (name: string, find: string, replace: string, test = POLICY): Mutation => ({
+  name,
+  file: 'interactions/policy.ts',
+  find,
+  replace,
+  test,
+})
+const router = (name: string, find: string, replace: string, test: string): Mutation => ({
+  name,
+  file: 'interactions/kit/router.ts',
+  find,
+  replace,
+  test,
+})
+const factors = (name: string, find: string, replace: string, test: string): Mutation => ({
+  name,
+  file: 'adapters/sqlite/factors.ts',
+  find,
+  replace,
+  test,
+})
+const artifacts = (name: string, find: string, replace: string): Mutation => ({
+  name,
+  file: 'adapters/sqlite/artifacts.ts',
+  find,
+  replace,
+  test: DUTIES,
+})
+
+const MUTATIONS: Mutation[] = [
+  // The decision.
+  policy('a factor is added on a password alone', 'if (others.length > 0 && !proven)', 'if (others.length > 99)'),
+  policy(
+    'a password shows a recovery code',
+    'if (subject.unacknowledged && secondHere)',
+    'if (subject.unacknowledged)',
+    EPOCH,
+  ),
+  policy(
+    'a code while the login is not submitted',
+    "if (proofs.unsubmitted) return open('login_not_submitted')",
+    '',
+    EPOCH,
+  ),
+  policy('prompt=login counts older proofs', 'if (needed.thisChainOnly) return false', '', PROPERTY),
+  policy(
+    'max_age counts older proofs',
+    'at < proofs.started - needed.maxAge) return false',
+    'at < 0) return false',
+    PROPERTY,
+  ),
+  policy(
+    'second_factor_max_age=0 counts a proof of another request',
+    'return needed.secondFactorMaxAge > 0 && at',
+    'return at',
+    POLICY,
+  ),
+  policy(
+    'second_factor_max_age counts older proofs',
+    '&& at >= proofs.started - needed.secondFactorMaxAge',
+    '',
+    PROPERTY,
+  ),
+  policy('a new password keeps older factors', '=> primary === undefined || at > primary)', '=> true || primary)'),
+  policy(
+    'the session counts in spite of its epoch',
+    'if (session.epoch !== account.securityEpoch) return false',
+    '',
+    EPOCH,
+  ),
+  policy(
+    'the absolute limit of a session',
+    ' || now >= session.created + limits.absolute) return false',
+    ') return false',
+  ),
+  policy('the idle limit of a session', 'return session.exp === undefined || now < session.exp', 'return true'),
+  {
+    name: 'an ended session is found for 15 s more',
+    file: 'interactions/kit/oidc-adapter.ts',
+    find: 'return ended ? undefined : artifact',
+    replace: 'return artifact',
+    test: EPOCH,
+  },
+  {
+    name: 'proofs of an older epoch count',
+    file: 'interactions/decision.ts',
+    find: '&& chain.securityEpoch === proven.securityEpoch ? chain',
+    replace: '? chain',
+    test: EPOCH,
+  },
+  // Tokens.
+  {
+    name: 'tokens of an older epoch are honoured',
+    file: 'interactions/configuration.ts',
+    find: 'if (facts?.epoch !== undefined && facts.epoch !== record.securityEpoch) return undefined',
+    replace: '',
+    test: EPOCH,
+  },
+  {
+    name: 'a refresh does not ask for the rank',
+    file: 'interactions/configuration.ts',
+    find: 'if (!stillSatisfies(needed, facts.amr ?? [])) return undefined',
+    replace: '',
+    test: EPOCH,
+  },
+  {
+    name: 'amr and acr are the session’s, not the request’s',
+    file: 'interactions/attach.ts',
+    find: 'decided.settled(this.ctx)?.claims?.[name] ?? this.session',
+    replace: 'this.session',
+    test: PROPERTY,
+  },
+  {
+    name: 'a sign-in takes over the factors of a dead session',
+    file: 'interactions/attach.ts',
+    find: 'if (!alive) {',
+    replace: 'if (alive === undefined) {',
+    test: PROPERTY,
+  },
+  // The pages.
+  router(
+    'the first factor signs in',
+    "const finished = !after.open || after.open.reasons[0] === 'login_not_submitted'",
+    'const finished = true',
+    ACCEPTANCE,
+  ),
+  router(
+    'an answer to a question that is not open is taken',
+    `    // Answered in another tab, changed rules, a dead epoch: go on to the question that is open.
+    if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)`,
+    '',
+    EPOCH,
+  ),
+  router(
+    'a refused form shows a page that is not open',
+    `      if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+      return show(`,
+    '      return show(',
+    ROUTER,
+  ),
+  router(
+    'attempts are counted but not refused',
+    'if (attempt && verdict && !verdict.allowed) {',
+    'if (!visit) {',
+    ACCEPTANCE,
+  ),
+  router(
+    'the tenth wrong code ends nothing',
+    'attempt?.endsInteraction && verdict?.left === 0',
+    'attempt?.endsInteraction && !verdict',
+    ACCEPTANCE,
+  ),
+  router(
+    'a proof leaves no audit row',
+    'if (note)\n      await record(',
+    'if (note && !visit)\n      await record(',
+    ACCEPTANCE,
+  ),
+  router(
+    "another browser's interaction",
+    "const own = ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) === uid",
+    'const own = true',
+    ROUTER,
+  ),
+  router(
+    '"use a different account" keeps the proofs',
+    'await keep(open, { differentAccount: true })',
+    'await keep(open, open.outcome)',
+    ACCEPTANCE,
+  ),
+  {
+    name: 'the CSRF token is not looked at',
+    file: 'interactions/kit/csrf.ts',
+    find: "if (typeof token !== 'string' || !tokens.verify(secret, token))",
+    replace: "if (typeof token !== 'string')",
+    test: ROUTER,
+  },
+  {
+    name: 'forms of other sites are taken',
+    file: 'interactions/kit/csrf.ts',
+    find: "if (!sameSite) throw new InteractionError('cross_site', { status: 403 })",
+    replace: 'void sameSite',
+    test: ROUTER,
+  },
+  {
+    name: 'a disabled person signs in',
+    file: 'interactions/credentials/index.ts',
+    find: 'if (!known || !right || known.account.disabled)',
+    replace: 'if (!known || !right)',
+    test: EPOCH,
+  },
+  {
+    name: 'a replayed code is taken by the room',
+    file: 'interactions/challenge/index.ts',
+    find: 'if (!(await factors.claimTimeStep(id, step))) throw',
+    replace: 'if (!(await factors.claimTimeStep(id, step)) && !step) throw',
+    test: ACCEPTANCE,
+  },
+  {
+    name: 'a new password in the moment of an activation',
+    file: 'interactions/enrollment/index.ts',
+    find: 'if (activated.securityEpoch !== securityEpoch + (byRecovery ? 1 : 0))',
+    replace: 'if (activated.securityEpoch < securityEpoch)',
+    test: EPOCH,
+  },
+  // The stores.
+  factors('a replayed code is taken by the store', 'AND last_step < ?', 'AND ? > 0', ACCEPTANCE),
+  factors(
+    'activation without compare-and-set',
+    'WHERE id = ? AND factor_version = ?',
+    'WHERE id = ? AND ? >= 0',
+    CONTRACT,
+  ),
+  factors('a recovery code raises no epoch', 'byRecovery ? 1 : 0,', '0,', EPOCH),
+  factors(
+    'activation by a reservation that another chain took over',
+    'AND reserved_by = ? AND',
+    'AND reserved_by <> ? AND',
+    EPOCH,
+  ),
+  factors('reservation without compare-and-set', 'AND reservations = ?`', 'AND ? >= 0`', CONTRACT),
+  artifacts('an authorization code is exchanged twice', 'AND consumed_at IS NULL AND', 'AND'),
+  artifacts('a destroyed session comes back', 'if (this.isDestroyed(artifact.key)) return this.handOver(artifact)', ''),
+  artifacts(
+    'what two apps authorized in parallel is not merged',
+    'return sameSignIn(stored, next) ? ',
+    'return !stored ? ',
+  ),
+  {
+    name: 'an old session cookie is set again',
+    file: 'interactions/attach.ts',
+    find: 'if (!own || !(empty || ',
+    replace: 'if (!empty || !own || !(empty || ',
+    test: DUTIES,
+  },
+  {
+    name: 'a changed audit row is not noticed',
+    file: 'adapters/sqlite/audit.ts',
+    find: "if (row['previous'] !== previous || ",
+    replace: "if (row['previous'] !== row['previous'] && ",
+    test: 'test/contract/audit.test.ts',
+  },
+]
+
+const SOURCES = [
+  'adapters',
+  'interactions',
+  'locales',
+  'public',
+  'server',
+  'test',
+  'views',
+  'package.json',
+  'tsconfig.json',
+]
+const root = resolve(import.meta.dirname, '..')
+
+interface Run {
+  failures: number
+  /** The first test that failed. */
+  title: string
+}
+
+/** A copy of everything that a test needs. */
+function copy(): string {
+  const folder = temporaryFolder()
+  for (const source of SOURCES) cpSync(join(root, source), join(folder, source), { recursive: true })
+  symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+  return folder
+}
+
+function run(folder: string, test: string): Run {
+  const options = ['--no-config', '--exit', '--bail', '--timeout', '60000', '--reporter', 'json']
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--import', 'tsx', 'node_modules/mocha/bin/mocha.js', ...options, test],
+    { cwd: folder, encoding: 'utf8', maxBuffer: 2 ** 26, env: { ...process.env, PROPERTY_SHRINKS: '0' } },
+  )
+  const report = /^\{\n {2}"stats"[\s\S]*^\}/m.exec(stdout)?.[0]
+  if (report === undefined) throw new Error(`${test} did not run: ${stderr.slice(-2000)}${stdout.slice(-2000)}`)
+  const { stats, failures } = JSON.parse(report) as {
+    stats: { failures: number }
+    failures: { title: string; err: { message?: string } }[]
+  }
+  const [first] = failures
+  // The property has one title; its message says what broke.
+  const title = (test === PROPERTY ? first?.err.message?.split('\n')[0] : first?.title) ?? ''
+  return { failures: stats.failures, title }
+}
+
+function mutate(folder: string, { name, file, find, replace }: Mutation): void {
+  const source = readFileSync(join(root, file), 'utf8')
+  const times = source.split(find).length - 1
+  if (times !== 1) {
+    console.error(`"${name}": found ${times} times in ${file}, not once. Bring test/mutations.ts up to date: ${find}`)
+    process.exit(2)
+  }
+  writeFileSync(
+    join(folder, file),
+    source.replace(find, () => replace),
+  )
+}
+
+const word = process.argv[2] ?? ''
+const chosen = MUTATIONS.filter(({ name }) => name.includes(word))
+const folder = copy()
+for (const mutation of MUTATIONS) {
+  mutate(folder, mutation)
+  cpSync(join(root, mutation.file), join(folder, mutation.file))
+}
+for (const test of new Set(chosen.map((mutation) => mutation.test))) {
+  const { failures, title } = run(folder, test)
+  if (failures === 0) continue
+  console.error(`${test} fails as it is: ${title}`)
+  process.exit(2)
+}
+
+let survivors = 0
+for (const mutation of chosen) {
+  mutate(folder, mutation)
+  const began = performance.now()
+  const { failures, title } = run(folder, mutation.test)
+  cpSync(join(root, mutation.file), join(folder, mutation.file))
+  const seconds = ((performance.now() - began) / 1000).toFixed(1).padStart(5)
+  if (failures === 0) survivors += 1
+  const noticed = failures > 0 ? `${mutation.test.replace('test/', '')}: ${title}` : `NOT NOTICED by ${mutation.test}`
+  console.log(`${seconds} s  ${mutation.name.padEnd(62)}  ${noticed.slice(0, 110)}`)
+}
+console.log(`${chosen.length} guards taken away, ${survivors} not noticed`)
+process.exitCode = survivors > 0 ? 1 : 0
