@@ -220,13 +220,13 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     profile: namesOf(configuration.claims?.['profile'], 'name'),
   }
   /** Whom a token stands for while it stands: account state and epoch, for a refresh token the rank; and the app's own no. */
-  const personOf = async (ctx: KoaContextWithOIDC, id: string, token: TokenFacts | undefined, holder: unknown) => {
+  const personOf = async (ctx: KoaContextWithOIDC, id: string, token: TokenFacts | undefined, holder?: Client) => {
     const record = await stores.accounts.find(id)
     if (!record || record.disabled) return undefined
     // A token that says no epoch was made by something that this rule does not know.
     if (token && token.epoch !== record.securityEpoch) return undefined
     if (token?.kind === 'RefreshToken') {
-      const needed = requirement({}, clientRules(holder), record, METHODS, now())
+      const needed = requirement({}, clientRules(holder ?? ctx.oidc.client), record, METHODS, now())
       if (!stillSatisfies(needed, token.amr ?? [])) return undefined
     }
     const own = await configuration.findAccount?.(ctx, id, token as Parameters<FindAccount>[2])
@@ -428,7 +428,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     /** Account state, epoch and, for a refresh, rank are checked wherever a token is used. */
     async findAccount(ctx, id, token) {
       const facts = token as TokenFacts | undefined
-      const person = await personOf(ctx, id, facts, ctx.oidc.client)
+      const person = await personOf(ctx, id, facts)
       if (!person) return undefined
       const { record, own } = person
       return {
