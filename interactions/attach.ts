@@ -13,6 +13,7 @@ import { interactionRoutes, type RouterParts } from './kit/router.ts'
 import { requestId, type Screen } from './kit/screen.ts'
 import { backchannelEvent, type EndingParts, endSessions as endForGood, reasonOf } from './logout.ts'
 import {
+  discovery,
   floodGate,
   formPostPolicy,
   forPeople,
@@ -60,6 +61,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   extendModels(provider, decided)
   endSessions(provider, options)
   answerOnce(provider, options)
+  useOnce(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)
   resumeWithoutAnswer(provider)
@@ -90,6 +92,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   provider.use(holdAnswer)
   const people = forPeople(provider)
   provider.use(people(sessionCookie(provider)))
+  provider.use(people(discovery()))
   provider.use(people(switchPage(provider, screen, options)))
   provider.use(people(formPostPolicy()))
   provider.use(people(keepLanguage(provider)))
@@ -147,6 +150,22 @@ function endSessions(provider: Provider, { stores, now }: Completed): void {
   prototype.destroy = async function () {
     if (this.uid !== undefined) await stores.artifacts.endSession(this.uid, now())
     await destroy.call(this)
+  }
+}
+
+/** Seconds that a DPoP proof may be dated ahead, and then outlive the row that the library keeps of it. */
+const DATED_AHEAD = 5 * 60
+
+/**
+ * The `jti` of a client assertion (RFC 7523 §3) and of a DPoP proof (RFC 9449 §11.1). The library looks first and writes
+ * later: of two at once, both would pass.
+ */
+function useOnce(provider: Provider, { stores: { artifacts }, now }: Completed): void {
+  const model = 'ReplayDetection'
+  provider.ReplayDetection.unique = async (iss, jti, exp) => {
+    const key = digest(JSON.stringify([iss, jti]))
+    await artifacts.save({ model, key, payload: {}, expiresAt: exp + DATED_AHEAD })
+    return artifacts.consume(model, key, now())
   }
 }
 

@@ -1,8 +1,10 @@
 /** Composes oidc-provider's configuration with ours: the policy's Checks, the claims, the grants, the lifetimes. Pure. */
 import {
   type AdapterFactory,
+  type Client,
   type Configuration,
   errors,
+  type FindAccount,
   interactionPolicy,
   type KoaContextWithOIDC,
 } from 'oidc-provider'
@@ -14,13 +16,14 @@ import { interactionPath } from './kit/router.ts'
 import type { Account, ConsentStore } from './kit/stores.ts'
 import { keepSuccessor } from './kit/trail.ts'
 import { logoutFetch } from './logout.ts'
-import { type Completed, METHODS } from './options.ts'
+import { type Api, type Completed, METHODS } from './options.ts'
 import { permissionsAsked, permissionsOf, permit } from './permissions.ts'
 import {
   ACR_VALUES,
   type ClientRules,
   CONSENT_REASONS,
   type ConsentReason,
+  claimsFault,
   consentReasons,
   missingPermissions,
   PROMPTS,
@@ -42,6 +45,8 @@ export interface TokenFacts {
   amr?: string[]
   acr?: string
   authTime?: number
+  /** Of an access token: what it says besides. */
+  extra?: Record<string, unknown>
 }
 
 /** The decision of each request, made once (Checks of a prompt run in parallel). */
@@ -139,7 +144,10 @@ export function createPolicy(decided: Decided, consented: Consented) {
             REASONS[reason][1],
             prompt === 'login' ? 'login_required' : 'interaction_required',
             async (ctx) => {
-              const { open } = await decided.of(ctx)
+              const { open, requirement } = await decided.of(ctx)
+              // No question leads there: an answer for the app, not a page for the person.
+              if (open?.reasons.includes('unreachable'))
+                throw new errors.UnmetAuthenticationRequirements(requirement.unreachable)
               return open?.prompt === prompt && open.reasons.includes(reason)
             },
           ),
@@ -171,15 +179,60 @@ export function createPolicy(decided: Decided, consented: Consented) {
   return policy
 }
 
-/** Features that would issue something past the policy: an essential claim, a client that registers itself. */
+/** Features that would issue something past the policy: a client that registers itself, a payment. */
 const NOT_GUARDED = [
   'ciba',
-  'claimsParameter',
-  'introspection',
+  'clientIdMetadataDocument',
+  'openid4vci',
   'registration',
   'registrationManagement',
   'richAuthorizationRequests',
 ] as const
+
+/** Seconds that an assertion may be good for: its `jti` is kept that long (RFC 7523 §3). */
+const ASSERTION_LIFETIME = 60 * 60
+
+/** Signed by the client's own key: a shared secret vouches for nobody, since both sides hold it. */
+const REQUEST_OBJECT_ALGS = ['ES256', 'PS256', 'RS256', 'Ed25519', 'EdDSA'] as const
+
+/** `typ` is as it should be, or says nothing (RFC 8725 §3.11). */
+const isOfType = (typ: unknown, expected: string) =>
+  typ === undefined || ['jwt', expected, `application/${expected}`].includes(String(typ).toLowerCase())
+
+const AUTHENTICATION_CLAIMS = ['acr', 'amr', 'auth_time', 'second_factor_time']
+
+/** `claims` is no way round the scopes that a client is registered for. */
+function notAllowed(
+  claims: object,
+  registered: string | undefined,
+  ofScopes: NonNullable<Configuration['claims']>,
+): string | undefined {
+  if (registered === undefined) return undefined
+  const asked = Object.values(claims).flatMap((place) => Object.keys((place ?? {}) as object))
+  const scopes = Object.entries(ofScopes).map(([scope, names]) => ({ scope, names: namesOf(names) }))
+  const allowed = scopes.filter(({ scope }) => registered.split(' ').includes(scope)).flatMap(({ names }) => names)
+  const missing = scopes.find(({ names }) => names.some((name) => asked.includes(name) && !allowed.includes(name)))
+  return missing && `claims asks for ${missing.names.join(', ')}, and this client has no scope ${missing.scope}`
+}
+
+function refusePayment(): never {
+  throw new errors.InvalidAuthorizationDetails('payments cannot be confirmed here yet: leave authorization_details out')
+}
+
+const forItself = ({ oidc }: KoaContextWithOIDC): boolean => oidc.params?.['grant_type'] === 'client_credentials'
+
+/** A token of a client for itself (RFC 6749 §4.4): of an API that lists it, for scopes of that API, never for none. */
+function checkService({ oidc }: KoaContextWithOIDC, api: Api, client: Client): void {
+  if (client.clientAuthMethod === 'none')
+    throw new errors.UnauthorizedClient('a public client gets no token for itself')
+  if (!api.serviceClients?.includes(client.clientId))
+    throw new errors.InvalidTarget('this API gives the client no token for itself')
+  const known = api.scope.split(' ')
+  const asked = [...oidc.requestParamScopes]
+  const unknown = asked.find((scope) => !known.includes(scope))
+  if (asked.length === 0) throw new errors.InvalidScope('scope is missing: say what the token is for', '')
+  if (unknown !== undefined) throw new errors.InvalidScope('this API has no such scope', unknown)
+}
 
 /** `__Host-` and `__Secure-` keep other hosts of the domain from setting them. The two of an interaction have a path of their own. */
 const HTTPS_COOKIES = {
@@ -215,6 +268,27 @@ export function extendConfiguration(configuration: Configuration, options: Compl
   // An app that has RSA keys only goes on with them.
   const alg = configuration.jwks?.keys.some(({ crv }) => crv === 'P-256') ? 'ES256' : 'RS256'
   const cookie = { signed: true, httpOnly: true, sameSite: 'lax' } as const
+  const claims = {
+    email: namesOf(configuration.claims?.['email'], 'email'),
+    profile: namesOf(configuration.claims?.['profile'], 'name'),
+  }
+  /** Whom a token stands for while it stands: account state and epoch, for a refresh token the rank; and the app's own no. */
+  const personOf = async (ctx: KoaContextWithOIDC, id: string, token: TokenFacts | undefined, holder?: Client) => {
+    const record = await stores.accounts.find(id)
+    if (!record || record.disabled) return undefined
+    // A token that says no epoch was made by something that this rule does not know.
+    if (token && token.epoch !== record.securityEpoch) return undefined
+    // Taken back while a code or token was being issued: it opens nothing.
+    const client = holder ?? ctx.oidc?.client
+    const agreed = !token || !client || clientRules(client).first_party === true
+    if (!agreed && !(await stores.consents.find(id, client.clientId))) return undefined
+    if (token?.kind === 'RefreshToken') {
+      const needed = requirement({}, clientRules(client), record, METHODS, now())
+      if (!stillSatisfies(needed, token.amr ?? [])) return undefined
+    }
+    const own = await configuration.findAccount?.(ctx, id, token as Parameters<FindAccount>[2])
+    return configuration.findAccount && !own ? undefined : { record, own }
+  }
 
   return {
     ...configuration,
@@ -222,18 +296,33 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       artifacts: stores.artifacts,
       sealer: keyRing,
       now,
+      pushedKept: limits.interaction,
       client: options.client,
     }) satisfies AdapterFactory,
     acrValues: ACR_VALUES,
     // REQUIRED, OIDC Core §3.1.2.1: an app that leaves it out finds out before it registers a second one.
     allowOmittingSingleRegisteredRedirectUri: false,
-    claims: {
-      ...configuration.claims,
-      openid: ['sub', 'acr', 'amr', 'auth_time', 'second_factor_time'],
-      email: namesOf(configuration.claims?.['email'], 'email'),
-      profile: namesOf(configuration.claims?.['profile'], 'name'),
+    assertJwtClientAuthClaimsAndHeader(_ctx, { exp }, { typ }) {
+      // Another JWT that the same key signed is no assertion (RFC 8725 §3.11).
+      if (!isOfType(typ, 'client-authentication+jwt'))
+        throw new errors.InvalidClientAuth('typ is not that of a client assertion')
+      if (Number(exp) > now() + ASSERTION_LIFETIME)
+        throw new errors.InvalidClientAuth(`exp of a client assertion is at most ${ASSERTION_LIFETIME} s ahead`)
     },
-    clientDefaults: { id_token_signed_response_alg: alg, ...configuration.clientDefaults },
+    claims: { ...configuration.claims, ...claims, openid: ['sub', ...AUTHENTICATION_CLAIMS] },
+    clientDefaults: {
+      id_token_signed_response_alg: alg,
+      // So that every app is told why a payment is refused, and not that it was registered wrongly.
+      authorization_details_types: ['payment'],
+      ...configuration.clientDefaults,
+    },
+    // The library's own rule, said aloud: scripts of a public app's own origins, and of any app's for userinfo.
+    clientBasedCORS:
+      configuration.clientBasedCORS ??
+      (({ oidc }, origin, { clientAuthMethod, redirectUris }) =>
+        origin !== 'null' &&
+        (oidc.route === 'userinfo' || clientAuthMethod === 'none') &&
+        (redirectUris ?? []).some((uri) => new URL(uri).origin === origin)),
     conformIdTokenClaims: true,
     cookies: {
       keys: keyRing.cookieKeys(),
@@ -242,6 +331,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       long: { ...cookie, path: '/' },
       short: cookie,
     },
+    enabledJWA: { requestObjectSigningAlgValues: [...REQUEST_OBJECT_ALGS], ...configuration.enabledJWA },
     extraClientMetadata: {
       ...configuration.extraClientMetadata,
       properties: namesOf(configuration.extraClientMetadata?.properties, 'sallyport'),
@@ -264,21 +354,71 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     fetch: logoutFetch(configuration.fetch as typeof fetch | undefined),
     features: {
       ...configuration.features,
+      claimsParameter: {
+        enabled: true,
+        assertClaimsParameter(_ctx, asked, client) {
+          const fault =
+            claimsFault(asked as Record<string, unknown>) ??
+            notAllowed(asked, client.scope, { ...configuration.claims, ...claims })
+          if (fault !== undefined) throw new errors.InvalidRequest(fault)
+        },
+      },
       devInteractions: { enabled: false },
-      dPoP: { enabled: false },
-      pushedAuthorizationRequests: { enabled: false },
+      dPoP: { enabled: true },
+      pushedAuthorizationRequests: { enabled: true, allowUnregisteredRedirectUris: false },
+      requestObjects: {
+        enabled: true,
+        assertJwtClaimsAndHeader(_ctx, { sub }, { typ }, client) {
+          // A browser carries it: it must not pass as the client's assertion, nor an assertion as it (RFC 9101 §10.8).
+          if (sub === client.clientId) throw new errors.InvalidRequestObject('sub must not be the client')
+          if (!isOfType(typ, 'oauth-authz-req+jwt'))
+            throw new errors.InvalidRequestObject('typ is not oauth-authz-req+jwt')
+        },
+      },
       // Only the client that a token was given to (RFC 7009 §2.1).
       revocation: { enabled: true, allowedPolicy: async (_ctx, client, token) => token.clientId === client.clientId },
+      clientCredentials: { enabled: true },
+      introspection: {
+        enabled: true,
+        /** Whom a token was made for or given to, by its secret or key (RFC 7662 §2.1); and only while it stands. */
+        async allowedPolicy(ctx, client, token) {
+          if (client.clientAuthMethod === 'none') return false
+          const { aud, accountId } = token as { aud?: string; accountId?: string }
+          const api = aud === undefined ? undefined : await options.resource?.(aud)
+          const holder =
+            token.clientId === client.clientId ? client : await ctx.oidc.provider.Client.find(token.clientId!)
+          if (!holder || (holder !== client && api?.client !== client.clientId)) return false
+          if (token.kind === 'ClientCredentials') return api?.serviceClients?.includes(holder.clientId) === true
+          return (await personOf(ctx, accountId!, token as TokenFacts, holder)) !== undefined
+        },
+      },
+      openid4vci: { enabled: false },
+      richAuthorizationRequests: {
+        enabled: true,
+        types: {
+          // Known, so that an app learns why. A payment is confirmed on a page of its own, which is not there yet.
+          payment: { validate: refusePayment },
+        },
+        authorizationDetailsForGrantSource: refusePayment,
+        authorizationDetailsForAccessToken: refusePayment,
+        authorizationDetailsForIntrospection: refusePayment,
+      },
       resourceIndicators: {
         enabled: true,
-        async getResourceServerInfo(_ctx, id) {
-          const resource = await options.resource?.(id)
-          if (!resource) throw new errors.InvalidTarget(undefined, `no resource "${id}"`)
+        defaultResource(ctx, _client, oneOf) {
+          if (oneOf === undefined && forItself(ctx))
+            throw new errors.InvalidTarget('resource is missing: a token for the client itself is a token for an API')
+          return oneOf as string[]
+        },
+        async getResourceServerInfo(ctx, id, client) {
+          const api = await options.resource?.(id)
+          if (!api) throw new errors.InvalidTarget(undefined, `no resource "${id}"`)
+          if (forItself(ctx)) checkService(ctx, api, client)
           return {
-            ...resource,
+            scope: api.scope,
             audience: id,
             accessTokenTTL: limits.accessToken,
-            accessTokenFormat: 'jwt',
+            accessTokenFormat: api.tokenFormat ?? 'jwt',
             jwt: { sign: { alg } },
           }
         },
@@ -303,6 +443,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       AccessToken: limits.accessToken,
       AuthorizationCode: 60,
       DeviceCode: DEVICE_CODE_SECONDS,
+      ClientCredentials: limits.accessToken,
       Grant: limits.refreshToken,
       IdToken: limits.idToken,
       Interaction: limits.interaction,
@@ -349,27 +490,10 @@ export function extendConfiguration(configuration: Configuration, options: Compl
 
     /** Account state, epoch and, for a refresh, rank are checked wherever a token is used. */
     async findAccount(ctx, id, token) {
-      const record = await stores.accounts.find(id)
-      if (!record || record.disabled) return undefined
       const facts = token as TokenFacts | undefined
-      // A token that says no epoch was made by something that this rule does not know.
-      if (facts && facts.epoch !== record.securityEpoch) return undefined
-      // Taken back while a code or token was being issued: it opens nothing.
-      const client = ctx.oidc?.client
-      if (
-        facts &&
-        client &&
-        clientRules(client).first_party !== true &&
-        !(await stores.consents.find(id, client.clientId))
-      )
-        return undefined
-      if (facts?.kind === 'RefreshToken') {
-        const needed = requirement({}, clientRules(client), record, METHODS, now())
-        if (!stillSatisfies(needed, facts.amr ?? [])) return undefined
-      }
-      // Claims of the app's own, and its own no.
-      const own = await configuration.findAccount?.(ctx, id, token)
-      if (configuration.findAccount && !own) return undefined
+      const person = await personOf(ctx, id, facts)
+      if (!person) return undefined
+      const { record, own } = person
       return {
         accountId: id,
         record,
@@ -380,6 +504,9 @@ export function extendConfiguration(configuration: Configuration, options: Compl
           ...(record.name !== undefined && { name: record.name }),
           ...(use === 'id_token' &&
             facts?.secondFactorTime !== undefined && { second_factor_time: facts.secondFactorTime }),
+          // Userinfo tells of the authentication only when `claims` asks for it, and then what its token says.
+          ...(use === 'userinfo' &&
+            Object.fromEntries(Object.entries(facts?.extra ?? {}).filter(([name]) => Object.hasOwn(claims, name)))),
         }),
       }
     },

@@ -43,7 +43,7 @@ export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAcco
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
-export type { Limits, SallyportOptions } from './options.ts'
+export type { Api, Limits, SallyportOptions } from './options.ts'
 export { type ClientRules, openReasons, type Requirement, requirement } from './policy.ts'
 
 /**

@@ -108,6 +108,15 @@ export function sessionCookie(provider: Provider): Middleware {
 }
 
 const RESUMES = new Set(['resume', 'device_resume'])
+/** Discovery names what works (OIDC Discovery §3): type `payment` is known, and refused until it can be confirmed. */
+export function discovery(): Middleware {
+  return async (ctx, next) => {
+    await next()
+    if ((ctx as unknown as Partial<KoaContextWithOIDC>).oidc?.route !== 'discovery') return
+    const { authorization_details_types_supported: _known, ...document } = ctx.body as Record<string, unknown>
+    ctx.body = document
+  }
+}
 
 /** A resume as somebody else: the library answers with a form that submits itself. Ours is a page with two buttons. */
 export function switchPage(provider: Provider, screen: Screen, { stores, keyRing }: Completed): Middleware {
@@ -172,24 +181,35 @@ export function formPostPolicy(): Middleware {
   }
 }
 
-/** A sign-in that is begun leaves rows for an hour, whoever began it: so many per network and minute. */
+/**
+ * A sign-in that is begun leaves rows for an hour, whoever began it: so many per network and minute. A pushed request too,
+ * where the app that pushes has no secret.
+ */
 export function floodGate(provider: Provider, screen: Screen, { limits, now }: Completed): Middleware {
-  const guard = createFloodGuard(limits.startsPerMinute)
+  const guards = { auth: createFloodGuard(limits.startsPerMinute), push: createFloodGuard(limits.startsPerMinute) }
   // A device code and the page where it is typed leave a row each time.
   const always = [pathOf(provider, 'device_authorization'), pathOf(provider, 'code_verification')].filter(
     (path) => path !== undefined,
   )
   return async (ctx, next) => {
-    if (!isOneOf(ctx.path, routeOf(provider, 'authorization'), ...always)) return next()
+    const pushed = isOneOf(ctx.path, routeOf(provider, 'pushed_authorization_request'))
+    if (!pushed && !isOneOf(ctx.path, routeOf(provider, 'authorization'), ...always)) return next()
+    const guard = pushed ? guards.push : guards.auth
     const network = networkOf(ctx.ip)
     const wait = guard.wait(network, now())
     if (wait !== undefined) {
       ctx.set('Retry-After', String(wait))
-      return screen.message(ctx, 'busy', { status: 429 })
+      if (!pushed) return screen.message(ctx, 'busy', { status: 429 })
+      ctx.status = 429
+      ctx.body = { error: 'temporarily_unavailable', error_description: 'too many requests: try again later' }
+      return
     }
     await next()
     const { entities } = (ctx as unknown as Partial<KoaContextWithOIDC>).oidc ?? {}
-    if (entities?.Interaction || ctx.method === 'POST' || isOneOf(ctx.path, ...always)) guard.count(network, now())
+    const counts = pushed
+      ? entities?.Client?.clientAuthMethod === 'none'
+      : entities?.Interaction || ctx.method === 'POST' || isOneOf(ctx.path, ...always)
+    if (counts) guard.count(network, now())
   }
 }
 

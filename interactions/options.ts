@@ -1,5 +1,5 @@
 /** What an app that adopts the plugin gives it. */
-import type { ClientMetadata, ResourceServer } from 'oidc-provider'
+import type { ClientMetadata } from 'oidc-provider'
 import type { PasswordHasher } from './factors/password.ts'
 import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
@@ -15,8 +15,8 @@ export interface SallyportOptions {
   brand: Brand
   /** Registered clients, when they live in a store and not in `configuration.clients`. */
   client?: (clientId: string) => Promise<ClientMetadata | undefined>
-  /** The API of a resource indicator (RFC 8707) and its name for people, or `undefined` when there is none. */
-  resource?: (id: string) => Promise<(Pick<ResourceServer, 'scope'> & { name?: string }) | undefined>
+  /** The API of a resource indicator (RFC 8707), or `undefined` when there is none. */
+  resource?: (id: string) => Promise<Api | undefined>
   limits?: Partial<Limits>
   /** A CSS file of your own: it comes after ours, and may be no more than the colours that ours begins with. */
   stylesheet?: string | URL
@@ -30,6 +30,20 @@ export interface SallyportOptions {
   now?: () => number
   /** Takes what could not be answered. Never given a secret. */
   onError?: (error: Error, about: { requestId?: string | undefined; where: string }) => void
+}
+
+/** An API that takes our access tokens. */
+export interface Api {
+  /** What people read. */
+  name?: string | undefined
+  /** Its scopes, with spaces between. */
+  scope: string
+  /** `jwt` when left out. */
+  tokenFormat?: 'jwt' | 'opaque' | undefined
+  /** The client that may introspect its tokens. */
+  client?: string | undefined
+  /** The clients that may get its tokens for themselves. */
+  serviceClients?: readonly string[] | undefined
 }
 
 /** Lifetimes in seconds. */

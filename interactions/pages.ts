@@ -3,10 +3,18 @@ import type { Context } from 'koa'
 import type { Configuration } from 'oidc-provider'
 import { deviceFeature } from './device.ts'
 import { againPath, appLink, interactionPath, originOf } from './kit/router.ts'
-import { inLanguage, type Screen, seeOther } from './kit/screen.ts'
+import { inLanguage, type MessageName, type Screen, seeOther } from './kit/screen.ts'
 import type { AccountStore } from './kit/stores.ts'
 
 type AppOfLink = Parameters<typeof appLink>[0]
+
+/** What only servers ask: they get JSON, whatever they say they accept (RFC 6749 §5.2). */
+const FOR_SERVERS = new Set(['token', 'introspection', 'revocation', 'pushed_authorization_request', 'userinfo'])
+/** The library's errors that have a page of their own; the others are a link or a form that is not right. */
+const PAGE_OF: Partial<Record<string, MessageName>> = {
+  invalid_client: 'unknown_client',
+  invalid_request_uri: 'expired',
+}
 
 /** The configuration with our pages for errors, the logout question and its end, and the languages they are in. */
 export function libraryPages(configuration: Configuration, screen: Screen, accounts: AccountStore): Configuration {
@@ -15,6 +23,10 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
     discovery: { ...configuration.discovery, ui_locales_supported: screen.languages },
     renderError(ctx, out) {
       const koa = ctx as unknown as Context
+      if (FOR_SERVERS.has(ctx.oidc?.route ?? '')) {
+        koa.body = out
+        return
+      }
       // Too late or twice: the interaction of a resume, or of a switch of accounts, knows where to go on.
       if (out.error === 'invalid_request') {
         const { provider, route, body } = ctx.oidc
@@ -30,7 +42,7 @@ export function libraryPages(configuration: Configuration, screen: Screen, accou
         return screen.show(koa, { view: 'signed-out', title: 'signed-out.title', locals: { clientUri: undefined } })
       }
       if (out.error === 'server_error') return screen.message(koa, 'server_error', { status: 500, reference: true })
-      const name = out.error === 'invalid_client' ? 'unknown_client' : 'bad_request'
+      const name = PAGE_OF[out.error] ?? 'bad_request'
       const client = ctx.oidc?.client as AppOfLink | undefined
       const link = client && appLink(client, screen.messages(koa))
       screen.message(koa, name, { status: koa.status, reference: true, link })

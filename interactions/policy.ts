@@ -28,6 +28,9 @@ const OWN_ACR = [ACR_1FA, ACR_1FA, ACR_2FA, ACR_2FA_APP] as const
 /** The values of `acr_values_supported`, our own and the aliases. */
 export const ACR_VALUES = [...RANK.keys()]
 
+/** What `amr` can ever say. */
+const AMR = new Set(['pwd', 'otp', 'sms', 'mfa'])
+
 /** oidc-provider's prompt → the room that answers it. */
 export const ROOM_OF = {
   login: 'credentials',
@@ -43,9 +46,10 @@ export type PromptName = (typeof PROMPTS)[number]
 
 /** Why a prompt is open. The text is what a relying party reads with `prompt=none`. */
 export const REASONS = {
+  unreachable: ['login', 'the requested authentication cannot be reached'],
   no_session: ['login', 'End-User authentication is required'],
   different_account: ['login', 'another account was asked for'],
-  hinted_account: ['login', 'id_token_hint names another account'],
+  hinted_account: ['login', 'id_token_hint or claims name another account'],
   login_prompt: ['login', 'login prompt was not resolved'],
   max_age: ['login', 'End-User authentication is too old'],
   login_not_submitted: ['login', 'End-User authentication is not finished'],
@@ -82,9 +86,14 @@ export interface Requirement {
   maxAge?: number | undefined
   /** Seconds; 0: proven in this very chain. */
   secondFactorMaxAge?: number | undefined
+  /** The `acr` values of which the token is to name one. */
   requestedAcr: string[]
-  /** The only account that may answer: the `sub` of `id_token_hint` (OIDC Core §3.1.2.1). */
-  accountId?: string | undefined
+  /** The request insists on one of them (OIDC Core §5.5.1.1). */
+  acrEssential: boolean
+  /** The only accounts that may answer: `sub` of `id_token_hint` (OIDC Core §3.1.2.1) and of `claims` (§5.5.1). */
+  accountIds?: string[] | undefined
+  /** What nobody, or not this person, can prove here: a sentence for the relying party. */
+  unreachable?: string | undefined
   /** Who raised the rank, for the audit: `role:payments_admin@acme`, `client`, `acr_values`, … */
   because: string[]
 }
@@ -181,27 +190,119 @@ export function requirement(
   if (client.mfa === 'required') raise(2, 'client')
 
   // A list is a set of alternatives: the weakest known one must be reached (OIDC Core §3.1.2.1: voluntary).
-  const requestedAcr = words(params['acr_values'])
-  const ranks = requestedAcr.flatMap((value) => RANK.get(value) ?? [])
-  if (ranks.length > 0) raise(Math.min(...ranks), 'acr_values')
+  const { acr, amr, sub } = requestedClaims(params)
+  const acrValues = words(params['acr_values'])
+  raise(lowest(acrValues), 'acr_values')
+  raise(lowest(acr.voluntary), 'claims')
+  // An essential list that names `otp` wants it, whatever else would do.
+  if (amr?.includes('otp')) raise(3, 'claims')
+  else if (amr?.some((value) => value === 'mfa' || value === 'sms')) raise(2, 'claims')
 
   const asked = seconds(params['second_factor_max_age'])
   // Otherwise it would silently mean nothing for a person who needs no second factor.
   if (asked !== undefined) raise(2, 'second_factor_max_age')
   const ages = [asked, client.second_factor_max_age].filter((age) => age !== undefined)
 
-  const appOnly =
-    rank >= 3 || (account?.serverRoles.length ?? 0) > 0 || needs.some(({ methods }) => methods.length === 1)
+  const byRole = (account?.serverRoles.length ?? 0) > 0 || needs.some(({ methods }) => methods.length === 1)
+  const smsOnly = amr?.includes('sms') && !amr.includes('otp') && !amr.includes('mfa')
+  const methodsAt = (level: number) =>
+    available.filter((method) => (method === 'otp' ? !smsOnly : !byRole && level < 3))
+  const reachable = acr.essential?.filter((value) => {
+    const level = RANK.get(value)
+    return level !== undefined && (level < 2 || methodsAt(level).length > 0)
+  })
+  if (reachable) raise(lowest(reachable), 'claims')
+
+  const methods = methodsAt(rank)
+  const accountIds = bothOf(sub, subjectOf(params['id_token_hint']))
+  const impossible = [
+    reachable?.length === 0 && 'none of the essential acr values can be reached',
+    amr && !amr.some((value) => AMR.has(value)) && 'none of the essential amr values can be reached',
+    rank >= 2 && methods.length === 0 && 'no second factor satisfies what was asked for',
+    accountIds?.length === 0 && 'id_token_hint and claims ask for different people',
+  ]
   return {
     rank,
-    methods: available.filter((method) => method === 'otp' || !appOnly),
+    methods,
+    unreachable: impossible.find((sentence) => typeof sentence === 'string'),
     thisChainOnly: words(params['prompt']).includes('login'),
     maxAge: seconds(params['max_age']),
     secondFactorMaxAge: ages.length > 0 ? Math.min(...ages) : undefined,
-    requestedAcr,
-    accountId: subjectOf(params['id_token_hint']),
+    requestedAcr: acr.essential ?? [...acrValues, ...acr.voluntary],
+    acrEssential: acr.essential !== undefined,
+    accountIds,
     because,
   }
+}
+
+/** A list is a set of alternatives: the weakest known one is the bar. 0: it asks for nothing that we know. */
+function lowest(acrValues: string[]): number {
+  const ranks = acrValues.flatMap((value) => RANK.get(value) ?? [])
+  return ranks.length > 0 ? Math.min(...ranks) : 0
+}
+
+const bothOf = (ids: string[] | undefined, id: string | undefined) =>
+  id === undefined ? ids : ids === undefined || ids.includes(id) ? [id] : []
+
+/** What `claims` may ask of one claim (OIDC Core §5.5.1). */
+interface ClaimRequest {
+  essential?: boolean
+  value?: unknown
+  values?: unknown[]
+}
+
+/**
+ * What the `claims` parameter says of authentication. Of the two places the one that insists counts, else the ID token's.
+ * A list of `amr` counts only when it is essential: which methods were used is always told.
+ */
+function requestedClaims(params: Record<string, unknown>) {
+  const claims = typeof params['claims'] === 'string' ? (JSON.parse(params['claims']) as Record<string, unknown>) : {}
+  const asked = (name: string): ClaimRequest => {
+    const places = [claims['id_token'], claims['userinfo']] as (Record<string, ClaimRequest | null> | undefined)[]
+    const requests = places.flatMap((place) => (place && Object.hasOwn(place, name) && place[name]) || [])
+    return requests.find(({ essential }) => essential) ?? requests[0] ?? {}
+  }
+  const listed = ({ value, values }: ClaimRequest) =>
+    value === undefined && values === undefined
+      ? undefined
+      : ([value, values].flat(2).filter((one) => one !== undefined) as string[])
+
+  const [acr, amr, sub] = [asked('acr'), asked('amr'), asked('sub')]
+  return {
+    acr: acr.essential
+      ? { voluntary: [], essential: listed(acr) }
+      : { voluntary: listed(acr) ?? [], essential: undefined },
+    amr: amr.essential ? listed(amr) : undefined,
+    // A `sub` that has a value binds, essential or not (OIDC Core §3.1.2.2).
+    sub: listed(sub),
+  }
+}
+
+/**
+ * What is wrong with a `claims` parameter, in a sentence; `undefined` when nothing is. oidc-provider has looked at the
+ * outer shape.
+ */
+export function claimsFault(claims: Record<string, unknown>): string | undefined {
+  for (const place of ['id_token', 'userinfo'])
+    for (const [name, request] of Object.entries((claims[place] ?? {}) as object)) {
+      const fault = requestFault(name, request)
+      if (fault !== undefined) return `claims.${place}.${name.slice(0, 50)} ${fault}`
+    }
+  return undefined
+}
+
+function requestFault(name: string, request: unknown): string | undefined {
+  if (request === null) return undefined
+  if (typeof request !== 'object' || Array.isArray(request)) return 'must be null or an object'
+  const { essential, value, values } = request as { [member in keyof ClaimRequest]: unknown }
+  if (essential !== undefined && typeof essential !== 'boolean') return 'has an essential that is not true or false'
+  if (value !== undefined && values !== undefined) return 'must have value or values, not both'
+  if (values !== undefined && !(Array.isArray(values) && values.length > 0)) return 'has values that are no list'
+  const isText = (one: unknown) => typeof one === 'string'
+  const fits = (one: unknown) =>
+    isText(one) || (name === 'amr' && Array.isArray(one) && one.length > 0 && one.every(isText))
+  const given = value === undefined ? ((values ?? []) as unknown[]) : [value]
+  return !['acr', 'amr', 'sub'].includes(name) || given.every(fits) ? undefined : 'has a value that is no text'
 }
 
 /** oidc-provider has verified the token by now: when the request came, and before it was kept with the interaction. */
@@ -258,8 +359,10 @@ export function openReasons(
   now: number,
   { differentAccount = false } = {},
 ): Open | undefined {
+  // Before anybody is asked anything in vain.
+  if (needed.unreachable !== undefined) return open('unreachable')
   if (!subject) return open(differentAccount ? 'different_account' : 'no_session')
-  if (needed.accountId !== undefined && needed.accountId !== subject.id) return open('hinted_account')
+  if (needed.accountIds && !needed.accountIds.includes(subject.id)) return open('hinted_account')
   const counting = counted(needed, proofs)
   const all = merge(proofs.session, proofs.chain)
   if (counting.pwd === undefined) return open(missingPrimary(needed, all))
@@ -314,7 +417,7 @@ function rankOf(times: FactorTimes): 0 | 1 | 2 | 3 {
 
 /**
  * What the tokens of this request say: counted proofs only. `acr` is the highest requested value that is met when the
- * request named an alias, otherwise our own rank.
+ * request insists on one or names an alias, otherwise our own rank.
  */
 export function claimsOf(needed: Requirement, proofs: Proofs): Claims {
   const counting = counted(needed, proofs)
@@ -323,10 +426,11 @@ export function claimsOf(needed: Requirement, proofs: Proofs): Claims {
     .filter((value) => (RANK.get(value) ?? Number.POSITIVE_INFINITY) <= rank)
     .sort((a, b) => RANK.get(b)! - RANK.get(a)!)
   const namesAlias = needed.requestedAcr.some((value) => RANK.has(value) && !value.startsWith('urn:sallyport:'))
+  const named = needed.acrEssential || namesAlias
   const second = Math.max(counting.otp ?? 0, counting.sms ?? 0)
   return {
     amr: amrOf(counting),
-    acr: (namesAlias && met[0]) || acrOf(counting),
+    acr: (named && met[0]) || acrOf(counting),
     auth_time: Math.min(...Object.values(counting)),
     second_factor_time: second || undefined,
   }

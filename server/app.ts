@@ -9,7 +9,7 @@ import { trustedProxies } from './config.ts'
 import type { Logger } from './log.ts'
 import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
-import { type Answered, withReadyAnswers } from './ready.ts'
+import { type Answered, keepReadyAnswers, withReadyAnswers } from './ready.ts'
 import { KEYS_READ_SECONDS, retiredKeysKept, turnSigningKeys } from './signing-keys.ts'
 import type { Client, SigningKey } from './stores.ts'
 
@@ -131,6 +131,7 @@ export async function createApp(
   provider.use(securityHeaders(issuer.startsWith('https:')))
   provider.use(boundary(house, sallyport.screen))
   provider.use(own(house, sallyport.screen))
+  keepReadyAnswers(provider)
   sallyport.attach(provider)
   logMistakes(provider, house)
   return provider
@@ -280,6 +281,8 @@ function logMistakes(provider: Provider, { logger, database }: House): void {
   provider.on('grant.error', mistake)
   provider.on('end_session.error', mistake)
   provider.on('revocation.error', mistake)
+  provider.on('introspection.error', mistake)
+  provider.on('pushed_authorization_request.error', mistake)
   provider.on('userinfo.error', mistake)
 }
 

@@ -54,7 +54,15 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {
       const resource = (await database.directory.resources()).find((one) => one.id === id)
-      return resource && { scope: resource.scopes.join(' '), name: resource.name }
+      return (
+        resource && {
+          name: resource.name,
+          scope: resource.scopes.join(' '),
+          tokenFormat: resource.token_format,
+          client: resource.client,
+          serviceClients: resource.service_clients,
+        }
+      )
     },
     onError: (error, about) =>
       logger.error({ ...about, error: error.message, cause: causeOf(error) }, 'could not answer'),

@@ -17,22 +17,25 @@ export type Answered = (line: {
   ip: string
 }) => void
 
-/**
- * The provider's callback, with the answers in front of it that are kept as long as it lives: it knows no other keys and
- * settings than it began with. A request with `Origin` is left to the library, which names that origin in its answer.
- *
- * Call it after everything else was attached to the provider.
- *
- * @returns expects the client's address in `X-Forwarded-For`
- */
-export function withReadyAnswers(
-  provider: Provider,
-  answered: Answered,
-): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
-  const paths = new Set([...DISCOVERY, provider.pathFor('jwks')])
-  const ready = new Map<string, { etag: string; headers: OutgoingHttpHeaders; body: Buffer }>()
+interface Ready {
+  etag: string
+  headers: OutgoingHttpHeaders
+  body: Buffer
+}
 
-  /** Innermost, so that it sees what the library said and all headers around it. */
+const kept = new WeakMap<Provider, Map<string, Ready>>()
+
+/**
+ * Keeps the answers that are the same for everybody as long as this provider lives: it knows no other keys and settings
+ * than it began with. A request with `Origin` is left to the library, which names that origin in its answer.
+ *
+ * Call it after what sets headers was added, and before what mends the library's answers.
+ */
+export function keepReadyAnswers(provider: Provider): void {
+  const paths = new Set([...DISCOVERY, provider.pathFor('jwks')])
+  const ready = new Map<string, Ready>()
+  kept.set(provider, ready)
+
   const remember = async (ctx: Context, next: () => Promise<void>) => {
     await next()
     if (ctx.status !== 200) return
@@ -46,11 +49,22 @@ export function withReadyAnswers(
     ready.set(ctx.path, { etag, headers: { ...headers, 'content-length': body.length }, body })
   }
   provider.use((ctx, next) => (ctx.method === 'GET' && paths.has(ctx.path) ? remember(ctx, next) : next()))
+}
 
+/**
+ * The provider's callback, with the answers in front of it that {@link keepReadyAnswers} kept.
+ *
+ * @returns expects the client's address in `X-Forwarded-For`
+ */
+export function withReadyAnswers(
+  provider: Provider,
+  answered: Answered,
+): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
+  const ready = kept.get(provider)
   const handle = provider.callback()
   return async (request, response) => {
     const { method = '', headers, url: path = '' } = request
-    const known = method === 'GET' && headers.origin === undefined ? ready.get(path) : undefined
+    const known = method === 'GET' && headers.origin === undefined ? ready?.get(path) : undefined
     if (!known) return handle(request, response)
     const began = performance.now()
     const requestId = randomUUID()

@@ -90,12 +90,19 @@ const resource = z.strictObject({
   scopes: z
     .array(z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]+$/, 'must be a scope without spaces (RFC 6749 §3.3)'))
     .default([]),
+  token_format: z.enum(['jwt', 'opaque']).optional(),
+  client: text.optional(),
+  service_clients: z.array(text).optional(),
 })
 
 const REDIRECT_RULE =
   'must be an absolute https URL without fragment (http for a loopback address, or a private scheme such as com.example.app:/)'
 const link = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' })
 const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code'
+/** The keys that a client signs with. What is in each, the provider checks: public, and of a kind that it knows. */
+const jwks = z.strictObject({ keys: z.array(z.looseObject({ kty: z.string() })).min(1, 'must hold a key') })
+/** Algorithms of a client's own keys (RFC 7518). */
+const SIGNING_ALGS = ['ES256', 'PS256', 'RS256', 'Ed25519', 'EdDSA'] as const
 const SCOPES = ['openid', 'offline_access', 'email', 'profile']
 const client = z.strictObject({
   client_id: z.string().regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable characters without spaces'),
@@ -105,16 +112,23 @@ const client = z.strictObject({
   redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).default([]),
   post_logout_redirect_uris: z.array(z.string().refine(isRedirectUri, REDIRECT_RULE)).optional(),
   grant_types: z
-    .array(z.enum(['authorization_code', 'refresh_token', DEVICE_CODE]))
+    .array(z.enum(['authorization_code', 'refresh_token', 'client_credentials', DEVICE_CODE]))
     .refine(
-      (types) => types.includes('authorization_code') || types.includes(DEVICE_CODE),
-      `must hold authorization_code or ${DEVICE_CODE}`,
+      (types) =>
+        types.includes('authorization_code') || types.includes(DEVICE_CODE) || !types.includes('refresh_token'),
+      'must hold authorization_code beside refresh_token',
     )
     .default(['authorization_code']),
   response_types: z.tuple([z.literal('code')], 'must be [code]').optional(),
   token_endpoint_auth_method: z
-    .enum(['client_secret_basic', 'client_secret_post', 'none'])
+    .enum(['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'])
     .default('client_secret_basic'),
+  token_endpoint_auth_signing_alg: z.enum(['HS256', ...SIGNING_ALGS]).optional(),
+  jwks: jwks.optional(),
+  require_pushed_authorization_requests: z.boolean().optional(),
+  require_signed_request_object: z.boolean().optional(),
+  request_object_signing_alg: z.enum(SIGNING_ALGS).optional(),
+  dpop_bound_access_tokens: z.boolean().optional(),
   scope: text
     .refine((value) => value.split(' ').every((one) => SCOPES.includes(one)), `may hold ${SCOPES.join(', ')}`)
     .refine((value) => value.split(' ').includes('openid'), 'must hold openid')
@@ -154,11 +168,22 @@ const Seed = z.strictObject({
   clients: z.array(client).default([]),
 })
 
+/** The keys that a client, its `sallyport` part and an API may have: what docs/protocol.md tells of. */
+export const SEED_KEYS = {
+  client: Object.keys(client.shape),
+  sallyport: Object.keys(client.shape.sallyport.unwrap().shape),
+  resource: Object.keys(resource.shape),
+}
+
 /** What a seed file says, checked by itself. */
 export type Seed = z.infer<typeof Seed>
 
 /** Designed, and brought by a later version. */
-const NOT_BUILT = new Set(['connections', 'brand', 'sso', 'lockout', 'idle', 'contexts', 'jwks', 'jwks_uri'])
+const NOT_BUILT = new Set(['connections', 'brand', 'sso', 'lockout', 'idle', 'contexts'])
+/** Left out on purpose. */
+const NOT_TAKEN = new Map([
+  ['jwks_uri', 'is not fetched: this server calls no address that a client names; put the keys under jwks'],
+])
 
 /**
  * Reads a seed file: YAML or JSON.
@@ -290,6 +315,7 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
     for (const { client_id: id } of stored.clients)
       if (!seed.clients.some((one) => one.client_id === id)) remove(plan, 'client', id)
 
+  checkApis(plan, stored)
   checkDomains(seed, stored.companies)
   const sides = new Map(stored.companies.map(({ id, side }) => [id, side]))
   for (const { id, side, state: gone } of seed.companies) {
@@ -374,7 +400,7 @@ function planResource(
     if (present) remove(plan, 'resource', wanted.id)
     return
   }
-  const value = { ...wanted, name: wanted.name ?? wanted.id }
+  const value = withoutUndefined({ ...wanted, name: wanted.name ?? wanted.id }) as Resource
   put(plan, { kind: 'resource', op: 'put', value }, wanted.id, present, value)
 }
 
@@ -389,6 +415,7 @@ function planClient(
     if (present) remove(plan, 'client', id)
     return
   }
+  // A device, an API that only introspects, or a service that only gets tokens for itself: no browser is called back.
   const byBrowser = wanted.grant_types.includes('authorization_code')
   if (!byBrowser && (wanted.redirect_uris.length > 0 || wanted.response_types))
     throw new SeedError(`clients ${id}: redirect_uris and response_types are for authorization_code: leave them out`)
@@ -396,16 +423,22 @@ function planClient(
     throw new SeedError(`clients ${id}: redirect_uris is missing: say where the app is called back`)
   for (const label of ['redirect_uris', 'post_logout_redirect_uris'] as const)
     for (const uri of wanted[label] ?? []) checkApplicationType(id, label, uri, wanted.application_type === 'native')
-  const isPublic = wanted.token_endpoint_auth_method === 'none'
-  const secretGiven = wanted.client_secret ?? (isPublic ? undefined : present?.client_secret)
-  if (isPublic && wanted.client_secret !== undefined)
+  const method = wanted.token_endpoint_auth_method
+  const signsIn = byBrowser || wanted.grant_types.includes(DEVICE_CODE)
+  if (method === 'none' && !(signsIn && !wanted.grant_types.includes('client_credentials')))
     throw new SeedError(
-      `clients ${id}: client_secret: a public client (token_endpoint_auth_method: none) has none; remove it`,
+      `clients ${id}: token_endpoint_auth_method: none is for apps that sign people in, and nothing else`,
     )
-  if (!isPublic && secretGiven === undefined)
+  const bySecret = method.startsWith('client_secret_')
+  const secretGiven = wanted.client_secret ?? (bySecret ? present?.client_secret : undefined)
+  if (!bySecret && wanted.client_secret !== undefined)
+    throw new SeedError(`clients ${id}: client_secret: token_endpoint_auth_method: ${method} has none; remove it`)
+  if (bySecret && secretGiven === undefined)
     throw new SeedError(
-      `clients ${id}: client_secret is missing: give one of at least 32 characters, or token_endpoint_auth_method: none`,
+      `clients ${id}: client_secret is missing: give one of at least 32 characters, or token_endpoint_auth_method: private_key_jwt with jwks, or none`,
     )
+  if ((method === 'private_key_jwt' || wanted.require_signed_request_object) && wanted.jwks === undefined)
+    throw new SeedError(`clients ${id}: jwks is missing: give the public keys that the client signs with`)
   if (secretGiven !== undefined && secretGiven.length < 32)
     throw new SeedError(
       `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
@@ -554,6 +587,35 @@ function misplaced(
     : undefined
 }
 
+/** What APIs will say of clients, once the plan is done, must be true of the clients that there will be. */
+function checkApis({ changes }: Plan, stored: { resources: Resource[]; clients: Client[] }): void {
+  const resources = new Map(stored.resources.map((one) => [one.id, one]))
+  const clients = new Map(stored.clients.map((one) => [one.client_id, one]))
+  for (const change of changes) {
+    if (change.kind === 'resource' && change.op === 'put') resources.set(change.value.id, change.value)
+    if (change.kind === 'resource' && change.op === 'remove') resources.delete(change.id)
+    if (change.kind === 'client' && change.op === 'put') clients.set(change.value.client_id, change.value)
+    if (change.kind === 'client' && change.op === 'remove') clients.delete(change.id)
+  }
+  for (const { id, client: own, service_clients: services = [] } of resources.values()) {
+    for (const [key, name] of [
+      ...(own === undefined ? [] : [['client', own]]),
+      ...services.map((one) => ['service_clients', one]),
+    ] as [string, string][])
+      if (!clients.has(name))
+        throw new SeedError(
+          `resources ${id}: ${key}: there is no client "${name}"${didYouMean(name, clients.keys()) || ': add it under clients'}`,
+        )
+    if (own !== undefined && clients.get(own)?.['token_endpoint_auth_method'] === 'none')
+      throw new SeedError(`resources ${id}: client: "${own}" has no secret and no key, so it cannot introspect`)
+    const idle = services.find(
+      (one) => !(clients.get(one)?.['grant_types'] as string[] | undefined)?.includes('client_credentials'),
+    )
+    if (idle !== undefined)
+      throw new SeedError(`resources ${id}: service_clients: "${idle}" needs grant_types: [client_credentials]`)
+  }
+}
+
 /** A domain says which company a new address belongs to, so it belongs to one. */
 function checkDomains({ companies }: Seed, stored: Company[]): void {
   const listed = new Set(companies.map(({ id }) => id))
@@ -633,6 +695,8 @@ function issueText(issue: z.core.$ZodIssue, content: unknown): string {
   if (issue.code === 'unrecognized_keys') {
     const [key = ''] = issue.keys
     const label = `${where}${key.slice(0, 60)}`
+    const reason = NOT_TAKEN.get(key)
+    if (reason !== undefined) return `${label}: ${reason}`
     if (NOT_BUILT.has(key)) return `${label}: not built yet: leave it out`
     return `${label}: unknown key${didYouMean(key, knownKeys(issue.path)) || ': correct it or leave it out'}`
   }

@@ -42,11 +42,17 @@ export interface Client {
   [metadata: string]: unknown
 }
 
-/** An API that takes JWT access tokens (RFC 8707, RFC 9068). */
+/** An API that takes access tokens (RFC 8707). */
 export interface Resource {
   id: string
   name: string
   scopes: string[]
+  /** `jwt`, the default: the API verifies tokens itself (RFC 9068). `opaque`: it asks introspection (RFC 7662). */
+  token_format?: 'jwt' | 'opaque' | undefined
+  /** The client that the API itself is: it may introspect tokens made for it. */
+  client?: string | undefined
+  /** Clients that may get tokens for themselves (RFC 6749 §4.4). */
+  service_clients?: string[] | undefined
 }
 
 /** One difference between what is stored and what was asked for. */

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PROMPTS } from '../interactions/policy.ts'
 import { Config, loadConfig } from '../server/config.ts'
+import { SEED_KEYS } from '../server/seed.ts'
 
 const read = (file: string) => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8')
 const operations = read('docs/operations.md')
@@ -58,6 +59,17 @@ describe('documents', () => {
     assert.deepEqual(told.filter((name) => !events.has(name)).sort(), [], 'not there')
   })
 
+  for (const [what, keys] of Object.entries(SEED_KEYS))
+    it(`docs/protocol.md tells of every key of a ${what}, and of no other`, () => {
+      const protocol = read('docs/protocol.md')
+      const section = protocol.slice(protocol.indexOf(`### The keys of a \`${what}\``)).split('\n#')[0]!
+      const told = section
+        .split('\n')
+        .filter((line) => line.startsWith('| `'))
+        .flatMap((line) => [...line.split(' | ')[0]!.matchAll(/`([a-z_]+)`/g)].map(([, name]) => name!))
+      assert.deepEqual(told.sort(), [...keys].sort())
+    })
+
   it('README names commands that exist and files that are there', () => {
     const readme = read('README.md')
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
@@ -69,6 +81,7 @@ describe('documents', () => {
       'docs/flow.md',
       'docs/operations.md',
       'docs/embedding.md',
+      'docs/protocol.md',
     ])
       for (const [, path] of read(document).matchAll(
         /`((?:interactions|adapters|server|test|docs|examples)\/[\w./-]+)`/g,

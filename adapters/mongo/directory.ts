@@ -87,7 +87,12 @@ export class MongoDirectory implements DirectoryStore {
     const rows = await this.#list(() =>
       this.#collections.resources.find({ removed: null }, undefined, SETTLED).sort({ _id: 1 }).lean(),
     )
-    return rows.map(({ _id, name, scopes }) => ({ id: _id, name, scopes }))
+    return rows.map(({ _id, name, scopes, options }) => ({
+      id: _id,
+      name,
+      scopes,
+      ...(JSON.parse(options) as object),
+    }))
   }
 
   async commit(changes: Change[]): Promise<void> {

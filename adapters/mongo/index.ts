@@ -151,7 +151,7 @@ export class MongoDatabase implements Database {
 
   async #rewrapArtifacts(): Promise<number> {
     const { artifacts } = this.collections
-    const models = oneOf(['Interaction', 'DeviceCode'])
+    const models = oneOf(['Interaction', 'PushedAuthorizationRequest', 'DeviceCode'])
     let count = 0
     for await (const { _id, key, payload: text } of artifacts
       .find({ model: models }, undefined, NEWEST)

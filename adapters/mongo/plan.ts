@@ -217,10 +217,10 @@ function clientStep({ id, metadata, secret }: SealedClient): Step {
     : { in: 'clients', id, set: { metadata, secret }, unset: [] }
 }
 
-const resourceStep = ({ id, name, scopes }: Resource): Step => ({
+const resourceStep = ({ id, name, scopes, ...options }: Resource): Step => ({
   in: 'resources',
   id,
-  set: { name, scopes },
+  set: { name, scopes, options: JSON.stringify(options) },
   unset: [],
 })
 
@@ -251,7 +251,7 @@ const FIELDS = {
   addresses: ['account'],
   companies: ['name', 'side', 'domains', 'disabled', 'mfa', 'help'],
   clients: ['metadata', 'secret'],
-  resources: ['name', 'scopes'],
+  resources: ['name', 'scopes', 'options'],
 }
 
 /** The step with values as the schema has them; checked now, so that none can fail after the commit. */

@@ -65,6 +65,8 @@ export interface ClientDocument extends Filed {
 export interface ResourceDocument extends Filed {
   name: string
   scopes: string[]
+  /** Its other keys, JSON. */
+  options: string
 }
 
 /** The directory's commits: how many there were, and the steps of the last one until all of them are made. */
@@ -252,7 +254,7 @@ const SCHEMAS = {
     help: optionalText,
   }),
   clients: filed({ metadata: text, secret: optionalText }),
-  resources: filed({ name: text, scopes: list() }),
+  resources: filed({ name: text, scopes: list(), options: text }),
   journal: plain({ commit: count, steps: optionalText, tries: optionalCount }),
 
   artifacts: plain({

@@ -72,6 +72,7 @@ export class SqliteDirectory implements DirectoryStore {
       id: String(row['id']),
       name: String(row['name']),
       scopes: JSON.parse(String(row['scopes'])) as string[],
+      ...(JSON.parse(String(row['options'])) as object),
     }))
   }
 
@@ -205,12 +206,13 @@ export class SqliteDirectory implements DirectoryStore {
     )
   }
 
-  #putResource({ id, name, scopes }: Resource): void {
+  #putResource({ id, name, scopes, ...options }: Resource): void {
     this.#connection.run(
-      'INSERT OR REPLACE INTO resources (id, name, scopes) VALUES (?, ?, ?)',
+      'INSERT OR REPLACE INTO resources (id, name, scopes, options) VALUES (?, ?, ?, ?)',
       id,
       name,
       JSON.stringify(scopes),
+      JSON.stringify(options),
     )
   }
 

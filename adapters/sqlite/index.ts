@@ -141,7 +141,7 @@ export class SqliteDatabase implements Database {
         count += await this.#reseal(table, column, keys, row, String(row[column]), place(row))
 
     for (const row of this.connection.all(
-      "SELECT model, key, payload FROM artifacts WHERE model IN ('Interaction', 'DeviceCode')",
+      "SELECT model, key, payload FROM artifacts WHERE model IN ('Interaction', 'PushedAuthorizationRequest', 'DeviceCode')",
     )) {
       const payload = JSON.parse(String(row['payload'])) as { sealed?: string; sealedId?: string }
       const [name, purpose] =

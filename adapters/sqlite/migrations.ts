@@ -145,6 +145,7 @@ const MIGRATIONS: string[] = [
   UPDATE signing_keys SET retired_at = unixepoch() WHERE state = 'retired';
   CREATE UNIQUE INDEX signing_keys_one ON signing_keys (state) WHERE state IN ('active', 'next');
   `,
+  `ALTER TABLE resources ADD COLUMN options TEXT NOT NULL DEFAULT '{}';`,
 ]
 
 /**

@@ -7,6 +7,12 @@ import { behindTheRequest } from './behind.ts'
 import { digest } from './keyring.ts'
 import type { Artifact, ArtifactStore, Sealer } from './stores.ts'
 
+/**
+ * Encrypted whole: what an app asked for, whom it expects, what a person has done so far. One purpose for both, which is
+ * what a change of keys looks for.
+ */
+const SEALED = new Set(['Interaction', 'PushedAuthorizationRequest'])
+
 /** Ids that are no secret: a grant is found by tokens, never shown to anybody. */
 const PLAIN = new Set(['Grant'])
 
@@ -18,6 +24,11 @@ export interface AdapterParts {
   artifacts: ArtifactStore
   sealer: Sealer
   now: () => number
+  /**
+   * Seconds that a pushed request is remembered beyond its own end: a sign-in that it began may take that long, and two
+   * of them must not lead to two codes. By default an hour.
+   */
+  pushedKept?: number
   /** Registered clients; `undefined` when the app configures its own. */
   client?: ((clientId: string) => Promise<ClientMetadata | undefined>) | undefined
 }
@@ -33,12 +44,14 @@ class ArtifactAdapter implements Adapter {
   readonly #artifacts: ArtifactStore
   readonly #sealer: Sealer
   readonly #now: () => number
+  readonly #kept: number
 
-  constructor(model: string, { artifacts, sealer, now }: AdapterParts) {
+  constructor(model: string, { artifacts, sealer, now, pushedKept = 60 * 60 }: AdapterParts) {
     this.#model = model
     this.#artifacts = artifacts
     this.#sealer = sealer
     this.#now = now
+    this.#kept = model === 'PushedAuthorizationRequest' ? pushedKept : 0
   }
 
   async upsert(id: string, payload: AdapterPayload, expiresIn?: number): Promise<void> {
@@ -48,7 +61,7 @@ class ArtifactAdapter implements Adapter {
       model: this.#model,
       key,
       payload: this.#close(key, id, payload),
-      expiresAt: expiresIn === undefined ? undefined : this.#now() + expiresIn,
+      expiresAt: expiresIn === undefined ? undefined : this.#now() + expiresIn + this.#kept,
       // An interaction's uid is its id, which is in a cookie; a session's is neither shown nor enough to find it.
       uid: this.#model === 'Session' && jti !== uid ? uid : undefined,
       // Interactions carry a grant id too, but do not die with the grant.
@@ -60,7 +73,10 @@ class ArtifactAdapter implements Adapter {
   }
 
   async find(id: string): Promise<AdapterPayload | undefined> {
-    return this.#open(await this.#artifacts.find(this.#model, this.#key(id), this.#now()), { jti: id })
+    const artifact = await this.#artifacts.find(this.#model, this.#key(id), this.#now())
+    // Of a pushed request that is gone nobody knows whether it was used: the library would go on without it.
+    if (!artifact && this.#model === 'PushedAuthorizationRequest') return { jti: id, consumed: true }
+    return this.#open(artifact, { jti: id })
   }
 
   /** Without the true `jti`: nobody knows it. So a session found here can be read, not saved or destroyed. */
@@ -107,7 +123,7 @@ class ArtifactAdapter implements Adapter {
   #close(key: string, id: string, payload: AdapterPayload): Record<string, unknown> {
     if (PLAIN.has(this.#model)) return payload
     const { jti: _jti, ...rest } = payload
-    if (this.#model === 'Interaction') {
+    if (SEALED.has(this.#model)) {
       // The session's cookie value is copied in by the library and never read again.
       const session = rest.session && { ...rest.session, cookie: undefined }
       return { sealed: this.#sealer.seal({ purpose: 'interaction', owner: key }, JSON.stringify({ ...rest, session })) }
@@ -127,6 +143,7 @@ class ArtifactAdapter implements Adapter {
     if (typeof payload['sealed'] === 'string')
       return {
         ...(JSON.parse(this.#sealer.open({ purpose: 'interaction', owner: key }, payload['sealed'])) as AdapterPayload),
+        ...used,
         ...shown,
       }
     if (typeof payload['sealedId'] === 'string') {

@@ -398,7 +398,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const session = sessionUid === undefined ? undefined : await provider.Session.findByUid(sessionUid)
     if (sessionUid !== undefined && session?.accountId !== interaction.session?.accountId) {
       // The session behind this page ended (idle, signed out in another tab).
-      await beginAgain(ctx, interaction as Interaction)
+      await beginAgain(ctx, interaction as Interaction, client as unknown as Open['client'])
       return undefined
     }
     const last = interaction.lastSubmission as Outcome | undefined
@@ -434,16 +434,22 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function again(ctx: Context, open: Open) {
     const here = await judge(open, { ...open.outcome, login: undefined })
     if (asksThis(open, here.open)) return seeOther(ctx, interactionPath(provider, open.interaction.uid))
-    await beginAgain(ctx, open.interaction)
+    await beginAgain(ctx, open.interaction, open.client)
   }
 
-  /** The row knows the request: back to /auth with it. */
-  async function beginAgain(ctx: Context, interaction: Interaction) {
+  /**
+   * The row knows the request: back to /auth with it. A request that was pushed or signed is begun by its app: sent by
+   * the browser, nobody would vouch for it any more, and it would tell what was not meant for the address bar.
+   */
+  async function beginAgain(ctx: Context, interaction: Interaction, client: Open['client']) {
     await discard(interaction)
     if (interaction.deviceCode !== undefined) {
       await devices.reopen(interaction.deviceCode)
       return seeOther(ctx, devices.path)
     }
+    const { parJti, trusted } = interaction as { parJti?: string; trusted?: string[] }
+    if (parJti !== undefined || (trusted ?? []).length > 0)
+      return screen.message(ctx, 'expired', { status: 400, link: appLink(client, screen.messages(ctx)) })
     const params = Object.entries(interaction.params).filter(
       (entry): entry is [string, string] => typeof entry[1] === 'string',
     )

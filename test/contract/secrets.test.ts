@@ -21,6 +21,7 @@ const SECRETS = {
   code: 'the-authorization-code-in-a-redirect',
   user: 'USER-CODE',
   interaction: 'an-interaction-with-a-login-hint',
+  pushed: 'a-pushed-request-with-a-login-hint',
 }
 
 const person = (id: string): Change => ({
@@ -81,6 +82,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     await adapter('AuthorizationCode').upsert(SECRETS.code, { jti: SECRETS.code, grantId: 'g' }, 60)
     await adapter('DeviceCode').upsert('device', { jti: 'device', userCode: SECRETS.user }, 60)
     await adapter('Interaction').upsert('i', { jti: 'i', params: { login_hint: SECRETS.interaction } }, 60)
+    await adapter('PushedAuthorizationRequest').upsert('p', { jti: 'p', request: SECRETS.pushed }, 60)
   })
   afterEach(async () => {
     for (const one of instances) await one.close().catch(() => {})
@@ -134,6 +136,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
       ) => Adapter
       const interaction = (await adapter('Interaction').find('i')) as { params?: { login_hint: string } }
       assert.equal(interaction.params?.login_hint, SECRETS.interaction)
+      assert.equal((await adapter('PushedAuthorizationRequest').find('p'))?.request, SECRETS.pushed)
       assert.equal((await adapter('DeviceCode').findByUserCode(SECRETS.user))?.jti, 'device')
     }
     const rotated = await open(both)
@@ -142,7 +145,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const onlyNew = { keys: [both.keys[0]!] }
     await assert.rejects((await open(onlyNew)).factors.totpSecret('ana'), /no key ".*" on the key ring: put it back/)
 
-    assert.equal(await rotated.rewrap(), 7)
+    assert.equal(await rotated.rewrap(), 8)
     assert.equal(await rotated.rewrap(), 0)
     await all(await open(onlyNew), onlyNew)
     await all(await open(both), both)

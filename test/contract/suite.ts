@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type OwnAccount, withOwnAccounts } from '../../interactions/kit/own-accounts.ts'
 import type { Artifact, Counter, ThrottleRule } from '../../interactions/kit/stores.ts'
-import { type Change, type Company, type Database, StoreConflict } from '../../server/stores.ts'
+import { type Change, type Company, type Database, type Resource, StoreConflict } from '../../server/stores.ts'
 
 /** One database, opened as often as a test wants. */
 export interface Opened {
@@ -800,12 +800,20 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       it('keeps companies, people, clients and APIs', async () => {
         const mfa = { enforced_from: '2027-01-01', zone: 'Europe/Berlin' }
         const resource = { id: 'https://api.example', name: 'Api', scopes: ['read', 'write'] }
+        const opaque: Resource = {
+          ...resource,
+          id: 'https://opaque.example',
+          token_format: 'opaque',
+          client: 'app',
+          service_clients: ['app'],
+        }
         const client = { client_id: 'app', client_secret: 'shh', redirect_uris: ['https://app.example'] }
         await db.directory.commit([
           putCompany({ mfa }),
           { kind: 'client', op: 'put', value: client },
           { kind: 'client', op: 'put', value: { client_id: 'spa' } },
           { kind: 'resource', op: 'put', value: resource },
+          { kind: 'resource', op: 'put', value: opaque },
         ])
         assert.deepEqual(await other.directory.companies(), [{ ...COMPANY, mfa }])
         assert.deepEqual(await other.directory.company('acme'), { ...COMPANY, mfa })
@@ -813,7 +821,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.deepEqual(await other.directory.clients(), [client, { client_id: 'spa' }])
         assert.deepEqual(await other.directory.client('app'), client)
         assert.equal(await other.directory.client('none'), undefined)
-        assert.deepEqual(await other.directory.resources(), [resource])
+        assert.deepEqual(await other.directory.resources(), [resource, opaque])
         assert.deepEqual(
           (await other.directory.users()).map(({ id }) => id),
           ['ana', 'bob'],

@@ -395,7 +395,7 @@ describe('attacks', () => {
       passwords: hasher,
       brand: { name: 'Embedded' },
     }
-    for (const feature of ['registration', 'claimsParameter', 'introspection'])
+    for (const feature of ['registration', 'ciba', 'openid4vci', 'clientIdMetadataDocument'])
       assert.throws(
         () =>
           createProvider(

@@ -9,6 +9,7 @@ import {
   ACR_VALUES,
   addProof,
   type ClientRules,
+  claimsFault,
   claimsOf,
   counted,
   ENROLMENT_WINDOW,
@@ -106,6 +107,123 @@ describe('policy: who needs a second factor, and which', () => {
       60,
     )
   })
+})
+
+describe('policy: the claims parameter (OIDC Core §5.5)', () => {
+  const claims = (idToken: object, userinfo: object = {}) => ({
+    claims: JSON.stringify({ id_token: idToken, userinfo }),
+  })
+  const acr = (...values: string[]) => claims({ acr: { essential: true, values } })
+  const amr = (...values: string[]) => claims({ amr: { essential: true, values } })
+  const nobody = person()
+  const payor = person(at('payor', 'disburser'))
+
+  const table: [string, Record<string, string>, Needs, Method[], number | 'unreachable'][] = [
+    ['essential acr: one value', claims({ acr: { essential: true, value: ACR_2FA_APP } }), nobody, BOTH, 3],
+    ['essential acr: the lowest of a list', acr(ACR_2FA_APP, ACR_2FA, 'urn:unknown'), nobody, BOTH, 2],
+    ['essential acr: an alias', acr(ALIAS), nobody, BOTH, 2],
+    ['essential acr: never below what the role needs', acr(ACR_1FA), payor, BOTH, 2],
+    ['essential acr: unknown values only', acr('urn:unknown', 'constructor'), nobody, BOTH, 'unreachable'],
+    ['essential acr: the app, where only SMS is there', acr(ACR_2FA_APP), nobody, ['sms'], 'unreachable'],
+    ['essential acr: the lowest that can be reached', acr(ACR_2FA_APP, ACR_2FA), nobody, ['sms'], 2],
+    ['essential acr: 2fa for a payor, where only SMS is there', acr(ACR_2FA), payor, ['sms'], 'unreachable'],
+    ['essential acr without a value asks for nothing', claims({ acr: { essential: true } }), nobody, BOTH, 0],
+    [
+      'essential acr in userinfo counts too',
+      claims({ acr: null }, { acr: { essential: true, value: ACR_2FA } }),
+      nobody,
+      BOTH,
+      2,
+    ],
+    ['voluntary acr is like acr_values', claims({ acr: { values: [ACR_2FA_APP, ACR_2FA] } }), nobody, BOTH, 2],
+    ['voluntary acr that nobody knows', claims({ acr: { value: 'urn:unknown' } }), nobody, BOTH, 0],
+    ['acr_values raises beside it', { ...acr(ACR_1FA), acr_values: ACR_2FA_APP }, nobody, BOTH, 3],
+    ['essential amr with otp is the app', amr('pwd', 'otp'), nobody, BOTH, 3],
+    [
+      'essential amr as the list that a token has',
+      claims({ amr: { essential: true, value: ['pwd', 'otp', 'mfa'] } }),
+      nobody,
+      BOTH,
+      3,
+    ],
+    ['essential amr with mfa is any second factor', amr('mfa'), nobody, BOTH, 2],
+    ['essential amr with pwd', amr('pwd'), nobody, BOTH, 0],
+    ['essential amr: unknown values only', amr('hwk', 'toString'), nobody, BOTH, 'unreachable'],
+    ['essential amr with sms for a payor', amr('sms'), payor, BOTH, 'unreachable'],
+    ['voluntary amr asks for nothing', claims({ amr: { values: ['otp'] } }), nobody, BOTH, 0],
+    [
+      'essential auth_time asks for nothing: it is always told',
+      claims({ auth_time: { essential: true } }),
+      nobody,
+      BOTH,
+      0,
+    ],
+    ['a claim that nobody has', claims({ constructor: { essential: true }, __proto__: null }), nobody, BOTH, 0],
+  ]
+  for (const [what, params, account, available, expected] of table)
+    it(what, () => {
+      const need = requirement(params, {}, account, available, NOW)
+      assert.equal(need.unreachable === undefined ? need.rank : 'unreachable', expected)
+    })
+
+  it('essential amr with sms wants SMS and no app', () => {
+    assert.deepEqual(needed(nobody, amr('sms')).methods, ['sms'])
+    assert.deepEqual(needed(nobody, amr('sms', 'otp')).methods, ['otp'])
+  })
+
+  it('what cannot be reached is said before anybody is asked, and whatever is proven', () => {
+    const need = needed(nobody, acr('urn:unknown'))
+    assert.equal(reason(need, undefined, proofs()), 'unreachable')
+    assert.equal(reason(need, subject({ enrolled: { otp: 1 } }), proofs({ pwd: NOW, otp: NOW })), 'unreachable')
+  })
+
+  it('the token names the highest essential value that is met, whatever acr_values says', () => {
+    const both = proofs({ pwd: NOW, otp: NOW })
+    const said = (params: Record<string, string>, proven = both) => claimsOf(needed(nobody, params), proven).acr
+    assert.equal(said(acr(ACR_2FA)), ACR_2FA)
+    assert.equal(said(acr(ACR_1FA, ACR_2FA)), ACR_2FA)
+    assert.equal(said(acr(ACR_1FA, ACR_2FA_APP), proofs({ pwd: NOW })), ACR_1FA)
+    assert.equal(said({ ...acr(ACR_2FA), acr_values: ACR_2FA_APP }), ACR_2FA)
+    assert.equal(said(claims({ acr: { essential: true } })), ACR_2FA_APP)
+    assert.equal(said(claims({ acr: { value: ACR_2FA } })), ACR_2FA_APP, 'voluntary: our own rank')
+  })
+
+  it('sub with a value binds the request to that person (§3.1.2.2), essential or not', () => {
+    const ofAna = subject()
+    for (const request of [{ value: 'bob' }, { essential: true, value: 'bob' }, { values: ['bob', 'eve'] }])
+      assert.equal(reason(needed(nobody, claims({ sub: request })), ofAna, proofs({ pwd: NOW })), 'hinted_account')
+    for (const request of [null, { essential: true }, { value: 'ana' }, { values: ['bob', 'ana'] }])
+      assert.equal(reason(needed(nobody, claims({ sub: request })), ofAna, proofs({ pwd: NOW })), undefined)
+  })
+
+  it('id_token_hint and sub that contradict each other are unreachable', () => {
+    const hint = `e30.${Buffer.from('{"sub":"ana"}').toString('base64url')}.`
+    const need = (value: string) => needed(nobody, { ...claims({ sub: { value } }), id_token_hint: hint })
+    assert.equal(reason(need('bob'), subject(), proofs({ pwd: NOW })), 'unreachable')
+    assert.equal(reason(need('ana'), subject(), proofs({ pwd: NOW })), undefined)
+  })
+
+  const faults: [object, RegExp | undefined][] = [
+    [{}, undefined],
+    [{ acr: null, amr: { essential: true, values: ['otp', ['pwd', 'otp']] }, other: { value: 7 } }, undefined],
+    [{ acr: 'x' }, /claims\.id_token\.acr must be null or an object/],
+    [{ acr: [] }, /null or an object/],
+    [{ acr: { essential: 'true' } }, /essential/],
+    [{ acr: { value: 1 } }, /no text/],
+    [{ acr: { values: 'x' } }, /no list/],
+    [{ acr: { values: [] } }, /no list/],
+    [{ acr: { values: [null] } }, /no text/],
+    [{ acr: { values: [['x']] } }, /no text/],
+    [{ amr: { value: [] } }, /no text/],
+    [{ sub: { value: {} } }, /no text/],
+    [{ acr: { value: 'x', values: ['x'] } }, /not both/],
+  ]
+  for (const [request, fault] of faults)
+    it(`${fault ? 'refuses' : 'takes'} ${JSON.stringify(request)}`, () => {
+      const found = claimsFault({ id_token: request })
+      if (fault) assert.match(found ?? '', fault)
+      else assert.equal(found, undefined)
+    })
 })
 
 describe('policy: which question comes next', () => {
@@ -307,9 +425,24 @@ describe('policy: property', () => {
       max_age: fc.constantFrom('0', '60', '3000'),
       acr_values: fc.constantFrom(ACR_2FA, ACR_2FA_APP, ALIAS, 'urn:x'),
       second_factor_max_age: fc.constantFrom('0', '60', '5000'),
+      claims: fc
+        .oneof(
+          fc.record({
+            name: fc.constantFrom('acr', 'amr'),
+            essential: fc.boolean(),
+            values: fc.uniqueArray(fc.constantFrom(ACR_1FA, ACR_2FA, ACR_2FA_APP, ALIAS, 'otp', 'sms', 'mfa', 'x'), {
+              minLength: 1,
+              maxLength: 3,
+            }),
+          }),
+        )
+        .map(({ name, essential, values }) => JSON.stringify({ id_token: { [name]: { essential, values } } })),
     },
     { requiredKeys: [] },
   ) as fc.Arbitrary<Record<string, string>>
+
+  const requestOf = ({ claims = '{}' }: Record<string, string>) =>
+    (JSON.parse(claims) as { id_token?: Record<string, { essential: boolean; values: string[] }> }).id_token ?? {}
 
   it('no code while a reason is open, no factor on a password alone, no loop: whoever asks, whatever they answer', () => {
     fc.assert(
@@ -350,6 +483,13 @@ describe('policy: property', () => {
                   'only what was proven',
                 )
               const said = claimsOf(need, given)
+              const { acr, amr } = requestOf(asked)
+              if (acr?.essential) assert.ok(acr.values.includes(said.acr), 'an essential acr is met')
+              if (amr?.essential)
+                assert.ok(
+                  amr.values.some((value) => said.amr.includes(value)),
+                  'and an essential amr',
+                )
               assert.equal(said.amr.includes('otp'), counts.otp !== undefined)
               assert.equal(said.auth_time, Math.min(...Object.values(counts)))
               if (need.secondFactorMaxAge === 0 && need.rank >= 2) assert.ok(given.chain.otp ?? given.chain.sms)
@@ -362,6 +502,7 @@ describe('policy: property', () => {
             }
             switch (open.prompt) {
               case 'login':
+                if (open.reasons[0] === 'unreachable') return // an error for the app
                 if (open.reasons[0] === 'login_not_submitted')
                   given = { ...given, session: merge(given.session, given.chain), unsubmitted: false }
                 else {

@@ -152,6 +152,24 @@ describe('seed', () => {
     await assert.rejects(plan('companies: [{ id: acme-builders, state: absent }]'), /payor@acme\.example/)
   })
 
+  it('keeps APIs and their clients together', async () => {
+    const api = `
+resources: [{ id: "https://a.example", scopes: [a], token_format: opaque, client: api, service_clients: [job] }]
+clients:
+  - { client_id: api, client_secret: ${SECRET}, grant_types: [] }
+  - { client_id: job, client_secret: ${SECRET}, grant_types: [client_credentials] }`
+    assert.equal((await apply(api)).length, 3)
+    assert.deepEqual(await apply(api), [])
+    await assert.rejects(
+      plan('clients: [{ client_id: job, state: absent }]'),
+      /service_clients: there is no client "job"/,
+    )
+    assert.deepEqual(await apply('resources: [{ id: "https://a.example", scopes: [a] }]'), [
+      '~ resource https://a.example (token_format, client, service_clients)',
+    ])
+    assert.deepEqual(await apply('clients: [{ client_id: job, state: absent }]'), ['- client job'])
+  })
+
   it('reads secrets from the environment and from files beside it', async () => {
     const folder = temporaryFolder()
     writeFileSync(join(folder, 'secret'), `${SECRET}\n`)
@@ -176,7 +194,8 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['a section not built yet', 'connections: []', /connections: not built yet/],
     ['an unknown section', 'user: []', /user: unknown key, did you mean users\?/],
     ['an unknown key', user('pasword: x'), /pasword: unknown key, did you mean password\?/],
-    ['a key of a client not built yet', full('jwks: {}'), /jwks: not built yet/],
+    ['an address of keys', full('jwks_uri: "https://a.example/jwks"'), /jwks_uri: is not fetched.*under jwks/],
+    ['no keys', full('jwks: { keys: [] }'), /must hold a key/],
     ['mfa.sso', 'companies: [{ id: a, name: A, side: none, mfa: { sso: challenge } }]', /sso: not built yet/],
     [
       'a third party that helps itself',
@@ -221,7 +240,6 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['no client secret', client('redirect_uris: [https://a.example/cb]'), /client_secret is missing/],
     ['a short client secret', client('client_secret: abc, redirect_uris: [https://a.example/cb]'), /32 characters/],
     ['a secret of a public client', full('token_endpoint_auth_method: none'), /client_secret/],
-    ['another way to authenticate', full('token_endpoint_auth_method: private_key_jwt'), /client_secret_basic/],
     [
       'a device with a redirect URI',
       full('grant_types: ["urn:ietf:params:oauth:grant-type:device_code"]'),
@@ -229,8 +247,37 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ],
     ['a logout address that others can read', full('backchannel_logout_uri: "http://a.example/out"'), /https/],
     ['a logout address of a native app', full('backchannel_logout_uri: "com.example.app:/out"'), /https/],
+    ['another way to authenticate', full('token_endpoint_auth_method: tls_client_auth'), /client_secret_basic/],
+    ['a secret beside keys', full('token_endpoint_auth_method: private_key_jwt'), /client_secret: .* has none/],
+    [
+      'private_key_jwt without keys',
+      client('token_endpoint_auth_method: private_key_jwt, redirect_uris: [https://a.example/cb]'),
+      /jwks is missing/,
+    ],
     ['the implicit grant', full('grant_types: [implicit]'), /authorization_code/],
     ['a negative age', full('sallyport: { second_factor_max_age: -1 }'), /second_factor_max_age/],
+    [
+      'a service without a secret',
+      client('grant_types: [client_credentials], token_endpoint_auth_method: none'),
+      /none is for apps/,
+    ],
+    ['refresh alone', full('grant_types: [refresh_token]'), /authorization_code beside refresh_token/],
+    ['an API of no client', 'resources: [{ id: "https://a.example", client: api }]', /no client "api": add it/],
+    [
+      'a service that is no client',
+      `resources: [{ id: "https://a.example", service_clients: [payment] }]\n${full('')}`,
+      /service_clients: there is no client "payment", did you mean payments/,
+    ],
+    [
+      'a service without the grant',
+      `resources: [{ id: "https://a.example", service_clients: [payments] }]\n${full('')}`,
+      /"payments" needs grant_types: \[client_credentials\]/,
+    ],
+    [
+      'an API that cannot authenticate',
+      `resources: [{ id: "https://a.example", client: payments }]\n${client('redirect_uris: [https://a.example/cb], token_endpoint_auth_method: none')}`,
+      /cannot introspect/,
+    ],
     ['a resource with a fragment', 'resources: [{ id: "https://a.example#x" }]', /fragment/],
     ['a state that is none', 'companies: [{ id: a, state: gone }]', /absent/],
   ]

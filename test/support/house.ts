@@ -10,7 +10,7 @@ import pino from 'pino'
 import type { MongoDatabase } from '../../adapters/mongo/index.ts'
 import type { SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { createPasswordHasher } from '../../interactions/index.ts'
-import type { ArtifactStore } from '../../interactions/kit/stores.ts'
+import type { ArtifactStore, Stores } from '../../interactions/kit/stores.ts'
 import { startServer } from '../../server/app.ts'
 import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
@@ -122,10 +122,18 @@ export interface TestHouse {
   /** Makes a person. */
   person(email: string, role?: 'payor' | 'payee' | 'standard'): Promise<string>
   authUrl(params?: Record<string, string>): string
-  exchange(answer: Answer, client?: string, extra?: Record<string, string>): Promise<Tokens>
+  exchange(
+    answer: Answer,
+    client?: string,
+    extra?: Record<string, string>,
+    headers?: Record<string, string>,
+  ): Promise<Tokens>
+  /** `client` by its secret; '' when the form says who asks. */
   token(form: Record<string, string>, client?: string): Promise<Tokens>
   /** Has the server read its signing keys again, as it does each minute. */
   reload(): Promise<boolean>
+  /** A POST of an app's server, without a browser around it. */
+  post(path: string, form: Record<string, string>, headers?: Record<string, string>): Promise<Tokens>
   close(): Promise<void>
 }
 
@@ -190,7 +198,17 @@ export async function openTestHouse(
   const running = await startServer(house)
   let visitors = 0
 
-  const token = async (form: Record<string, string>, client = 'payments'): Promise<Tokens> => {
+  const post: TestHouse['post'] = async (path, form, headers = {}) => {
+    const body = new URLSearchParams(form)
+    const response = await fetch(listening + path, { method: 'POST', headers, body })
+    const text = await response.text()
+    return { ...(JSON.parse(text === '' ? '{}' : text) as Record<string, string>), status: response.status } as Tokens
+  }
+  const token = async (
+    form: Record<string, string>,
+    client = 'payments',
+    more: Record<string, string> = {},
+  ): Promise<Tokens> => {
     const isPublic = ['spa', 'phone', 'tv'].includes(client)
     const inBody = isPublic
       ? { client_id: client }
@@ -198,12 +216,9 @@ export async function openTestHouse(
         ? { client_id: client, client_secret: CLIENT_SECRET }
         : {}
     const basic = `Basic ${Buffer.from(`${client}:${CLIENT_SECRET}`).toString('base64')}`
-    const response = await fetch(`${listening}/token`, {
-      method: 'POST',
-      headers: isPublic || client === 'poster' ? {} : { authorization: basic },
-      body: new URLSearchParams({ ...form, ...inBody }),
-    })
-    return { ...((await response.json()) as Record<string, string>), status: response.status } as Tokens
+    const headers: Record<string, string> =
+      isPublic || client === 'poster' || client === '' ? {} : { authorization: basic }
+    return post('/token', { ...form, ...inBody }, { ...headers, ...more })
   }
 
   return {
@@ -229,16 +244,18 @@ export async function openTestHouse(
       return id
     },
     authUrl: (params = {}) => `${url}/auth?${new URLSearchParams({ ...REQUEST, ...params })}`,
-    exchange(answer, client = 'payments', extra = {}) {
+    exchange(answer, client = 'payments', extra = {}, headers = {}) {
       const code = answer.location === undefined ? null : new URL(answer.location).searchParams.get('code')
       if (code === null) throw new Error(`no code: ${answer.status} ${answer.location ?? headingOf(answer)}`)
       return token(
         { grant_type: 'authorization_code', code, redirect_uri: CALLBACK, code_verifier: VERIFIER, ...extra },
         client,
+        headers,
       )
     },
     token,
     reload: () => running.reload(),
+    post,
     close: () => running.close(),
   }
 }
@@ -246,6 +263,19 @@ export async function openTestHouse(
 const VERIFIER = randomBytes(32).toString('base64url')
 /** A code verifier and its challenge (RFC 7636), one per run. */
 export const pkce = { verifier: VERIFIER, challenge: createHash('sha256').update(VERIFIER).digest('base64url') }
+
+/** The store as over a network: every call takes some milliseconds, so that what races does race. */
+export const slowly = ({ artifacts }: Pick<Stores, 'artifacts'>): ArtifactStore =>
+  new Proxy(artifacts, {
+    get(target, name) {
+      const value = Reflect.get(target, name) as unknown
+      if (typeof value !== 'function') return value
+      return async (...args: unknown[]) => {
+        await new Promise((resolve) => setTimeout(resolve, 5))
+        return (value as (...args: unknown[]) => unknown).apply(target, args)
+      }
+    },
+  })
 
 /** A plain request of the client `payments`. */
 export const REQUEST = {
