@@ -182,7 +182,10 @@ export type Seed = z.infer<typeof Seed>
 const NOT_BUILT = new Set(['connections', 'brand', 'sso', 'lockout', 'idle', 'contexts'])
 /** Left out on purpose. */
 const NOT_TAKEN = new Map([
-  ['jwks_uri', 'is not fetched: this server calls no address that a client names; put the keys under jwks'],
+  [
+    'jwks_uri',
+    'is not fetched: nothing that decides who gets in comes from an address that a client names; put the keys under jwks',
+  ],
 ])
 
 /**

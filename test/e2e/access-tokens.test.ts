@@ -242,6 +242,19 @@ describe('access tokens', () => {
           assert.equal(await isActive(who.tokens['access_token']!, client), false, client)
       })
 
+    it('when the person took back what a third party may do', async () => {
+      const email = `tokens${++people}@city.example`
+      const id = await test.person(email, 'standard')
+      const visitor = test.visitor()
+      const params = { client_id: 'partner', resource: LEDGER, scope: 'openid ledger:read' }
+      const question = await signIn(visitor, await visitor.go(test.authUrl(params)), email)
+      const tokens = await test.exchange(await visitor.submit(question), 'partner')
+      assert.equal(await isActive(tokens['access_token']!), true)
+      await test.database.consents.forget(id, 'partner')
+      for (const client of ['ledger-api', 'partner'])
+        assert.equal(await isActive(tokens['access_token']!, client), false, client)
+    })
+
     it('not when the person signed out of an app that may go on without them, until they end everything', async () => {
       const { id, visitor, tokens } = await payor('strict')
       await visitor.submit(await visitor.go('/session/end'), { logout: 'yes' })

@@ -172,6 +172,40 @@ describe('the claims parameter', () => {
     }
   })
 
+  it('a third party is asked about for claims as for scopes', async () => {
+    const { visitor } = await signedIn()
+    const params = { client_id: 'partner', scope: 'openid' }
+    const asked = await visitor.go(test.authUrl({ ...params, ...asking({ email: null, acr: null }) }))
+    assert.equal(asked.location, undefined)
+    const tokens = await test.exchange(await visitor.submit(asked), 'partner')
+    assert.equal(typeof claimsIn(tokens['id_token'])['email'], 'string')
+    const more = await visitor.go(test.authUrl({ ...params, ...asking({ name: null }), prompt: 'none' }))
+    assert.equal(answerOf(more)['error'], 'consent_required')
+    const authentication = await visitor.go(test.authUrl({ ...params, ...acr(ACR_1FA), prompt: 'none' }))
+    assert.ok(answerOf(authentication)['code'], 'how somebody signed in is no question')
+  })
+
+  it('a device is held to the same: an essential acr that nobody can reach ends it', async () => {
+    const { visitor } = await signedIn()
+    const ask = async (claims: string) => {
+      const form = { client_id: 'tv', scope: 'openid', claims }
+      return test.post('/device/auth', form)
+    }
+    assert.equal((await ask('{')).error, 'invalid_request')
+    const started = await ask(acr('phr').claims)
+    const entry = await visitor.go('/device')
+    const confirm = await visitor.submit(entry, { user_code: started['user_code']! })
+    const page = await visitor.submit(confirm, { confirm: 'yes' })
+    assert.equal(page.status, 400)
+    assert.notEqual(headingOf(page), '')
+    const form = { grant_type: 'urn:ietf:params:oauth:grant-type:device_code', device_code: started['device_code']! }
+    assert.equal((await test.token(form, 'tv')).error, 'unmet_authentication_requirements')
+
+    const second = await ask(acr(ACR_2FA_APP).claims)
+    const again = await visitor.submit(await visitor.go('/device'), { user_code: second['user_code']! })
+    assert.equal(headingOf(await visitor.submit(again, { confirm: 'yes' })), ENROLMENT)
+  })
+
   it('malformed JSON and shapes are invalid_request, with the state', async () => {
     const malformed = [
       '{',
