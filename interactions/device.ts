@@ -8,11 +8,12 @@ import { randomUUID } from 'node:crypto'
 import type { Context, Middleware } from 'koa'
 import { type Configuration, errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import type { Recorder } from './kit/audit.ts'
-import { checkOrigin } from './kit/csrf.ts'
+import { comesFrom } from './kit/csrf.ts'
 import { type ErrorCode, InteractionError } from './kit/errors.ts'
 import { digest } from './kit/keyring.ts'
 import { basePath, networkOf } from './kit/network.ts'
 import { againPath, appLink, deviceCookie } from './kit/router.ts'
+import { isOneOf, pathOf } from './kit/routes.ts'
 import { type Screen, seeOther } from './kit/screen.ts'
 import type { AccountStore, Counter, PendingStore, ThrottleRule } from './kit/stores.ts'
 import type { Completed } from './options.ts'
@@ -102,15 +103,6 @@ export function deviceFeature(feature: Feature | undefined, screen: Screen, acco
   }
 }
 
-/** The path of a route, under wherever the provider is mounted; it may not be there, because its feature is off. */
-export function pathOf(provider: Provider, route: string): string | undefined {
-  try {
-    return provider.pathFor(route, { mountPath: '' })
-  } catch {
-    return undefined
-  }
-}
-
 /** The page where a user code is typed: who may try, from where, how often. */
 export function deviceGate(
   provider: Provider,
@@ -122,7 +114,7 @@ export function deviceGate(
   const origin = new URL(provider.issuer).origin
 
   return async (ctx, next) => {
-    if (path === undefined || ctx.path.toLowerCase().replace(/\/+$/, '') !== path) return next()
+    if (path === undefined || !isOneOf(ctx.path, path)) return next()
     if (ctx.method !== 'POST') {
       // The library would answer a complete URI (RFC 8628 §3.3.1) with a form that submits itself. A person does.
       if (typeof ctx.query['user_code'] === 'string') ctx.state['userCode'] = ctx.query['user_code']
@@ -130,12 +122,7 @@ export function deviceGate(
       return next()
     }
 
-    try {
-      checkOrigin(ctx, origin)
-    } catch (error) {
-      if (!(error instanceof InteractionError)) throw error
-      return screen.message(ctx, 'cross_site', { status: error.status })
-    }
+    if (!comesFrom(ctx, origin)) return screen.message(ctx, 'cross_site', { status: 403 })
     if (ctx.cookies.get(provider.cookieName('session'), { signed: true }) === undefined)
       return screen.message(ctx, 'other_browser', {
         status: 400,

@@ -3,15 +3,14 @@ import { createHash } from 'node:crypto'
 import { bodyParser } from '@koa/bodyparser'
 import type { Context, Middleware } from 'koa'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
-import { pathOf } from './device.ts'
 import { HashingOverloaded } from './factors/password.ts'
-import { checkOrigin, formToken } from './kit/csrf.ts'
-import { InteractionError } from './kit/errors.ts'
+import { comesFrom, formToken } from './kit/csrf.ts'
 import { createFloodGuard } from './kit/flood.ts'
 import { basePath, networkOf } from './kit/network.ts'
 import { goTo, unpark } from './kit/parked.ts'
 import type { Outcome } from './kit/room.ts'
 import { formActionsOf, interactionPath, originOf } from './kit/router.ts'
+import { isOneOf, pathOf, routeOf } from './kit/routes.ts'
 import { inLanguage, requestId, type Screen, seeOther } from './kit/screen.ts'
 import { StoreUnavailable } from './kit/stores.ts'
 import type { Completed } from './options.ts'
@@ -107,7 +106,6 @@ export function sessionCookie(provider: Provider): Middleware {
   }
 }
 
-const RESUMES = new Set(['resume', 'device_resume'])
 /** Discovery names what works (OIDC Discovery §3): type `payment` is known, and refused until it can be confirmed. */
 export function discovery(): Middleware {
   return async (ctx, next) => {
@@ -117,6 +115,8 @@ export function discovery(): Middleware {
     ctx.body = document
   }
 }
+
+const RESUMES = new Set(['resume', 'device_resume'])
 
 /** A resume as somebody else: the library answers with a form that submits itself. Ours is a page with two buttons. */
 export function switchPage(provider: Provider, screen: Screen, { stores, keyRing }: Completed): Middleware {
@@ -188,12 +188,12 @@ export function formPostPolicy(): Middleware {
 export function floodGate(provider: Provider, screen: Screen, { limits, now }: Completed): Middleware {
   const guards = { auth: createFloodGuard(limits.startsPerMinute), push: createFloodGuard(limits.startsPerMinute) }
   // A device code and the page where it is typed leave a row each time.
-  const always = [pathOf(provider, 'device_authorization'), pathOf(provider, 'code_verification')].filter(
-    (path) => path !== undefined,
-  )
+  const always = [pathOf(provider, 'device_authorization'), pathOf(provider, 'code_verification')]
+  const pushing = routeOf(provider, 'pushed_authorization_request')
+  const starting = [routeOf(provider, 'authorization'), ...always]
   return async (ctx, next) => {
-    const pushed = isOneOf(ctx.path, routeOf(provider, 'pushed_authorization_request'))
-    if (!pushed && !isOneOf(ctx.path, routeOf(provider, 'authorization'), ...always)) return next()
+    const pushed = isOneOf(ctx.path, pushing)
+    if (!pushed && !isOneOf(ctx.path, ...starting)) return next()
     const guard = pushed ? guards.push : guards.auth
     const network = networkOf(ctx.ip)
     const wait = guard.wait(network, now())
@@ -212,12 +212,6 @@ export function floodGate(provider: Provider, screen: Screen, { limits, now }: C
     if (counts) guard.count(network, now())
   }
 }
-
-/** The path of a route as `ctx.path` has it: without where the provider is mounted. */
-const routeOf = (provider: Provider, name: string) => provider.pathFor(name, { mountPath: '' })
-
-/** The library's router takes other cases and a slash at the end too: no second address without our checks. */
-const isOneOf = (path: string, ...ours: string[]) => ours.includes(path.toLowerCase().replace(/\/+$/, ''))
 
 /** Signing out where nobody is signed in: the library answers with a form that submits itself. There is nothing to ask. */
 export function nobodyToSignOut(provider: Provider): Middleware {
@@ -252,19 +246,15 @@ const BODY_LIMIT = 56 * 1024
  */
 export function postToGet(provider: Provider, screen: Screen, { stores, now }: Completed): Middleware {
   const parse = bodyParser({ enableTypes: ['form'], formLimit: BODY_LIMIT })
-  const paths = () => [routeOf(provider, 'authorization'), routeOf(provider, 'end_session')]
+  const paths = [routeOf(provider, 'authorization'), routeOf(provider, 'end_session')]
+  const confirming = routeOf(provider, 'end_session_confirm')
   const base = basePath(provider.issuer)
+  const { origin } = new URL(provider.issuer)
 
   return async (ctx, next) => {
-    if (ctx.method === 'POST' && isOneOf(ctx.path, routeOf(provider, 'end_session_confirm'))) {
-      try {
-        checkOrigin(ctx, new URL(provider.issuer).origin)
-      } catch (error) {
-        if (!(error instanceof InteractionError)) throw error
-        return screen.message(ctx, 'cross_site', { status: error.status })
-      }
-    }
-    if (!isOneOf(ctx.path, ...paths())) return next()
+    if (ctx.method === 'POST' && isOneOf(ctx.path, confirming) && !comesFrom(ctx, origin))
+      return screen.message(ctx, 'cross_site', { status: 403 })
+    if (!isOneOf(ctx.path, ...paths)) return next()
 
     if (ctx.method === 'POST') {
       if (!ctx.is('application/x-www-form-urlencoded')) return screen.message(ctx, 'bad_request', { status: 415 })

@@ -19,6 +19,7 @@ interface Mutation {
 }
 
 const ACCEPTANCE = 'test/e2e/acceptance.test.ts'
+const ATTACKS = 'test/e2e/attacks.test.ts'
 const EPOCH = 'test/e2e/epoch.test.ts'
 const PROPERTY = 'test/e2e/property.test.ts'
 const DUTIES = 'test/contract/duties.test.ts'
@@ -101,13 +102,13 @@ const MUTATIONS: Mutation[] = [
     ' || now >= session.created + limits.absolute) return false',
     ') return false',
   ),
-  policy('the idle limit of a session', 'return session.exp === undefined || now < session.exp', 'return true'),
+  policy('the idle limit of a session', 'return session.idle !== undefined && now < session.idle', 'return true'),
   {
-    name: 'an ended session is found for 15 s more',
-    file: 'interactions/kit/oidc-adapter.ts',
-    find: 'return ended ? undefined : artifact',
-    replace: 'return artifact',
-    test: EPOCH,
+    name: 'prompt=none counts as use of a session',
+    file: 'interactions/attach.ts',
+    find: "if (!oidc.prompts.has('none')) ",
+    replace: '',
+    test: ATTACKS,
   },
   {
     name: 'proofs of an older epoch count',
@@ -120,14 +121,14 @@ const MUTATIONS: Mutation[] = [
   {
     name: 'tokens of an older epoch are honoured',
     file: 'interactions/configuration.ts',
-    find: 'if (facts?.epoch !== undefined && facts.epoch !== record.securityEpoch) return undefined',
+    find: 'if (token && token.epoch !== record.securityEpoch) return undefined',
     replace: '',
     test: EPOCH,
   },
   {
     name: 'a refresh does not ask for the rank',
     file: 'interactions/configuration.ts',
-    find: 'if (!stillSatisfies(needed, facts.amr ?? [])) return undefined',
+    find: 'if (!stillSatisfies(needed, token.amr ?? [])) return undefined',
     replace: '',
     test: EPOCH,
   },
@@ -184,12 +185,7 @@ const MUTATIONS: Mutation[] = [
     'if (note && !visit)\n      await record(',
     ACCEPTANCE,
   ),
-  router(
-    "another browser's interaction",
-    "const own = ctx.cookies.get(provider.cookieName('interaction'), { signed: true }) === uid",
-    'const own = true',
-    ROUTER,
-  ),
+  router("another browser's interaction", 'if (!holds(ctx, uid)) return lost(ctx, uid)', '', ROUTER),
   router(
     '"use a different account" keeps the proofs',
     'await keep(open, { differentAccount: true })',
@@ -206,8 +202,8 @@ const MUTATIONS: Mutation[] = [
   {
     name: 'forms of other sites are taken',
     file: 'interactions/kit/csrf.ts',
-    find: "if (!sameSite) throw new InteractionError('cross_site', { status: 403 })",
-    replace: 'void sameSite',
+    find: "if (!comesFrom(ctx, origin)) throw new InteractionError('cross_site', { status: 403 })",
+    replace: '',
     test: ROUTER,
   },
   {
@@ -226,10 +222,10 @@ const MUTATIONS: Mutation[] = [
   },
   {
     name: 'a new password in the moment of an activation',
-    file: 'interactions/enrollment/index.ts',
-    find: 'if (activated.securityEpoch !== securityEpoch + (byRecovery ? 1 : 0))',
-    replace: 'if (activated.securityEpoch < securityEpoch)',
-    test: EPOCH,
+    file: 'adapters/sqlite/factors.ts',
+    find: 'AND security_epoch = ? AND',
+    replace: 'AND ? >= 0 AND',
+    test: ATTACKS,
   },
   // The stores.
   factors('a replayed code is taken by the store', 'AND last_step < ?', 'AND ? > 0', ACCEPTANCE),
@@ -239,7 +235,7 @@ const MUTATIONS: Mutation[] = [
     'WHERE id = ? AND ? >= 0',
     CONTRACT,
   ),
-  factors('a recovery code raises no epoch', 'byRecovery ? 1 : 0,', '0,', EPOCH),
+  factors('a recovery code raises no epoch', 'const raise = byRecovery ? 1 : 0', 'const raise = 0', EPOCH),
   factors(
     'activation by a reservation that another chain took over',
     'AND reserved_by = ? AND',
@@ -248,7 +244,18 @@ const MUTATIONS: Mutation[] = [
   ),
   factors('reservation without compare-and-set', 'AND reservations = ?`', 'AND ? >= 0`', CONTRACT),
   artifacts('an authorization code is exchanged twice', 'AND consumed_at IS NULL AND', 'AND'),
-  artifacts('a destroyed session comes back', 'if (this.isDestroyed(artifact.key)) return this.handOver(artifact)', ''),
+  artifacts(
+    'a destroyed session or interaction comes back',
+    'if (this.isDestroyed(artifact.key)) return session ? this.handOver(artifact) : undefined',
+    '',
+  ),
+  {
+    name: 'a session that ended is written again by a resume',
+    file: 'adapters/sqlite/artifacts.ts',
+    find: 'if (session && this.hasEnded(artifact.uid)) return',
+    replace: '',
+    test: ATTACKS,
+  },
   artifacts(
     'what two apps authorized in parallel is not merged',
     'return sameSignIn(stored, next) ? ',
@@ -256,16 +263,16 @@ const MUTATIONS: Mutation[] = [
   ),
   {
     name: 'an old session cookie is set again',
-    file: 'interactions/attach.ts',
+    file: 'interactions/middleware.ts',
     find: 'if (!own || !(empty || ',
     replace: 'if (!empty || !own || !(empty || ',
     test: DUTIES,
   },
   {
     name: 'a changed audit row is not noticed',
-    file: 'adapters/sqlite/audit.ts',
-    find: "if (row['previous'] !== previous || ",
-    replace: "if (row['previous'] !== row['previous'] && ",
+    file: 'adapters/audit-chain.ts',
+    find: 'if (row.previous !== previous || ',
+    replace: 'if (row.previous !== row.previous && ',
     test: 'test/contract/audit.test.ts',
   },
 ]

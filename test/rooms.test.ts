@@ -16,7 +16,12 @@ const RULES: { files: RegExp; may: RegExp[] }[] = [
   })),
   { files: /^interactions\/policy\.ts$/, may: [/^interactions\/kit\/(stores|room)\.ts$/] },
   { files: /^interactions\//, may: [/^interactions\//] },
-  { files: /^adapters\/(\w+)\//, may: [/^adapters\/$1\//, /^interactions\/kit\/stores\.ts$/, /^server\/stores\.ts$/] },
+  // What is the same in every database.
+  { files: /^adapters\/[\w-]+\.ts$/, may: [/^interactions\/kit\/stores\.ts$/] },
+  {
+    files: /^adapters\/(\w+)\//,
+    may: [/^adapters\/$1\//, /^adapters\/[\w-]+\.ts$/, /^interactions\/kit\/stores\.ts$/, /^server\/stores\.ts$/],
+  },
   // Types of the plugin's stores reach the server's stores; everything else goes through the doors.
   { files: /^server\/stores\.ts$/, may: [/^interactions\/kit\/stores\.ts$/] },
   // An example is an outside user: it has its own folder, and the doors by their published names.

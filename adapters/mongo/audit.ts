@@ -1,10 +1,9 @@
-import { createHash, randomBytes } from 'node:crypto'
 import type { AuditEvent, AuditStore } from '../../interactions/kit/stores.ts'
 import type { AuditReader, AuditRow } from '../../server/stores.ts'
+import { BEGINNING, chained, newWriter, told, verifyChains } from '../audit-chain.ts'
 import { type Connection, insert, SETTLED } from './driver.ts'
 import type { AuditDocument, Collections } from './schemas.ts'
 
-const BEGINNING = '0'.repeat(64)
 /** Rows of one write. */
 const AT_ONCE = 100
 
@@ -66,24 +65,15 @@ export class MongoAudit implements AuditStore, AuditReader {
   }
 
   #next(event: AuditEvent): AuditDocument {
-    const writer = this.#writer
-    const number = this.#number + 1
-    const body = canonical({ ...event, writer, number })
-    const previous = this.#previous
-    const hash = link(previous, body)
-    this.#number = number
-    this.#previous = hash
+    const { accountId, ...row } = chained(event, this.#writer, this.#number + 1, this.#previous)
+    this.#number = row.number
+    this.#previous = row.hash
     return {
-      _id: idOf(writer, number),
-      writer,
-      number,
-      event: event.event,
-      ...(event.accountId !== undefined && { accountId: event.accountId }),
+      _id: idOf(row.writer, row.number),
+      ...row,
+      ...(accountId !== undefined && { accountId }),
       at: event.at,
       arrived: arrival(),
-      body,
-      previous,
-      hash,
     }
   }
 
@@ -101,39 +91,22 @@ export class MongoAudit implements AuditStore, AuditReader {
       this.#audit.find(filter, undefined, SETTLED).sort({ arrived: -1, _id: -1 }).limit(limit).lean(),
     )
     return rows.map(({ body, arrived, hash, previous }) => ({
-      ...(JSON.parse(body) as AuditEvent & { writer: string; number: number }),
+      ...told(body),
       id: arrived,
       hash,
       previous,
     }))
   }
 
-  async verifyAudit(): Promise<{ rows: number; broken?: { writer: string; number: number; why: string } }> {
-    return this.#connection.guarded(async () => {
-      let rows = 0
-      let writer: string | undefined
-      let number = 0
-      let previous = BEGINNING
-      for await (const row of this.#audit.find({}, undefined, SETTLED).sort({ _id: 1 }).lean().cursor()) {
-        if (row.writer !== writer) [writer, number, previous] = [row.writer, 0, BEGINNING]
-        number += 1
-        rows += 1
-        const why = whyBroken(row, number, previous)
-        if (why) return { rows, broken: { writer, number, why } }
-        previous = row.hash
-      }
-      return { rows }
-    })
+  async verifyAudit(): ReturnType<AuditReader['verifyAudit']> {
+    const stored = this.#audit.find({}, undefined, SETTLED).sort({ _id: 1 }).lean().cursor()
+    return this.#connection.guarded(() => verifyChains(inPlace(stored)))
   }
 }
 
-function whyBroken(row: AuditDocument, number: number, previous: string): string | undefined {
-  if (row.number !== number || row._id !== idOf(row.writer, number)) return 'a row is missing'
-  if (row.previous !== previous || row.hash !== link(previous, row.body)) return 'the row was changed'
-  const { event, accountId } = JSON.parse(row.body) as AuditEvent
-  if (row.event !== event || row.accountId !== accountId)
-    return 'the row is filed under another event or person than it speaks of'
-  return undefined
+/** A row under another name than its own is as good as missing. */
+async function* inPlace(rows: AsyncIterable<AuditDocument>): AsyncIterable<AuditDocument> {
+  for await (const row of rows) yield row._id === idOf(row.writer, row.number) ? row : { ...row, number: -1 }
 }
 
 let last = 0
@@ -143,15 +116,4 @@ function arrival(): number {
   return last
 }
 
-const newWriter = () => randomBytes(8).toString('hex')
 const idOf = (writer: string, number: number) => `${writer}:${String(number).padStart(12, '0')}`
-const link = (previous: string, body: string) => createHash('sha256').update(`${previous}\n${body}`).digest('hex')
-
-/** JSON with sorted keys: the same event has the same hash. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, inner: unknown) =>
-    inner && typeof inner === 'object' && !Array.isArray(inner)
-      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : inner,
-  )
-}

@@ -1,14 +1,12 @@
-import { createHash, randomBytes } from 'node:crypto'
 import type { AuditEvent, AuditStore } from '../../interactions/kit/stores.ts'
 import type { AuditReader, AuditRow } from '../../server/stores.ts'
+import { BEGINNING, chained, newWriter, told, verifyChains } from '../audit-chain.ts'
 import type { Connection } from './driver.ts'
-
-const BEGINNING = '0'.repeat(64)
 
 /** One chain of rows per opened database: number and hash of each follow from the one before. */
 export class SqliteAudit implements AuditStore, AuditReader {
   readonly #connection: Connection
-  readonly #writer = randomBytes(8).toString('hex')
+  readonly #writer = newWriter()
   #head = { number: 0, hash: BEGINNING }
 
   constructor(connection: Connection) {
@@ -20,9 +18,7 @@ export class SqliteAudit implements AuditStore, AuditReader {
     await this.#connection.write(
       () => {
         before = this.#head
-        const number = before.number + 1
-        const body = canonical({ ...event, writer: this.#writer, number })
-        const hash = link(before.hash, body)
+        const { number, body, previous, hash } = chained(event, this.#writer, before.number + 1, before.hash)
         this.#connection.run(
           'INSERT INTO audit (writer, number, event, account_id, at, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
           this.#writer,
@@ -31,7 +27,7 @@ export class SqliteAudit implements AuditStore, AuditReader {
           event.accountId ?? null,
           event.at,
           body,
-          before.hash,
+          previous,
           hash,
         )
         // Only now: a row that could not be written leaves no gap.
@@ -59,44 +55,25 @@ export class SqliteAudit implements AuditStore, AuditReader {
       limit,
     )
     return rows.map((row) => ({
-      ...(JSON.parse(String(row['body'])) as AuditEvent & { writer: string; number: number }),
+      ...told(String(row['body'])),
       id: Number(row['id']),
       hash: String(row['hash']),
       previous: String(row['previous']),
     }))
   }
 
-  async verifyAudit(): Promise<{ rows: number; broken?: { writer: string; number: number; why: string } }> {
-    let rows = 0
-    let writer: unknown
-    let number = 0
-    let previous = BEGINNING
-    for (const row of this.#connection.all(
-      'SELECT writer, number, event, account_id, body, previous, hash FROM audit ORDER BY writer, number',
-    )) {
-      if (row['writer'] !== writer) [writer, number, previous] = [row['writer'], 0, BEGINNING]
-      number += 1
-      rows += 1
-      const where = { writer: String(writer), number }
-      if (row['number'] !== number) return { rows, broken: { ...where, why: 'a row is missing' } }
-      if (row['previous'] !== previous || row['hash'] !== link(previous, String(row['body'])))
-        return { rows, broken: { ...where, why: 'the row was changed' } }
-      const { event, accountId = null } = JSON.parse(String(row['body'])) as AuditEvent
-      if (row['event'] !== event || row['account_id'] !== accountId)
-        return { rows, broken: { ...where, why: 'the row is filed under another event or person than it speaks of' } }
-      previous = String(row['hash'])
-    }
-    return { rows }
+  async verifyAudit(): ReturnType<AuditReader['verifyAudit']> {
+    const sql = 'SELECT writer, number, event, account_id, body, previous, hash FROM audit ORDER BY writer, number'
+    return verifyChains(
+      this.#connection.all(sql).map((row) => ({
+        writer: String(row['writer']),
+        number: Number(row['number']),
+        event: String(row['event']),
+        accountId: (row['account_id'] as string | null) ?? undefined,
+        body: String(row['body']),
+        previous: String(row['previous']),
+        hash: String(row['hash']),
+      })),
+    )
   }
-}
-
-const link = (previous: string, body: string) => createHash('sha256').update(`${previous}\n${body}`).digest('hex')
-
-/** JSON with sorted keys: the same event has the same hash. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, inner: unknown) =>
-    inner && typeof inner === 'object' && !Array.isArray(inner)
-      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : inner,
-  )
 }

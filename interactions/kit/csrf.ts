@@ -14,14 +14,13 @@ export const formToken = (secret: string): string => tokens.create(secret)
  * @throws {InteractionError} `cross_site` or `form_expired`, 403
  */
 export function checkForm(ctx: Context, origin: string, secret: string, token: unknown): void {
-  checkOrigin(ctx, origin)
+  if (!comesFrom(ctx, origin)) throw new InteractionError('cross_site', { status: 403 })
   if (typeof token !== 'string' || !tokens.verify(secret, token))
     throw new InteractionError('form_expired', { status: 403 })
 }
 
-/** The half of {@link checkForm} for forms whose token somebody else checks. */
-export function checkOrigin(ctx: Context, origin: string): void {
+/** The half of {@link checkForm} for forms whose token somebody else checks: true for a request from this origin. */
+export function comesFrom(ctx: Context, origin: string): boolean {
   const site = ctx.get('sec-fetch-site')
-  const sameSite = site ? site === 'same-origin' || site === 'none' : ctx.get('origin') === origin
-  if (!sameSite) throw new InteractionError('cross_site', { status: 403 })
+  return site ? site === 'same-origin' || site === 'none' : ctx.get('origin') === origin
 }

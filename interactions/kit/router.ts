@@ -484,8 +484,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** The app's redirect URI with an error, for an interaction that oidc-provider knows nothing of any more (OIDC Core §3.1.2.6). */
   function errorResponse({ interaction: { params }, client }: Open, error: string, description: string) {
-    if (params['redirect_uri'] === undefined) return appAddress(client)
-    if (params['response_mode'] !== undefined && params['response_mode'] !== 'query') return appAddress(client)
+    const byQuery = params['response_mode'] === undefined || params['response_mode'] === 'query'
+    if (params['redirect_uri'] === undefined || !byQuery) return appAddress(client)
     const url = new URL(String(params['redirect_uri']))
     url.searchParams.set('error', error)
     url.searchParams.set('error_description', description)

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander'
 import type { AuditRow } from '../stores.ts'
-import { answer, Refused, table, withHouse } from './house.ts'
+import { answer, personOf, Refused, table, withHouse } from './house.ts'
 
 /** `audit list|verify`. */
 export function auditCommand(): Command {
@@ -18,9 +18,7 @@ export function auditCommand(): Command {
     )
     .action((options: { user?: string; event?: string; limit: number }, self: Command) =>
       withHouse(self, async ({ database }) => {
-        const user =
-          options.user === undefined ? undefined : await database.directory.user(options.user.trim().toLowerCase())
-        if (options.user !== undefined && !user) throw new Refused(`there is no user "${options.user}"`)
+        const user = options.user === undefined ? undefined : await personOf(database, options.user)
         const rows = await database.auditReader.auditRows({
           limit: options.limit,
           ...(user && { accountId: user.id }),

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import type { Client, Company, DirectoryStore, User } from '../stores.ts'
-import { answer, operator, Refused, table, withHouse } from './house.ts'
+import { answer, operator, personOf, Refused, reasonGiven, table, withHouse } from './house.ts'
 
 /** A noun of the directory: how it is found, and what of it is shown. Never a secret. */
 interface Noun<Thing> {
@@ -72,13 +72,12 @@ function unlockCommand(): Command {
     )
     .action((email: string, { reason }: { reason: string }, self: Command) =>
       withHouse(self, async ({ database }) => {
-        const user = await database.directory.user(email.trim().toLowerCase())
-        const account = user && (await database.accounts.find(user.id))
-        if (!account) throw new Refused(`there is no user "${email}"`)
-        if (reason.trim() === '') throw new Refused('--reason: say why, and how you made sure who asked')
+        const user = await personOf(database, email)
+        const details = { reason: reasonGiven(reason) }
+        const account = await database.accounts.find(user.id)
+        if (!account) throw new Refused(`there is no user "${email}"`) // removed just now
         const { audited } = await import('../audited.ts')
         const { countersOf } = await import('../../interactions/index.ts')
-        const details = { reason: reason.trim().slice(0, 500) }
         const act = { event: 'user.unlocked', actor: operator(), accountId: account.id, details }
         await audited(database.audit, act, () => database.throttle.clear(countersOf(account)))
         answer(self, { email: account.email, unlocked: true }, [`${account.email} can try again`])

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import type { Config } from '../config.ts'
 import { oneLine } from '../one-line.ts'
 import type { House } from '../open.ts'
-import { StoreConflict } from '../stores.ts'
+import { type Database, StoreConflict, type User } from '../stores.ts'
 
 /** A command that was understood and not done. One sentence; exit code 1. */
 export class Refused extends Error {
@@ -25,6 +25,19 @@ export async function configFor(command: Command): Promise<Config> {
   // Loaded here, so that help and wrong usage are answered at once.
   const { environment, loadConfig } = await import('../config.ts')
   return loadConfig(environment(), process.cwd(), command.optsWithGlobals<Common>().config)
+}
+
+/** The person whom a command is about, by their e-mail address. @throws {Refused} */
+export async function personOf({ directory }: Pick<Database, 'directory'>, email: string): Promise<User> {
+  const user = await directory.user(email.trim().toLowerCase())
+  if (!user) throw new Refused(`there is no user "${email}"`)
+  return user
+}
+
+/** What `--reason` says, fit for the audit. @throws {Refused} when it says nothing */
+export function reasonGiven(reason: string): string {
+  if (reason.trim() === '') throw new Refused('--reason: say why, and how you made sure who asked')
+  return reason.trim().slice(0, 500)
 }
 
 /** Opens the house, does the work, closes it. */

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { answer, operator, Refused, table, withHouse } from './house.ts'
+import { answer, operator, personOf, reasonGiven, table, withHouse } from './house.ts'
 
 /** `mfa show|reset`. */
 export function mfaCommand(): Command {
@@ -11,8 +11,7 @@ export function mfaCommand(): Command {
     .description('which factors a person has; never their secrets')
     .action((email: string, _options: unknown, self: Command) =>
       withHouse(self, async ({ database }) => {
-        const user = await database.directory.user(email.trim().toLowerCase())
-        if (!user) throw new Refused(`there is no user "${email}"`)
+        const user = await personOf(database, email)
         const { factors, recoveryCode } = user
         const added = factors.map(({ method, addedAt }) => [method, `added ${new Date(addedAt * 1000).toISOString()}`])
         answer(self, { email: user.email, factors, recoveryCode }, table([...added, ['recovery code', recoveryCode]]))
@@ -31,15 +30,14 @@ export function mfaCommand(): Command {
     .action((email: string, { reason }: { reason: string }, self: Command) =>
       withHouse(self, async (house) => {
         const { database } = house
-        const user = await database.directory.user(email.trim().toLowerCase())
-        if (!user) throw new Refused(`there is no user "${email}"`)
-        if (reason.trim() === '') throw new Refused('--reason: say why, and how you made sure who asked')
+        const user = await personOf(database, email)
+        const why = reasonGiven(reason)
         const { audited } = await import('../audited.ts')
         const act = {
           event: 'mfa.reset',
           actor: operator(),
           accountId: user.id,
-          details: { reason: reason.trim().slice(0, 500), removed: user.factors.map(({ method }) => method) },
+          details: { reason: why, removed: user.factors.map(({ method }) => method) },
         }
         await audited(database.audit, act, async () => {
           await database.directory.resetMfa(user.id)

@@ -5,11 +5,13 @@ import { nextStep, wait } from '../support/clock.ts'
 import {
   API,
   acknowledge,
-  CALLBACK,
+  CHALLENGE,
   claimsIn,
   codeOf,
   enrol,
+  errorOf,
   firstSignIn,
+  hasCode,
   openTestHouse,
   recoveryCodeOn,
   secretOn,
@@ -17,12 +19,7 @@ import {
   stolen,
   type TestHouse,
 } from '../support/house.ts'
-import { type Answer, headingOf, titleOf } from '../support/visitor.ts'
-
-const errorOf = (answer: Answer) => new URL(answer.location ?? 'x:').searchParams.get('error')
-const hasCode = (answer: Answer) =>
-  answer.location?.startsWith(CALLBACK) && new URL(answer.location).searchParams.has('code')
-const CHALLENGE = 'Enter the code from your authenticator app'
+import { headingOf, titleOf } from '../support/visitor.ts'
 
 describe('acceptance', () => {
   let test: TestHouse

@@ -10,6 +10,7 @@ import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
 import { nextStep, wait } from '../support/clock.ts'
 import {
   CALLBACK,
+  CHALLENGE,
   codeOf,
   enrol,
   firstSignIn,
@@ -27,7 +28,6 @@ import { type Answer, formOf, headingOf } from '../support/visitor.ts'
 const hasher = createPasswordHasher({ memoryKiB: 19456, passes: 2, parallelism: 1, concurrency: 2, queue: 100 })
 const codeIn = (answer: Answer) => answer.location && new URL(answer.location).searchParams.get('code')
 const errorIn = (answer: Answer) => answer.location && new URL(answer.location).searchParams.get('error')
-const CHALLENGE = 'Enter the code from your authenticator app'
 
 async function apply(test: TestHouse, seed: object, setPasswords = false) {
   const plan = await planSeed(test.database, parseSeed(JSON.stringify(seed), 'seed.json', {}), {

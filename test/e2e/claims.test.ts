@@ -4,6 +4,7 @@ import { ACR_1FA, ACR_2FA, ACR_2FA_APP } from '../../interactions/policy.ts'
 import { nextStep } from '../support/clock.ts'
 import {
   acknowledge,
+  CHALLENGE,
   claimsIn,
   codeOf,
   enrol,
@@ -14,7 +15,6 @@ import {
 } from '../support/house.ts'
 import { type Answer, headingOf } from '../support/visitor.ts'
 
-const CHALLENGE = 'Enter the code from your authenticator app'
 const ENROLMENT = 'Secure Your Account'
 const answerOf = (answer: Answer) => Object.fromEntries(new URL(answer.location ?? 'x:').searchParams)
 const asking = (idToken: object, userinfo?: object) => ({ claims: JSON.stringify({ id_token: idToken, userinfo }) })

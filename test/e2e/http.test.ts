@@ -9,6 +9,7 @@ import {
   claimsIn,
   enrol,
   firstSignIn,
+  hasCode,
   heldPost,
   openTestHouse,
   REQUEST,
@@ -16,9 +17,6 @@ import {
   type TestHouse,
 } from '../support/house.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
-
-const hasCode = (answer: Answer) =>
-  answer.location?.startsWith(CALLBACK) && new URL(answer.location).searchParams.has('code')
 
 describe('http', () => {
   let test: TestHouse

@@ -4,10 +4,12 @@ import { nextStep, wait } from '../support/clock.ts'
 import {
   acknowledge,
   CALLBACK,
+  CHALLENGE,
   claimsIn,
   codeOf,
   enrol,
   firstSignIn,
+  hasCode,
   openTestHouse,
   recoveryCodeOn,
   secretOn,
@@ -15,10 +17,6 @@ import {
   type TestHouse,
 } from '../support/house.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
-
-const CHALLENGE = 'Enter the code from your authenticator app'
-const hasCode = (answer: Answer) =>
-  answer.location?.startsWith(CALLBACK) && new URL(answer.location).searchParams.has('code')
 
 /** One step of a first sign-in: the page's heading and how a person answers it. */
 interface Step {

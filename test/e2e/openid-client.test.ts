@@ -6,6 +6,7 @@ import { nextStep, wait } from '../support/clock.ts'
 import {
   acknowledge,
   CALLBACK,
+  CHALLENGE,
   CLIENT_SECRET,
   codeOf,
   enrol,
@@ -14,8 +15,6 @@ import {
   type TestHouse,
 } from '../support/house.ts'
 import { type Answer, headingOf, type Visitor } from '../support/visitor.ts'
-
-const CHALLENGE = 'Enter the code from your authenticator app'
 
 describe('openid-client 6', () => {
   let test: TestHouse

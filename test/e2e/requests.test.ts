@@ -8,6 +8,7 @@ import {
   API,
   acknowledge,
   CALLBACK,
+  CHALLENGE,
   CLIENT_SECRET,
   claimsIn,
   codeOf,
@@ -25,7 +26,6 @@ import { type Answer, formOf, headingOf } from '../support/visitor.ts'
 
 type Key = GenerateKeyPairResult['privateKey']
 const ENROLMENT = 'Secure Your Account'
-const CHALLENGE = 'Enter the code from your authenticator app'
 const answerOf = (answer: Answer) => Object.fromEntries(new URL(answer.location ?? 'x:').searchParams)
 const hasCode = (answer: Answer) => answerOf(answer)['code'] !== undefined
 const basic = (client: string) => ({

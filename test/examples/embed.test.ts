@@ -10,12 +10,21 @@ import { clients } from '../../examples/embed/settings.ts'
 import { newKeyRing } from '../../interactions/index.ts'
 import { ACR_2FA_APP } from '../../interactions/policy.ts'
 import { nextStep } from '../support/clock.ts'
-import { acknowledge, claimsIn, codeOf, enrol, freePort, pkce, recoveryCodeOn, signIn } from '../support/house.ts'
+import {
+  acknowledge,
+  CHALLENGE,
+  claimsIn,
+  codeOf,
+  enrol,
+  freePort,
+  pkce,
+  recoveryCodeOn,
+  signIn,
+} from '../support/house.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 import { type Answer, headingOf, Visitor } from '../support/visitor.ts'
 
 const PASSWORD = 'a password of the app itself'
-const CHALLENGE = 'Enter the code from your authenticator app'
 
 /** The app on a free port. */
 async function serve(createApp: (origin: string) => Promise<Koa>) {

@@ -6,6 +6,7 @@ import { ACR_1FA, ACR_2FA_APP } from '../../interactions/policy.ts'
 import { nextStep, wait } from '../support/clock.ts'
 import {
   acknowledge,
+  CHALLENGE,
   CLIENT_SECRET,
   codeOf,
   enrol,
@@ -15,8 +16,6 @@ import {
   type TestHouse,
 } from '../support/house.ts'
 import { type Answer, headingOf, Visitor } from '../support/visitor.ts'
-
-const CHALLENGE = 'Enter the code from your authenticator app'
 
 describe('the relying party', () => {
   let test: TestHouse

@@ -8,10 +8,8 @@ import { createGuard } from '../../examples/resource-server/guard.ts'
 import { callApi } from '../../examples/resource-server/step-up.ts'
 import { ACR_2FA_APP } from '../../interactions/policy.ts'
 import { nextStep, now, wait } from '../support/clock.ts'
-import { API, acknowledge, codeOf, enrol, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
+import { API, acknowledge, CHALLENGE, codeOf, enrol, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
 import { type Answer, headingOf, type Visitor } from '../support/visitor.ts'
-
-const CHALLENGE = 'Enter the code from your authenticator app'
 
 describe('the resource server', () => {
   let test: TestHouse

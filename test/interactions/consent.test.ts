@@ -4,10 +4,9 @@ import fc from 'fast-check'
 import { revokeConsent } from '../../interactions/index.ts'
 import { type ConsentQuestion, consentReasons } from '../../interactions/policy.ts'
 import { now } from '../support/clock.ts'
-import { API, CALLBACK, claimsIn, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
+import { API, CALLBACK, claimsIn, errorOf, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
 
-const errorOf = (answer: Answer) => new URL(answer.location ?? 'x:').searchParams.get('error')
 const hasCode = (answer: Answer) => /[?&]code=/.test(answer.location ?? '')
 const ASKS = 'Let Partner Books use your account?'
 const itemsOn = (page: Answer) => [...page.text.matchAll(/<li>([^<]+)<\/li>/g)].map(([, text]) => text)

@@ -3,20 +3,17 @@ import assert from 'node:assert/strict'
 import { nextStep, wait } from '../support/clock.ts'
 import {
   acknowledge,
-  CALLBACK,
   codeOf,
   enrol,
   firstSignIn,
+  hasCode,
   openTestHouse,
   PASSWORD,
   recoveryCodeOn,
   signIn,
   type TestHouse,
 } from '../support/house.ts'
-import { type Answer, formOf, headingOf } from '../support/visitor.ts'
-
-const hasCode = (answer: Answer) =>
-  answer.location?.startsWith(CALLBACK) === true && new URL(answer.location).searchParams.has('code')
+import { formOf, headingOf } from '../support/visitor.ts'
 
 describe('pages of an interaction', () => {
   let test: TestHouse

@@ -331,6 +331,16 @@ export async function firstSignIn(test: TestHouse, email: string, params: Record
   return { visitor, secret, recoveryCode, answer: await acknowledge(visitor, page) }
 }
 
+/** The heading of the challenge. */
+export const CHALLENGE = 'Enter the code from your authenticator app'
+
+/** True when the app was called back with a code. */
+export const hasCode = (answer: Answer): boolean =>
+  answer.location?.startsWith(CALLBACK) === true && new URL(answer.location).searchParams.has('code')
+
+/** The error that the app was called back with. */
+export const errorOf = (answer: Answer) => new URL(answer.location ?? 'x:').searchParams.get('error')
+
 /** What an ID token or JWT access token says. */
 export const claimsIn = (
   token: string | undefined,
