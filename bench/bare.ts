@@ -72,6 +72,11 @@ const provider = new Provider(issuer, {
   features: {
     devInteractions: { enabled: false },
     clientCredentials: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      defaultResource: () => undefined as unknown as string,
+      getResourceServerInfo: () => ({ scope: 'api', accessTokenFormat: 'opaque' }),
+    },
     introspection: { enabled: true, allowedPolicy: async (_ctx, client, token) => token.clientId === client.clientId },
   },
   async findAccount(_ctx, id) {

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { generate } from 'otplib'
 import { type Answer, Client } from './client.ts'
-import { CALLBACK, CLIENT_ID, CLIENT_SECRET, PASSWORD, PEOPLE, PKCE, TOTP_SECRET } from './subject.ts'
+import { API, CALLBACK, CLIENT_ID, CLIENT_SECRET, PASSWORD, PEOPLE, PKCE, TOTP_SECRET } from './subject.ts'
 
 const BASIC = `Basic ${Buffer.from(`${CLIENT_ID}:${CLIENT_SECRET}`).toString('base64')}`
 const STEP_SECONDS = 30
@@ -16,6 +16,9 @@ export interface Worker {
   refreshToken: string
 }
 
+/** Who signed in at which server in which time step last: the people outlive the process that they sign in at. */
+const STEPS = new Map<string, Map<string, number>>()
+
 /** A server under test and what is known of it. */
 export class Target {
   readonly name: string
@@ -25,11 +28,13 @@ export class Target {
   /** Codes that authorize has brought and code exchange uses up. */
   codes: string[] = []
   #person = 0
-  #steps = new Map<string, number>()
+  readonly #steps: Map<string, number>
 
   constructor(name: string, origin: string) {
     this.name = name
     this.origin = origin
+    this.#steps = STEPS.get(name) ?? new Map()
+    STEPS.set(name, this.#steps)
   }
 
   /** Signs in as many people as are to ask at the same time. */
@@ -109,7 +114,11 @@ export const OPERATIONS: Operation[] = [
     tokens: true,
     offered: ({ discovery }) => (discovery['grant_types_supported'] as string[]).includes('client_credentials'),
     async run(_target, worker) {
-      const { access_token: token } = await tokens(worker, { grant_type: 'client_credentials' })
+      const { access_token: token } = await tokens(worker, {
+        grant_type: 'client_credentials',
+        resource: API,
+        scope: 'api',
+      })
       check(token, 'no access token')
     },
   },

@@ -11,7 +11,7 @@ import { loadConfig } from '../server/config.ts'
 import { openHouse } from '../server/open.ts'
 import type { Change } from '../server/stores.ts'
 import { Client } from './client.ts'
-import { ARGON2, CALLBACK, CLIENT_ID, CLIENT_SECRET, PASSWORD, PEOPLE, TOTP_SECRET } from './subject.ts'
+import { API, ARGON2, CALLBACK, CLIENT_ID, CLIENT_SECRET, PASSWORD, PEOPLE, TOTP_SECRET } from './subject.ts'
 
 /** Clock ticks of /proc are hundredths of a second. */
 const TICK_MS = 10
@@ -153,9 +153,14 @@ const changes = (passwordHash: string): Change[] => [
       client_id: CLIENT_ID,
       client_secret: CLIENT_SECRET,
       redirect_uris: [CALLBACK],
-      grant_types: ['authorization_code', 'refresh_token'],
+      grant_types: ['authorization_code', 'refresh_token', 'client_credentials'],
       sallyport: { first_party: true, mfa: 'by_role', offline: true },
     },
+  },
+  {
+    kind: 'resource',
+    op: 'put',
+    value: { id: API, name: 'API', scopes: ['api'], token_format: 'opaque', service_clients: [CLIENT_ID] },
   },
   ...PEOPLE.map(
     ({ id, email }): Change => ({

@@ -10,6 +10,8 @@ export const TOTP_SECRET = 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP'
 export const CLIENT_ID = 'bench'
 export const CLIENT_SECRET = 'bench-secret-bench-secret-bench-secret'
 export const CALLBACK = 'https://rp.example/callback'
+/** The API that the client gets opaque tokens for by itself. */
+export const API = 'https://api.example'
 
 const VERIFIER = 'v'.repeat(64)
 export const PKCE = {
