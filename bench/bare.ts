@@ -132,4 +132,9 @@ provider.use(async (ctx, next) => {
   ctx.status = 303
 })
 
-provider.listen(Number(port), '127.0.0.1')
+const server = provider.listen(Number(port), '127.0.0.1')
+// An ordinary end, so that a profile is written.
+process.once('SIGTERM', () => {
+  server.close(() => process.exit())
+  server.closeAllConnections()
+})

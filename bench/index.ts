@@ -54,7 +54,7 @@ try {
 async function measureOperations() {
   const servers = [
     await product.start(core, options.profile),
-    await (former ? former.start(core) : startBare(passwordHash, core)),
+    await (former ? former.start(core, options.profile) : startBare(passwordHash, core, options.profile)),
   ] as const
   const names = ['sallyport', former ? 'former' : 'bare']
   try {

@@ -105,8 +105,7 @@ export class Product {
   /** @param profile a folder that a CPU profile is written to when the server stops */
   async start(core?: number, profile?: string): Promise<ServerProcess> {
     const port = await freePort()
-    const node = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`]
-    return ServerProcess.start(port, [...node, this.#cli, 'serve'], this.#env(port), core)
+    return ServerProcess.start(port, [...profiling(profile), this.#cli, 'serve'], this.#env(port), core)
   }
 
   remove(): void {
@@ -126,11 +125,13 @@ export class Product {
   }
 }
 
-/** oidc-provider alone. */
-export async function startBare(passwordHash: string, core?: number): Promise<ServerProcess> {
+/** oidc-provider alone. @param profile as {@link Product.start} has it */
+export async function startBare(passwordHash: string, core?: number, profile?: string): Promise<ServerProcess> {
   const port = await freePort()
-  return ServerProcess.start(port, [here('./bare.js'), String(port), passwordHash], {}, core)
+  return ServerProcess.start(port, [...profiling(profile), here('./bare.js'), String(port), passwordHash], {}, core)
 }
+
+const profiling = (folder?: string) => (folder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${folder}`])
 
 export const hashOfPassword = () => createPasswordHasher({ ...ARGON2, concurrency: 1, queue: 1 }).hash(PASSWORD)
 
