@@ -6,6 +6,8 @@ export interface Transactions {
   /** Takes the write lock without waiting for it. @throws when another process holds it */
   begin(): void
   exec(sql: string): void
+  /** Makes what was committed so far survive a power loss, away from the event loop. Absent: nothing waits for the disk. */
+  sync?: (() => Promise<void>) | undefined
   /** True for the error of a lock that somebody else holds: it is worth another try. */
   isBusy(error: unknown): boolean
 }
@@ -26,13 +28,16 @@ const PAUSES = [1, 2, 5, 10, 20]
 
 /**
  * Works that wait for the next commit. At the end of the event loop's turn they run one after another, each in a savepoint
- * of its own, and are answered together when their common commit is done.
+ * of its own, and are answered together when their common commit is done and on the disk. What comes while the disk is
+ * written waits for the commit after it.
  */
 export class CommitQueue {
   readonly #transactions: Transactions
   readonly #busyMs: number
   #waiting: Entry[] = []
   #scheduled = false
+  #syncing = false
+  #lost: StoreUnavailable | undefined
   #tries = 0
   #idle: (() => void)[] = []
   /** Commits so far: for measurements and tests. */
@@ -48,22 +53,28 @@ export class CommitQueue {
    * Runs `work` in the next transaction. It must be synchronous and must not begin a transaction of its own.
    *
    * @param undo takes back what `work` changed in memory, when the commit fails after it
-   * @returns what `work` returned, once it is committed
+   * @returns what `work` returned, once it is committed and on the disk
    * @throws what `work` threw: then nothing of it is written, and its neighbours are not disturbed
-   * @throws {StoreUnavailable} when the commit failed: then nothing of the whole transaction is written
+   * @throws {StoreUnavailable} when the commit failed: then nothing of the whole transaction is written. When the disk
+   * failed, nobody knows what is written, and every later work is refused
    */
   add<T>(work: () => T, undo?: () => void): Promise<T> {
     return new Promise<T>((resolve, reject) => {
+      if (this.#lost) return reject(this.#lost)
       this.#waiting.push({ work, undo, since: performance.now(), resolve, reject })
-      if (this.#scheduled) return
-      this.#scheduled = true
-      setImmediate(() => this.#flush())
+      this.#schedule()
     })
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#syncing || this.#waiting.length === 0) return
+    this.#scheduled = true
+    setImmediate(() => this.#flush())
   }
 
   /** Resolves when nothing waits any more. */
   async idle(): Promise<void> {
-    if (this.#waiting.length > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    if (this.#waiting.length > 0 || this.#syncing) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 
   #flush(): void {
@@ -109,9 +120,24 @@ export class CommitQueue {
       for (const { reject } of entries) reject(new StoreUnavailable(message, { cause }))
       return
     }
-    for (const outcome of outcomes)
-      if ('error' in outcome) outcome.entry.reject(outcome.error)
-      else outcome.entry.resolve(outcome.result as never)
+    if (this.#transactions.sync) void this.#sync(this.#transactions.sync, outcomes)
+    else answer(outcomes)
+  }
+
+  async #sync(sync: () => Promise<void>, outcomes: Outcome[]): Promise<void> {
+    this.#syncing = true
+    try {
+      await sync()
+      answer(outcomes)
+    } catch (cause) {
+      // The kernel forgets what it could not write and calls the next try a success: what follows would stand on nothing.
+      const message = `the disk failed, writes are refused until a restart: ${(cause as Error).message}`
+      this.#lost = new StoreUnavailable(message, { cause })
+      for (const { reject } of [...outcomes.map(({ entry }) => entry), ...this.#waiting.splice(0)]) reject(this.#lost)
+    }
+    this.#syncing = false
+    this.#schedule()
+    this.#tellIdle()
   }
 
   /** @throws what the work threw, when that took the whole transaction with it, as a full disk may */
@@ -141,6 +167,12 @@ export class CommitQueue {
   }
 
   #tellIdle(): void {
-    if (this.#waiting.length === 0) for (const tell of this.#idle.splice(0)) tell()
+    if (this.#waiting.length === 0 && !this.#syncing) for (const tell of this.#idle.splice(0)) tell()
   }
+}
+
+function answer(outcomes: Outcome[]): void {
+  for (const outcome of outcomes)
+    if ('error' in outcome) outcome.entry.reject(outcome.error)
+    else outcome.entry.resolve(outcome.result as never)
 }

@@ -1,6 +1,8 @@
 /** The one file that knows which SQLite this is: `node:sqlite` where the running Node has it, its twin on Node 20. */
-import { chmodSync, closeSync, existsSync, openSync } from 'node:fs'
+import { chmodSync, closeSync, existsSync, fdatasync, fsyncSync, openSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { dirname } from 'node:path'
+import { promisify } from 'node:util'
 import { StoreUnavailable } from '../../interactions/kit/stores.ts'
 import { CommitQueue } from './commit-queue.ts'
 
@@ -56,6 +58,9 @@ export class Connection {
   readonly #statements = new Map<string, Statement>()
   readonly #busyMs: number
   readonly #queue: CommitQueue
+  #log: number | undefined
+  /** How often the disk was waited for: for measurements and tests. */
+  syncs = 0
   #open = true
 
   /** @throws {StoreUnavailable} when the file cannot be opened or is no database */
@@ -64,7 +69,12 @@ export class Connection {
     this.#file = file
     this.#busyMs = options.busyMs
     this.#queue = new CommitQueue(
-      { begin: () => this.#tryBegin(), exec: (sql) => void this.run(sql), isBusy },
+      {
+        begin: () => this.#tryBegin(),
+        exec: (sql) => void this.run(sql),
+        isBusy,
+        sync: options.synchronous === 'FULL' && file !== ':memory:' ? () => this.#sync() : undefined,
+      },
       options.busyMs,
     )
     this.#database = this.#guarded(() => {
@@ -82,12 +92,13 @@ export class Connection {
     }
   }
 
-  #configure({ synchronous, maxPages, busyMs }: ConnectionOptions): void {
+  #configure({ maxPages, busyMs }: ConnectionOptions): void {
     this.exec(`PRAGMA busy_timeout = ${busyMs}`)
     this.#refuseForeign()
     if (this.#file !== ':memory:') chmodSync(this.#file, 0o600)
     this.#useWriteAheadLog(busyMs)
-    this.exec(`PRAGMA synchronous = ${synchronous}`)
+    // SQLite's FULL would stop the event loop at each commit: the queue waits for the disk instead (docs/decisions/group-commit.md).
+    this.exec('PRAGMA synchronous = NORMAL')
     this.exec('PRAGMA foreign_keys = ON')
     if (maxPages !== undefined) this.exec(`PRAGMA max_page_count = ${maxPages}`)
   }
@@ -124,6 +135,18 @@ export class Connection {
     return this.#queue.idle()
   }
 
+  /** What FULL does after a commit: the write-ahead log goes to the disk. Its file stays the same while we have it open. */
+  async #sync(): Promise<void> {
+    if (this.#log === undefined) {
+      this.#log = openSync(`${this.#file}-wal`, 'r')
+      const folder = openSync(dirname(this.#file), 'r')
+      fsyncSync(folder) // the name of a new file, once
+      closeSync(folder)
+    }
+    await toDisk(this.#log)
+    this.syncs += 1
+  }
+
   /** Common commits so far. */
   get commits(): number {
     return this.#queue.commits
@@ -156,6 +179,7 @@ export class Connection {
     }
     this.#open = false
     this.#statements.clear()
+    if (this.#log !== undefined) closeSync(this.#log)
     this.#database.close()
   }
 
@@ -221,6 +245,8 @@ function makeFile(file: string): void {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error // another process was first
   }
 }
+
+const toDisk = promisify(fdatasync)
 
 const pause = (milliseconds: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 

@@ -1,6 +1,7 @@
 /** All writes in flight share one commit (docs/decisions/group-commit.md). */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
+import { CommitQueue } from '../../adapters/sqlite/commit-queue.ts'
 import { openSqlite, type SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { KeyRing, newKeyRing } from '../../interactions/kit/keyring.ts'
 import { StoreUnavailable } from '../../interactions/kit/stores.ts'
@@ -61,6 +62,56 @@ describe('group commit', () => {
       }),
     )
     assert.deepEqual(seen, [true, true, true, true])
+  })
+  it('answers only when the disk has it, and collects meanwhile what the next commit takes', async () => {
+    const said: string[] = []
+    const disk: { done(): void; failed(why: Error): void }[] = []
+    const queue = new CommitQueue(
+      {
+        begin: () => said.push('begin'),
+        exec: (sql) => sql === 'COMMIT' && said.push('commit'),
+        isBusy: () => false,
+        sync: () => new Promise<void>((done, failed) => disk.push({ done, failed })),
+      },
+      1000,
+    )
+    const turn = () => new Promise((resolve) => setTimeout(resolve, 5))
+    const add = (name: string) => queue.add(() => said.push(name)).then(() => said.push(`${name} answered`))
+    const first = add('a')
+    await turn()
+    const others = [add('b'), add('c')]
+    await turn()
+    assert.deepEqual(said, ['begin', 'a', 'commit'])
+    disk.shift()!.done()
+    await first
+    await turn()
+    assert.deepEqual(said.slice(3), ['a answered', 'begin', 'b', 'c', 'commit'])
+
+    const waiting = add('d')
+    disk.shift()!.failed(new Error('EIO'))
+    // Nobody knows what of it is on the disk: nothing is answered as written, now or later.
+    const late = Promise.allSettled([...others, waiting]).then(async (results) => [
+      ...results,
+      ...(await Promise.allSettled([add('e')])),
+    ])
+    for (const result of await late) {
+      assert.equal(result.status, 'rejected')
+      assert.ok((result as PromiseRejectedResult).reason instanceof StoreUnavailable)
+    }
+    assert.deepEqual(said.slice(8), [])
+    await queue.idle()
+  })
+  it('waits for the disk by default, and not where a process crash is all that it shall survive', async () => {
+    for (const [synchronous, expected] of [
+      ['FULL', 2],
+      ['NORMAL', 0],
+    ] as const) {
+      const one = await open({ synchronous })
+      const before = one.connection.syncs
+      await one.artifacts.save(row(`${synchronous} 1`))
+      await one.artifacts.save(row(`${synchronous} 2`))
+      assert.equal(one.connection.syncs - before, expected)
+    }
   })
   it('shows nobody what is not committed yet', async () => {
     const saved = database.artifacts.save(row('a'))
