@@ -26,6 +26,7 @@ const DUTIES = 'test/contract/duties.test.ts'
 const CONTRACT = 'test/contract/sqlite.test.ts'
 const POLICY = 'test/interactions/policy.test.ts'
 const ROUTER = 'test/interactions/router.test.ts'
+const SAML = 'test/interactions/federation/saml.test.ts'
 
 const policy = (name: string, find: string, replace: string, test = POLICY): Mutation => ({
   name,
@@ -54,6 +55,14 @@ const artifacts = (name: string, find: string, replace: string): Mutation => ({
   find,
   replace,
   test: DUTIES,
+})
+
+const saml = (name: string, file: string, find: string, replace: string, test = SAML): Mutation => ({
+  name: `SAML: ${name}`,
+  file: `interactions/federation/saml/${file}.ts`,
+  find,
+  replace,
+  test,
 })
 
 const MUTATIONS: Mutation[] = [
@@ -117,6 +126,48 @@ const MUTATIONS: Mutation[] = [
     replace: '? chain',
     test: EPOCH,
   },
+  // SAML.
+  saml('comments and DOCTYPEs are parsed', 'strict-xml', "if (kind === '!')", "if (kind === 'never')"),
+  saml('elements are not counted', 'strict-xml', 'if (elements > limits.elements)', 'if (elements > 1e9)'),
+  saml(
+    'several assertions are read',
+    'shape',
+    'if (!only || found.length > 1 || only.parentNode !== response)',
+    'if (!only)',
+  ),
+  saml('one value may be two ids', 'shape', "if (seen.has(value)) throw new CheckFailed('ids', 'one value twice')", ''),
+  saml(
+    'a signature may stand anywhere',
+    'shape',
+    'if (!signed.includes(signature.parentNode as Element))',
+    'if (false)',
+  ),
+  saml(
+    'a signature may refer to anything',
+    'shape',
+    "if (attributeOf(reference!, 'URI') !== `#${signs}`)",
+    'if (false)',
+  ),
+  saml('any signature algorithm', 'shape', 'if (!SIGNATURE_ALGORITHMS.has(algorithm(method!)))', 'if (false)'),
+  saml('any digest', 'shape', 'if (!DIGEST_ALGORITHMS.includes(algorithm(digestMethod!)))', 'if (false)'),
+  saml(
+    'any transform',
+    'shape',
+    'if (algorithm(enveloped!) !== ENVELOPED || algorithm(exclusive!) !== EXCLUSIVE)',
+    'if (false)',
+  ),
+  saml('certificates never end', 'signature', '&& now < notAfter + SKEW_SECONDS', ''),
+  saml('CBC without a signature', 'decrypt', 'if (isCbc && !signed)', 'if (false)'),
+  saml('any audience', 'profile', 'audiences.every((names) => names.includes(entityId))', 'true'),
+  saml('any recipient', 'profile', 'passed: recipient === context.acsUrl,', 'passed: true,'),
+  saml('any destination', 'profile', 'destination === undefined ? !isResponseSigned : destination === acsUrl', 'true'),
+  saml('the request of another connection', 'profile', 'request.connectionId === connection.id', 'true'),
+  saml('an old sign-in where a new one was forced', 'profile', 'if (request?.forceAuthn)', 'if (false)'),
+  saml('a condition that nobody knows', 'profile', 'CONDITIONS.some((name) => is(child, NS.saml, name))', 'true'),
+  saml('people of another domain', 'identity', 'const isTheirs = domains.includes(domain)', 'const isTheirs = true'),
+  saml('letters that look like others', 'identity', '(isAscii && [email, ...others].every(isEmail))', 'true'),
+  saml('two addresses', 'identity', "checks.note('email_conflict', others.length === 0)", ''),
+  saml('the schemas are not asked', 'samlify', '      schemas.validate(document)\n', ''),
   // Tokens.
   {
     name: 'tokens of an older epoch are honoured',
@@ -282,6 +333,7 @@ const SOURCES = [
   'interactions',
   'locales',
   'public',
+  'schemas',
   'server',
   'test',
   'views',

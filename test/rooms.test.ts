@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -74,11 +74,24 @@ describe('rooms', () => {
 
   it('has one view at least for every room', () => {
     const views = readdirSync(join(ROOT, 'views'))
-    const built = readdirSync(join(ROOT, 'interactions')).filter((name) => ROOMS.includes(name))
+    const built = ROOMS.filter((name) => existsSync(join(ROOT, 'interactions', name, 'index.ts')))
     for (const room of built)
       assert.ok(
         views.some((view) => view.startsWith(room)),
         room,
       )
+  })
+
+  it('loads SAML when somebody signs in by it, and samlify in one file', () => {
+    const libraries = /from '(samlify|libxml2-wasm|xml-crypto|@xmldom\/xmldom)'/g
+    for (const file of ['interactions', 'adapters', 'server', 'examples'].flatMap(sources)) {
+      const text = readFileSync(join(ROOT, file), 'utf8')
+      const inside = file.startsWith('interactions/federation/saml/')
+      const used = [...text.matchAll(libraries)].map(([, name]) => name)
+      if (!inside) assert.deepEqual(used, [], file)
+      if (used.includes('samlify')) assert.equal(file, 'interactions/federation/saml/samlify.ts')
+      // `import type` leaves nothing behind; any other import would load it all.
+      if (!inside) assert.doesNotMatch(text, /^(?:import|export)(?! type)[^']*from '[^']*saml\/[^']*'/m, file)
+    }
   })
 })

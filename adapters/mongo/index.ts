@@ -9,6 +9,7 @@ import { MongoConsents } from './consents.ts'
 import { clientPlace, MongoDirectory } from './directory.ts'
 import { CERTAIN, CHEAP, Connection, type MongoAddress, NEWEST, oneOf } from './driver.ts'
 import { MongoFactors, totpPlace } from './factors.ts'
+import { FEDERATION_KEPT, factsPlace, MongoFederation } from './federation.ts'
 import { checkVersion, missingIndexes } from './migrations.ts'
 import { MongoDevices, MongoPending, PENDING_KEPT, pendingPlace } from './pending.ts'
 import { type Collections, collectionsOf } from './schemas.ts'
@@ -66,6 +67,7 @@ export class MongoDatabase implements Database {
   readonly devices: MongoDevices
   readonly pending: MongoPending
   readonly consents: MongoConsents
+  readonly federation: MongoFederation
   readonly audit: MongoAudit
   readonly artifacts: MongoArtifacts
   readonly directory: MongoDirectory
@@ -86,6 +88,7 @@ export class MongoDatabase implements Database {
     this.devices = new MongoDevices(connection, collections)
     this.pending = new MongoPending(connection, collections, sealer)
     this.consents = new MongoConsents(connection, collections)
+    this.federation = new MongoFederation(connection, collections, sealer)
     this.audit = new MongoAudit(connection, collections)
     this.artifacts = new MongoArtifacts(connection, collections)
     this.directory = new MongoDirectory(connection, collections, sealer)
@@ -100,13 +103,15 @@ export class MongoDatabase implements Database {
   /** What the server deletes by its own clock is mostly gone already. By `expires`, which has an index. */
   async sweep(now: number): Promise<number> {
     await this.directory.settle()
-    const { artifacts, pending, throttles, devices } = this.collections
+    const { artifacts, pending, throttles, devices, federation_requests, used_assertions } = this.collections
     const before = (time: number) => ({ expires: trusted({ $lt: new Date(time * 1000) }) })
     const swept = await this.connection.guarded(() =>
       Promise.all([
         artifacts.deleteMany(before(now), CHEAP),
         pending.deleteMany(before(now + PENDING_KEPT + 1), CHEAP),
         throttles.deleteMany(before(now + THROTTLE_KEPT), CHEAP),
+        federation_requests.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
+        used_assertions.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
         devices.deleteMany(before(now), CHEAP),
       ]),
     )
@@ -117,7 +122,7 @@ export class MongoDatabase implements Database {
   async rewrap(): Promise<number> {
     await this.directory.settle()
     return this.connection.guarded(async () => {
-      const { accounts, clients, pending } = this.collections
+      const { accounts, clients, pending, federation_requests } = this.collections
       let count = await this.#rewrapSigningKeys()
       for await (const { _id, totp } of accounts.find({ totp: there }, { totp: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(totp!.secret, totpPlace(_id), (from, to) =>
@@ -130,6 +135,13 @@ export class MongoDatabase implements Database {
       for await (const { _id, owner, purpose, value } of pending.find({}, undefined, NEWEST).lean().cursor())
         count += await this.#reseal(value, pendingPlace(owner, purpose), (from, to) =>
           pending.updateOne({ _id, value: from }, { $set: { value: to } }, CERTAIN),
+        )
+      for await (const { _id, facts } of federation_requests
+        .find({ facts: there }, { facts: 1 }, NEWEST)
+        .lean()
+        .cursor())
+        count += await this.#reseal(facts!, factsPlace(_id), (from, to) =>
+          federation_requests.updateOne({ _id, facts: from }, { $set: { facts: to } }, CERTAIN),
         )
       return count + (await this.#rewrapArtifacts())
     })

@@ -133,6 +133,30 @@ export interface PendingDocument {
   expires: Date
 }
 
+export interface FederationRequestDocument {
+  /** The handle. */
+  _id: string
+  id: string
+  connectionId: string
+  interaction: string
+  createdAt: number
+  expiresAt: number
+  forceAuthn: boolean
+  authnContexts: string[]
+  answered: boolean
+  /** Sealed; until somebody takes them. */
+  facts?: string
+  expires: Date
+}
+
+export interface UsedAssertionDocument {
+  /** JSON of issuer and assertion id: no assertion is used twice. */
+  _id: string
+  /** The request that it was used for. */
+  handle: string
+  expires: Date
+}
+
 export interface ConsentDocument {
   /** JSON of account and client. */
   _id: string
@@ -298,6 +322,20 @@ const SCHEMAS = {
     expires: { type: Date, required: true },
   }).index({ expires: 1 }, atItsDate),
 
+  federation_requests: plain({
+    id: text,
+    connectionId: text,
+    interaction: text,
+    createdAt: count,
+    expiresAt: count,
+    forceAuthn: yesOrNo,
+    authnContexts: list(),
+    answered: yesOrNo,
+    facts: optionalText,
+    expires: { type: Date, required: true },
+  }).index({ expires: 1 }, atItsDate),
+  used_assertions: plain({ handle: text, expires: { type: Date, required: true } }).index({ expires: 1 }, atItsDate),
+
   consents: plain({ account: text, client: text, permissions: list(), since: count })
     .index({ account: 1 })
     .index({ client: 1 }),
@@ -348,6 +386,8 @@ export interface Collections {
   throttles: Model<ThrottleDocument>
   devices: Model<DeviceDocument>
   pending: Model<PendingDocument>
+  federation_requests: Model<FederationRequestDocument>
+  used_assertions: Model<UsedAssertionDocument>
   consents: Model<ConsentDocument>
   signing_keys: Model<SigningKeysDocument>
   audit: Model<AuditDocument>

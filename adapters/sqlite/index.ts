@@ -8,6 +8,7 @@ import { SqliteConsents } from './consents.ts'
 import { SqliteDirectory } from './directory.ts'
 import { Connection, type Value } from './driver.ts'
 import { SqliteFactors } from './factors.ts'
+import { SqliteFederation } from './federation.ts'
 import { migrate } from './migrations.ts'
 import { SqliteDevices, SqlitePending } from './pending.ts'
 import { SqliteSigningKeys } from './signing-keys.ts'
@@ -52,6 +53,12 @@ const SEALED: { table: string; column: string; keys: string[]; place(row: Record
     keys: ['owner', 'purpose'],
     place: (row) => ({ purpose: 'pending', owner: String(row['owner']), record: String(row['purpose']) }),
   },
+  {
+    table: 'federation_requests',
+    column: 'facts',
+    keys: ['handle'],
+    place: (row) => ({ purpose: 'federation_facts', owner: String(row['handle']) }),
+  },
 ]
 
 /** What goes when its time is over; `before` seconds later than it says. */
@@ -60,6 +67,8 @@ const EXPIRING = [
   { table: 'destroyed', key: 'key', expired: 'kept_until', before: 0 },
   { table: 'ended_sessions', key: 'uid', expired: 'kept_until', before: 0 },
   { table: 'pending', key: 'owner, purpose', expired: 'expires_at', before: -1 },
+  { table: 'federation_requests', key: 'handle', expired: 'expires_at', before: -1 },
+  { table: 'used_assertions', key: 'issuer, assertion_id', expired: 'usable_until', before: -1 },
   { table: 'throttles', key: 'key', expired: 'kept_until', before: 0 },
   { table: 'devices', key: 'device, account_id', expired: 'last_used', before: 400 * 24 * 60 * 60 },
 ]
@@ -82,6 +91,7 @@ export class SqliteDatabase implements Database {
   readonly devices: SqliteDevices
   readonly pending: SqlitePending
   readonly consents: SqliteConsents
+  readonly federation: SqliteFederation
   readonly audit: SqliteAudit
   readonly artifacts: SqliteArtifacts
   readonly directory: SqliteDirectory
@@ -107,6 +117,7 @@ export class SqliteDatabase implements Database {
     this.devices = new SqliteDevices(connection)
     this.pending = new SqlitePending(connection, sealer)
     this.consents = new SqliteConsents(connection)
+    this.federation = new SqliteFederation(connection, sealer)
     this.audit = new SqliteAudit(connection)
     this.artifacts = new SqliteArtifacts(connection)
     this.directory = new SqliteDirectory(connection, sealer)

@@ -146,6 +146,29 @@ const MIGRATIONS: string[] = [
   CREATE UNIQUE INDEX signing_keys_one ON signing_keys (state) WHERE state IN ('active', 'next');
   `,
   `ALTER TABLE resources ADD COLUMN options TEXT NOT NULL DEFAULT '{}';`,
+  `
+  CREATE TABLE federation_requests (
+    handle TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    connection_id TEXT NOT NULL,
+    interaction TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    force_authn INTEGER NOT NULL,
+    authn_contexts TEXT NOT NULL,
+    answered INTEGER NOT NULL DEFAULT 0,
+    facts TEXT
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX federation_requests_expires ON federation_requests (expires_at);
+  CREATE TABLE used_assertions (
+    issuer TEXT NOT NULL,
+    assertion_id TEXT NOT NULL,
+    handle TEXT NOT NULL,
+    usable_until INTEGER NOT NULL,
+    PRIMARY KEY (issuer, assertion_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX used_assertions_until ON used_assertions (usable_until);
+  `,
 ]
 
 /**

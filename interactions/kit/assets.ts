@@ -19,8 +19,8 @@ export interface Assets {
   serve: Middleware
 }
 
-/** A folder that this package ships besides its code (`views`, `public`, `locales`): also next to `dist`. */
-export function packageFolder(name: 'views' | 'public' | 'locales'): string {
+/** A folder that this package ships besides its code (`views`, `public`, `locales`, `schemas`): also next to `dist`. */
+export function packageFolder(name: 'views' | 'public' | 'locales' | 'schemas'): string {
   const beside = new URL(`../../${name}`, import.meta.url)
   return fileURLToPath(existsSync(beside) ? beside : new URL(`../../../${name}`, import.meta.url))
 }

@@ -240,6 +240,50 @@ export interface PendingStore {
   take(owner: string, purpose: string, now: number): Promise<string | undefined>
 }
 
+/** A question that was sent to a company's identity provider. */
+export interface FederationRequest {
+  /** SHA-256 of the RelayState that it was sent with. */
+  handle: string
+  /** The `ID` that it was sent with. */
+  id: string
+  connectionId: string
+  /** Uid of the interaction that waits for the answer. */
+  interaction: string
+  createdAt: number
+  expiresAt: number
+  /** The identity provider was asked to make the person sign in anew. */
+  forceAuthn: boolean
+  /** The AuthnContextClassRefs that were asked for. */
+  authnContexts: string[]
+}
+
+/** Sign-ins at companies' identity providers, from the question to the answer. */
+export interface FederationStore {
+  /** Keeps a request until `expiresAt`. Its handle is new. */
+  keepRequest(request: FederationRequest): Promise<void>
+  /** The request, or `undefined` when there is none or it has expired. */
+  findRequest(handle: string, now: number): Promise<(FederationRequest & { answered: boolean }) | undefined>
+  /**
+   * Claims the request and the assertion, and keeps what the assertion says, sealed, until `expiresAt`.
+   *
+   * Once per request, and once per (issuer, assertion id) until `usableUntil`. Whoever died on the way can do it again:
+   * an assertion that was claimed for a request is good for that request until it is answered.
+   *
+   * @returns `answered` when the request was answered before, or is gone; `replayed` when the assertion was used for another
+   */
+  acceptResponse(response: {
+    handle: string
+    issuer: string
+    assertionId: string
+    usableUntil: number
+    facts: string
+    expiresAt: number
+    now: number
+  }): Promise<'accepted' | 'answered' | 'replayed'>
+  /** Hands out what was kept. Once, and only to the interaction that asked: another browser uses nothing up. */
+  takeFacts(handle: string, interaction: string, now: number): Promise<string | undefined>
+}
+
 /**
  * What one person lets one app do. A permission is the name of an OpenID scope (`email`), `claim <name>` for a claim asked
  * for by itself, or `<API> <scope>` for a scope of an API.
@@ -370,6 +414,7 @@ export interface Stores {
   devices: DeviceStore
   pending: PendingStore
   consents: ConsentStore
+  federation: FederationStore
   audit: AuditStore
   artifacts: ArtifactStore
 }

@@ -17,6 +17,7 @@ const SECRETS = {
   client: 'the-secret-of-a-client-that-nobody-knows',
   key: '{"kty":"EC","d":"the-private-part-of-a-signing-key"}',
   pending: 'the-pending-recovery-code',
+  facts: 'what-an-identity-provider-said-of-a-person',
   session: 'the-session-id-that-is-in-a-cookie',
   code: 'the-authorization-code-in-a-redirect',
   user: 'USER-CODE',
@@ -75,6 +76,17 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
       })
     await db.signingKeys.addFirstSigningKey({ kid: 'one', privateJwk: SECRETS.key, createdAt: NOW })
     await db.pending.keep({ owner: 'cid', purpose: 'p', value: SECRETS.pending, expiresAt: NOW + 60, now: NOW })
+    const request = { handle: 'handle', id: '_request', connectionId: 'acme-sso', interaction: 'uid' }
+    const until = { createdAt: NOW, expiresAt: NOW + 60 }
+    await db.federation.keepRequest({ ...request, ...until, forceAuthn: false, authnContexts: [] })
+    const assertion = { issuer: 'https://idp.example', assertionId: '_assertion', usableUntil: NOW + 60 }
+    await db.federation.acceptResponse({
+      ...assertion,
+      handle: 'handle',
+      facts: SECRETS.facts,
+      expiresAt: NOW + 60,
+      now: NOW,
+    })
     const adapter = createAdapter({ artifacts: db.artifacts, sealer: new KeyRing(ring), now: () => NOW }) as (
       model: string,
     ) => Adapter
@@ -145,9 +157,10 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const onlyNew = { keys: [both.keys[0]!] }
     await assert.rejects((await open(onlyNew)).factors.totpSecret('ana'), /no key ".*" on the key ring: put it back/)
 
-    assert.equal(await rotated.rewrap(), 8)
+    assert.equal(await rotated.rewrap(), 9)
     assert.equal(await rotated.rewrap(), 0)
     await all(await open(onlyNew), onlyNew)
+    assert.equal(await (await open(onlyNew)).federation.takeFacts('handle', 'uid', NOW), SECRETS.facts)
     await all(await open(both), both)
   })
 }

@@ -514,6 +514,105 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
     })
 
+    describe('federation', () => {
+      const request = (more: object = {}) => ({
+        handle: 'handle',
+        id: '_request',
+        connectionId: 'acme-sso',
+        interaction: 'uid',
+        createdAt: NOW,
+        expiresAt: NOW + 600,
+        forceAuthn: true,
+        authnContexts: ['urn:a', 'urn:b'],
+        ...more,
+      })
+      const response = (more: object = {}) => ({
+        handle: 'handle',
+        issuer: 'https://idp.example',
+        assertionId: '_assertion',
+        usableUntil: NOW + 300,
+        facts: '{"email":"ana@acme.example"}',
+        expiresAt: NOW + 400,
+        now: NOW + 1,
+        ...more,
+      })
+      const outcomes = (results: string[]) =>
+        Object.fromEntries(
+          [...new Set(results)].sort().map((one) => [one, results.filter((result) => result === one).length]),
+        )
+
+      it('keeps a request until it expires', async () => {
+        await db.federation.keepRequest(request())
+        assert.deepEqual(await other.federation.findRequest('handle', NOW + 599), { ...request(), answered: false })
+        assert.equal(await other.federation.findRequest('handle', NOW + 600), undefined)
+        assert.equal(await other.federation.findRequest('another', NOW), undefined)
+        await assert.rejects(db.federation.keepRequest(request({ id: '_other' })))
+      })
+      it('accepts one answer, whoever brings it and however often', async () => {
+        await db.federation.keepRequest(request())
+        const results = await fifty((one) => one.federation.acceptResponse(response()))
+        assert.deepEqual(outcomes(results), { accepted: 1, answered: 49 })
+        assert.equal((await other.federation.findRequest('handle', NOW + 1))?.answered, true)
+      })
+      it('accepts one of many answers to one request', async () => {
+        await db.federation.keepRequest(request())
+        const results = await fifty((one, index) =>
+          one.federation.acceptResponse(response({ assertionId: `_${index}`, facts: String(index) })),
+        )
+        assert.deepEqual(outcomes(results), { accepted: 1, answered: 49 })
+        const facts = await db.federation.takeFacts('handle', 'uid', NOW + 1)
+        assert.equal(facts, String(results.indexOf('accepted')))
+      })
+      it('accepts one assertion for one of many requests', async () => {
+        for (let index = 0; index < 50; index++) await db.federation.keepRequest(request({ handle: `handle-${index}` }))
+        const results = await fifty((one, index) =>
+          one.federation.acceptResponse(response({ handle: `handle-${index}` })),
+        )
+        assert.deepEqual(outcomes(results), { accepted: 1, replayed: 49 })
+      })
+      it('knows an assertion by its issuer: two of them may use one id', async () => {
+        await db.federation.keepRequest(request())
+        await db.federation.keepRequest(request({ handle: 'another' }))
+        assert.equal(await db.federation.acceptResponse(response()), 'accepted')
+        const second = response({ handle: 'another', issuer: 'https://other.example' })
+        assert.equal(await other.federation.acceptResponse(second), 'accepted')
+      })
+      it('accepts nothing without a request, or after it has expired', async () => {
+        assert.equal(await db.federation.acceptResponse(response()), 'answered')
+        await db.federation.keepRequest(request())
+        assert.equal(await db.federation.acceptResponse(response({ assertionId: '_2', now: NOW + 600 })), 'answered')
+        assert.equal(await db.federation.takeFacts('handle', 'uid', NOW + 1), undefined)
+      })
+      it('goes on where somebody died between claiming the assertion and answering the request', async () => {
+        assert.equal(await db.federation.acceptResponse(response()), 'answered') // claims the assertion, and finds no request
+        await db.federation.keepRequest(request())
+        assert.equal(await other.federation.acceptResponse(response()), 'accepted')
+      })
+      it('hands out what was said once', async () => {
+        await db.federation.keepRequest(request())
+        await db.federation.acceptResponse(response())
+        const taken = await fifty((one) => one.federation.takeFacts('handle', 'uid', NOW + 2))
+        assert.deepEqual(taken.filter(Boolean), ['{"email":"ana@acme.example"}'])
+        assert.equal((await db.federation.findRequest('handle', NOW + 2))?.answered, true)
+      })
+      it('hands it out to the interaction that asked, in time, and to nobody else', async () => {
+        await db.federation.keepRequest(request())
+        assert.equal(await db.federation.takeFacts('handle', 'uid', NOW + 1), undefined)
+        await db.federation.acceptResponse(response())
+        assert.equal(await other.federation.takeFacts('handle', 'another', NOW + 2), undefined)
+        assert.equal(await other.federation.takeFacts('another', 'uid', NOW + 2), undefined)
+        assert.equal(await other.federation.takeFacts('handle', 'uid', NOW + 400), undefined)
+        assert.ok(await other.federation.takeFacts('handle', 'uid', NOW + 399))
+      })
+      it('remembers an assertion until nobody would accept it any more', async () => {
+        await db.federation.keepRequest(request())
+        await db.federation.acceptResponse(response())
+        await db.sweep(NOW + 299)
+        await db.federation.keepRequest(request({ handle: 'another' }))
+        assert.equal(await db.federation.acceptResponse(response({ handle: 'another' })), 'replayed')
+      })
+    })
+
     describe('consents', () => {
       it('add up, once each, and are found by person and app', async () => {
         await db.consents.remember('ana', 'app', ['openid', 'api read'], NOW)

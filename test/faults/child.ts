@@ -28,6 +28,17 @@ const OPERATIONS: Record<string, (db: Database, person: string, caller: string) 
   keep: (db, person, caller) =>
     db.pending.keep({ owner: person, purpose: 'kept', value: caller, expiresAt: NOW + 60, now: NOW }),
   take: (db, person) => db.pending.take(person, 'put', NOW),
+  acceptResponse: async (db, person, caller) =>
+    (await db.federation.acceptResponse({
+      handle: person,
+      issuer: 'https://idp.example',
+      assertionId: `${person}-${caller}`,
+      usableUntil: NOW + 60,
+      facts: caller,
+      expiresAt: NOW + 60,
+      now: NOW,
+    })) === 'accepted',
+  takeFacts: (db, person) => db.federation.takeFacts(`taken-${person}`, 'uid', NOW),
   throttle: async (db, person) =>
     (await db.throttle.take([{ key: person, rule: { kind: 'window', limit: 1, seconds: 60 } }], NOW)).allowed,
 }

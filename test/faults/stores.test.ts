@@ -31,6 +31,26 @@ async function start(role: string, address: string, ...more: string[]): Promise<
   return child
 }
 
+const federationRequest = (handle: string) => ({
+  handle,
+  id: '_request',
+  connectionId: 'acme-sso',
+  interaction: 'uid',
+  createdAt: NOW,
+  expiresAt: NOW + 60,
+  forceAuthn: false,
+  authnContexts: [],
+})
+const federationResponse = (handle: string) => ({
+  handle,
+  issuer: 'https://idp.example',
+  assertionId: `_of-${handle}`,
+  usableUntil: NOW + 60,
+  facts: 'facts',
+  expiresAt: NOW + 60,
+  now: NOW,
+})
+
 /** What holds for every database. */
 function severalProcesses(open: () => Promise<{ database: Database; address: string }>): void {
   let database: Database
@@ -63,6 +83,9 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
       await database.factors.acknowledgeRecoveryCode(id, 'set')
       await database.artifacts.save({ model: 'AuthorizationCode', key: id, payload: {}, expiresAt: NOW + 60 })
       await database.pending.keep({ owner: id, purpose: 'put', value: 'there', expiresAt: NOW + 60, now: NOW })
+      await database.federation.keepRequest(federationRequest(id))
+      await database.federation.keepRequest(federationRequest(`taken-${id}`))
+      await database.federation.acceptResponse(federationResponse(`taken-${id}`))
     }
 
     async function round(operation: string, person: string): Promise<unknown[]> {
@@ -71,7 +94,16 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
       return (await Promise.all(answers)).flat()
     }
 
-    for (const operation of ['consume', 'reserveRecoveryCode', 'claimTimeStep', 'activateTotp', 'take', 'throttle'])
+    for (const operation of [
+      'consume',
+      'reserveRecoveryCode',
+      'claimTimeStep',
+      'activateTotp',
+      'take',
+      'acceptResponse',
+      'takeFacts',
+      'throttle',
+    ])
       it(`${operation}: exactly one wins, ${ROUNDS} times`, async () => {
         for (let number = 0; number < ROUNDS; number++) {
           const person = `${operation}-${number}`

@@ -60,7 +60,7 @@ describe('the package', function () {
 
   it('holds compiled code, types, pages, pictures, sentences, and nothing else', () => {
     const allowed =
-      /^package\/(package\.json|README\.md|LICENSE|dist\/(interactions|adapters|server|examples\/resource-server)\/[\w/-]+(\.js|\.d\.ts)|(views|public|locales)\/[\w/.-]+\.(ejs|css|js|svg|json))$/
+      /^package\/(package\.json|README\.md|LICENSE|dist\/(interactions|adapters|server|examples\/resource-server)\/[\w/-]+(\.js|\.d\.ts)|(views|public|locales|schemas)\/[\w/.-]+\.(ejs|css|js|svg|json|xsd|md))$/
     assert.deepEqual(
       entries.filter((entry) => !allowed.test(entry)),
       [],

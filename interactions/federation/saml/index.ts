@@ -1,0 +1,29 @@
+/**
+ * SAML 2.0, service provider's side: requests, metadata, and the verification of responses.
+ *
+ * Loads samlify and the schemas: import it with `import()`, when somebody signs in by SAML.
+ */
+export { type AuthnRequest, type AuthnRequestOptions, authnRequest } from './authn-request.ts'
+export { newSpKey, selfSigned } from './certificate.ts'
+export { CHECKS, type Check, type CheckCode } from './checks.ts'
+export * from './connection.ts'
+export type { Identity } from './identity.ts'
+export {
+  checkLocation,
+  type IdpMetadata,
+  MetadataError,
+  type MetadataOptions,
+  readCertificate,
+  readIdpMetadata,
+  spMetadata,
+} from './metadata.ts'
+export type { Authentication } from './profile.ts'
+export { VerificationOverloaded } from './queue.ts'
+export { type Facts, type Received, readFacts, receiveResponse } from './receive.ts'
+export {
+  type PostedResponse,
+  type Refusal,
+  type Verification,
+  type VerifiedResponse,
+  verifyResponse,
+} from './verify.ts'
