@@ -11,16 +11,7 @@ import { type Environment, environment, isLoopback } from './config.ts'
 import { didYouMean } from './nearest.ts'
 import { oneLine } from './one-line.ts'
 import { sessionsOf } from './sessions.ts'
-import {
-  type Change,
-  ChangedMeanwhile,
-  type Client,
-  type Company,
-  type Database,
-  type Resource,
-  type User,
-  writtenOf,
-} from './stores.ts'
+import { type Change, type Client, type Company, type Database, type Resource, type User, writtenOf } from './stores.ts'
 
 /** A seed file that cannot be used. The message is one line that names the thing and says what to do. Exit code 2. */
 export class SeedError extends Error {
@@ -397,7 +388,8 @@ export async function untilItHolds<P>(planned: () => Promise<P>, apply: (plan: P
       await apply(plan)
       return plan
     } catch (error) {
-      if (!(error instanceof ChangedMeanwhile) || tries === TRIES) throw error
+      // By name: the database may have been opened by another copy of this module.
+      if ((error as Error).name !== 'ChangedMeanwhile' || tries === TRIES) throw error
     }
   }
 }

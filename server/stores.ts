@@ -137,11 +137,13 @@ export interface DirectoryStore {
 
 /** A change that contradicts what is stored. The message says what and where. */
 export class StoreConflict extends Error {
-  override readonly name = 'StoreConflict'
+  override readonly name: string = 'StoreConflict'
 }
 
 /** Somebody else changed the same thing since it was read: plan again. */
-export class ChangedMeanwhile extends StoreConflict {}
+export class ChangedMeanwhile extends StoreConflict {
+  override readonly name = 'ChangedMeanwhile'
+}
 
 /**
  * @param stored what is stored now, as the directory reads it; of a person what {@link writtenOf} says
