@@ -1,4 +1,5 @@
 /** `add|set|remove` of what is in the directory: options become keys of a seed entry, and the entry goes the way of `apply`. */
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
@@ -233,13 +234,21 @@ async function secretFrom(given: string, command: string, option: string): Promi
   return text
 }
 
+/** A terminal, or what stands in its place. */
+interface Terminal {
+  stdin: NodeJS.ReadableStream & { isTTY?: boolean }
+  stderr: NodeJS.WritableStream
+}
+
 /** Asks a person. @throws {Refused} when they say no, or nobody is there to be asked */
-async function confirm(what: string, along: string[]): Promise<void> {
-  if (!process.stdin.isTTY) throw new Refused(`${what} is removed only with --yes: nobody is here to be asked`)
-  const lines = createInterface({ input: process.stdin, output: process.stderr })
+export async function confirm(what: string, along: string[], { stdin, stderr }: Terminal = process): Promise<void> {
+  if (!stdin.isTTY) throw new Refused(`${what} is removed only with --yes: nobody is here to be asked`)
+  const lines = createInterface({ input: stdin, output: stderr })
   try {
     const rest = along.length > 0 ? `, and with it ${along.join(', ')}` : ''
-    const said = await lines.question(`Remove ${what}${rest}? [y/N] `)
+    // A terminal that is closed instead of an answer is no yes.
+    const closed = once(lines, 'close').then(() => '')
+    const said = await Promise.race([lines.question(`Remove ${what}${rest}? [y/N] `), closed])
     if (!/^y(es)?$/i.test(said.trim())) throw new Refused('nothing was removed')
   } finally {
     lines.close()

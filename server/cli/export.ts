@@ -46,13 +46,15 @@ async function toFile(file: string, pieces: AsyncIterable<string>): Promise<void
 }
 
 async function toStandardOutput(pieces: AsyncIterable<string>): Promise<void> {
-  let closed = false
-  process.stdout.once('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-    closed = true // whoever reads has read enough
+  const { stdout } = process
+  let failure: NodeJS.ErrnoException | undefined
+  stdout.once('error', (error) => {
+    failure = error
   })
   for await (const piece of pieces) {
-    if (closed) return
-    if (!process.stdout.write(piece)) await Promise.race([once(process.stdout, 'drain'), once(process.stdout, 'close')])
+    if (failure) break
+    if (!stdout.write(piece)) await once(stdout, 'drain').catch(() => {}) // the listener above knows why
   }
+  // Whoever reads may have read enough.
+  if (failure && failure.code !== 'EPIPE') throw failure
 }
