@@ -44,7 +44,7 @@ export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
-export { ACR_VALUES, type ClientRules, openReasons, type Requirement, requirement } from './policy.ts'
+export { type ClientRules, openReasons, type Requirement, requirement } from './policy.ts'
 
 /**
  * The counters that wrong answers of this person, or of a stranger in their name, have filled. Clearing them

@@ -2,7 +2,6 @@
  * Reads a registered client as a reviewer would. What `apply` refuses it says in `apply`'s words; besides, it looks for what
  * is allowed and would not do what its owner expects.
  */
-import { ACR_VALUES } from '../interactions/index.ts'
 import { type Config, isLoopback } from './config.ts'
 import { clientEntry } from './export.ts'
 import { type PlanOptions, planSeed, readSeed, SeedError } from './seed.ts'
@@ -36,7 +35,6 @@ interface Registered {
   initiate_login_uri?: string
   backchannel_logout_uri?: string
   application_type?: string
-  default_acr_values?: string[]
   sallyport: { first_party: boolean; mfa: string; second_factor_max_age?: number; offline?: boolean }
 }
 
@@ -193,23 +191,15 @@ const unbound: Review = ({ sallyport, token_endpoint_auth_method: method, redire
       ]
     : []
 
-const factors: Review = ({ sallyport, default_acr_values = [] }, { config }) => {
+const factors: Review = ({ sallyport }, { config }) => {
   const { second_factor_max_age: age } = sallyport
   const longest = config.SALLYPORT_SESSION_ABSOLUTE_SECONDS
+  if (age === undefined || age < longest) return []
   return [
-    ...(age !== undefined && age >= longest
-      ? [
-          warn(
-            'sallyport.second_factor_max_age',
-            `A session ends after ${longest} seconds at the most, so ${age} is never reached. Name a shorter time, or leave it out.`,
-          ),
-        ]
-      : []),
-    ...default_acr_values
-      .filter((value) => !ACR_VALUES.includes(value))
-      .map((value) =>
-        warn('default_acr_values', `"${value}" means nothing to this server. Name one of ${ACR_VALUES.join(', ')}.`),
-      ),
+    warn(
+      'sallyport.second_factor_max_age',
+      `A session ends after ${longest} seconds at the most, so ${age} is never reached. Name a shorter time, or leave it out.`,
+    ),
   ]
 }
 
