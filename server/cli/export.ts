@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createWriteStream, renameSync, rmSync } from 'node:fs'
+import { createWriteStream, realpathSync, renameSync, rmSync, statSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Command } from 'commander'
@@ -24,7 +24,7 @@ Examples:
         const { exportJson, exportYaml } = await import('../export.ts')
         const json = self.optsWithGlobals<Common>().json ?? false
         const pieces = (json ? exportJson : exportYaml)(directory)
-        if (output === undefined) return toStandardOutput(pieces)
+        if (output === undefined || output === '-') return toStandardOutput(pieces)
         await toFile(output, pieces)
         answer(self, { written: output }, [`wrote ${output}`])
       }),
@@ -33,10 +33,14 @@ Examples:
 
 /** All of it or nothing: what stood there before is not lost to a failure half-way. For its owner only: people stand in it. */
 async function toFile(file: string, pieces: AsyncIterable<string>): Promise<void> {
-  const half = `${file}.${process.pid}.part`
+  const there = statSync(file, { throwIfNoEntry: false })
+  const target = there ? realpathSync(file) : file
+  const half = `${target}.${process.pid}.part`
   try {
+    // A device or a pipe is written to, not replaced.
+    if (there && !there.isFile()) return await pipeline(Readable.from(pieces), createWriteStream(target))
     await pipeline(Readable.from(pieces), createWriteStream(half, { flags: 'wx', mode: 0o600 }))
-    renameSync(half, file)
+    renameSync(half, target)
   } catch (cause) {
     rmSync(half, { force: true })
     const { code } = cause as NodeJS.ErrnoException

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -493,6 +493,20 @@ describe('directory commands, as processes', function () {
     const failed = await run(['client', 'check', 'local'])
     assert.equal(failed.code, 1)
     assert.match(failed.stdout, /^fail {2}sallyport\.offline: /)
+  })
+
+  it('export into a link, a pipe and a device without putting a file in their place', async () => {
+    writeFileSync(join(cwd, 'real.yaml'), 'before')
+    symlinkSync('real.yaml', join(cwd, 'link.yaml'))
+    symlinkSync('/dev/null', join(cwd, 'device'))
+    for (const name of ['link.yaml', 'device']) assert.equal((await run(['export', '--output', name])).code, 0)
+    assert.ok(lstatSync(join(cwd, 'link.yaml')).isSymbolicLink() && lstatSync(join(cwd, 'device')).isSymbolicLink())
+    assert.ok(statSync('/dev/null').isCharacterDevice())
+    assert.match(readFileSync(join(cwd, 'real.yaml'), 'utf8'), /^# Companies/)
+    assert.deepEqual(
+      readdirSync(cwd).filter((name) => name.endsWith('.part')),
+      [],
+    )
   })
 
   it('export to somebody who reads only the beginning', async () => {
