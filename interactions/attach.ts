@@ -4,6 +4,7 @@ import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { clientRules, type Decided, type TokenFacts } from './configuration.ts'
 import type { Decision, Situation } from './decision.ts'
 import { answerOnce, deviceGate, refuse, reopen, slowDown } from './device.ts'
+import { acceptFormerSecrets } from './former-secrets.ts'
 import { createRecorder, type Happened } from './kit/audit.ts'
 import { behindTheRequest, holdAnswer } from './kit/behind.ts'
 import { digest } from './kit/keyring.ts'
@@ -63,6 +64,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   endSessions(provider, options)
   answerOnce(provider, options)
   useOnce(provider, options)
+  acceptFormerSecrets(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)
   resumeWithoutAnswer(provider)

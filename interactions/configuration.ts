@@ -10,6 +10,7 @@ import {
 } from 'oidc-provider'
 import type { Decision, Situation } from './decision.ts'
 import { DEVICE_CODE_SECONDS } from './device.ts'
+import { FORMER_SECRETS } from './former-secrets.ts'
 import { createAdapter } from './kit/oidc-adapter.ts'
 import type { Outcome } from './kit/room.ts'
 import { interactionPath } from './kit/router.ts'
@@ -334,7 +335,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     enabledJWA: { requestObjectSigningAlgValues: [...REQUEST_OBJECT_ALGS], ...configuration.enabledJWA },
     extraClientMetadata: {
       ...configuration.extraClientMetadata,
-      properties: namesOf(configuration.extraClientMetadata?.properties, 'sallyport'),
+      properties: namesOf(configuration.extraClientMetadata?.properties, 'sallyport', FORMER_SECRETS),
     },
     extraParams: {
       ...validatorsOf(configuration.extraParams),

@@ -11,7 +11,7 @@ import { type Environment, environment, isLoopback } from './config.ts'
 import { didYouMean } from './nearest.ts'
 import { oneLine } from './one-line.ts'
 import { sessionsOf } from './sessions.ts'
-import type { Change, Client, Company, Database, Resource, User } from './stores.ts'
+import { type Change, type Client, type Company, type Database, type Resource, type User, writtenOf } from './stores.ts'
 
 /** A seed file that cannot be used. The message is one line that names the thing and says what to do. Exit code 2. */
 export class SeedError extends Error {
@@ -195,7 +195,16 @@ const NOT_TAKEN = new Map([
  * @throws {SeedError} one line that names the place
  */
 export function parseSeed(source: string, fileName: string, env: Environment = environment()): Seed {
-  const content = contentOf(source, fileName)
+  return readSeed(contentOf(source, fileName), fileName, env)
+}
+
+/**
+ * Checks what a seed file, or whoever speaks like one, says.
+ *
+ * @param fileName stands before every complaint
+ * @throws {SeedError} as {@link parseSeed}
+ */
+export function readSeed(content: object, fileName: string, env: Environment): Seed {
   const parsed = Seed.safeParse(content)
   if (!parsed.success) {
     // A mistyped key comes before what its lack causes.
@@ -205,7 +214,7 @@ export function parseSeed(source: string, fileName: string, env: Environment = e
   }
   const seed = parsed.data
 
-  const read = (value: string | undefined, where: string) => secret(value, where, fileName, env)
+  const read = (value: string | undefined, where: string) => readSecret(value, where, fileName, env)
   for (const one of seed.users) {
     if (one.state) continue
     one.password = read(one.password, `users ${one.email}: password`)
@@ -235,6 +244,35 @@ export function parseSeed(source: string, fileName: string, env: Environment = e
     fileName,
   )
   return seed
+}
+
+/** A section of a seed file. */
+export type Section = keyof Seed
+
+/**
+ * An entry as it would stand in a seed file: keys in the schema's order, without those that say what is so by default.
+ * Keys that the schema does not know are left out.
+ */
+export function entryOf(section: Section, stored: object): Record<string, unknown> {
+  return shortest(Seed.shape[section].unwrap().element, stored as Record<string, unknown>)
+}
+
+function shortest(schema: z.ZodObject, value: Record<string, unknown>): Record<string, unknown> {
+  const entries = Object.entries(schema.shape).flatMap(([key, field]) => {
+    if (value[key] === undefined) return []
+    const said = shortestValue(field, value[key])
+    const unsaid = field instanceof z.ZodDefault ? shortestValue(field, field.def.defaultValue) : undefined
+    return isDeepStrictEqual(said, unsaid) ? [] : [[key, said] as const]
+  })
+  return Object.fromEntries(entries)
+}
+
+function shortestValue(schema: unknown, value: unknown): unknown {
+  const inner = unwrap(schema)
+  if (inner instanceof z.ZodArray) return (value as unknown[]).map((one) => shortestValue(inner.element, one))
+  // Other objects, such as keys of a client, say more than the schema knows.
+  const isStrict = inner instanceof z.ZodObject && inner.def.catchall instanceof z.ZodNever
+  return isStrict ? shortest(inner, value as Record<string, unknown>) : value
 }
 
 /** What the text says, as plain values. Errors name the line and never quote it: a secret may stand there. */
@@ -330,9 +368,34 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
     await planUser(plan, wanted, await directory.user(wanted.email), options, database)
   }
   const listed = new Set(seed.users.map((one) => one.email))
-  for (const one of await directory.users()) if (!listed.has(one.email)) checkUnlisted(one, seed, sides)
+  const people = await directory.users()
+  for (const one of people) if (!listed.has(one.email)) checkUnlisted(one, seed, sides)
+  noteLastOperator(plan, people)
   return plan
 }
+
+/**
+ * Plans and writes; plans anew when somebody else changed the same thing meanwhile, so that neither change is lost.
+ *
+ * @param planned makes the plan from what is stored now
+ * @param apply writes it
+ * @returns the plan that was written
+ */
+export async function untilItHolds<P>(planned: () => Promise<P>, apply: (plan: P) => Promise<void>): Promise<P> {
+  for (let tries = 1; ; tries += 1) {
+    const plan = await planned()
+    try {
+      await apply(plan)
+      return plan
+    } catch (error) {
+      // By name: the database may have been opened by another copy of this module.
+      if ((error as Error).name !== 'ChangedMeanwhile' || tries === TRIES) throw error
+    }
+  }
+}
+
+/** Each time somebody else came first. */
+const TRIES = 10
 
 /**
  * Writes the plan, all or nothing, and an audit row for each change.
@@ -340,6 +403,7 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
  * @param actor who did it, such as `operator:root`
  * @param endSessions ends the sessions of people who were removed or disabled or got a new password, and tells their apps
  * @throws {StoreConflict} when the database changed since the plan was made and no longer allows it
+ * @throws {ChangedMeanwhile} when what the plan changes was changed since it was made
  */
 export async function applyPlan(
   database: Database,
@@ -447,7 +511,11 @@ function planClient(
       `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
     )
   const noBrowser = byBrowser ? {} : { response_types: [] }
-  const value = withoutUndefined({ ...wanted, ...noBrowser, client_secret: secretGiven }) as Client
+  const stays = secretGiven !== undefined && secretGiven === present?.client_secret
+  if (!stays && present?.former_secrets?.some(({ secret }) => secret === wanted.client_secret))
+    plan.notes.push(`client ${id}: this client_secret was replaced before: name the present one, or leave it out`)
+  const secrets = { client_secret: secretGiven, former_secrets: stays ? present.former_secrets : undefined }
+  const value = withoutUndefined({ ...wanted, ...noBrowser, ...secrets }) as Client
   const problem = checkClient?.(value)
   if (problem !== undefined) throw new SeedError(`clients ${id}: ${problem}`)
   put(plan, { kind: 'client', op: 'put', value }, id, present, value)
@@ -490,23 +558,21 @@ async function planUser(
   const same = given !== undefined && given === (await database.accounts.findByEmail(address))?.passwordHash
   const sets = !present?.hasPassword || (options.setPasswords && !same)
   const passwordHash = sets ? (given ?? (password === undefined ? undefined : await options.hash(password))) : undefined
-  const value = {
+  const value = writtenOf({
     id: present?.id ?? randomUUID(),
     email: address,
-    ...(name !== undefined && { name }),
+    name,
     disabled,
-    memberships: [...memberships].sort((a, b) => a.company.localeCompare(b.company)),
+    memberships,
     serverRoles,
+  })
+  const before = present && writtenOf(present)
+  const change = {
+    kind: 'user' as const,
+    op: 'put' as const,
+    value,
+    ...(passwordHash !== undefined && { passwordHash }),
   }
-  const before = present && {
-    id: present.id,
-    email: present.email,
-    ...(present.name !== undefined && { name: present.name }),
-    disabled: present.disabled,
-    memberships: [...present.memberships].sort((a, b) => a.company.localeCompare(b.company)),
-    serverRoles: present.serverRoles,
-  }
-  const change: Change = { kind: 'user', op: 'put', value, ...(passwordHash !== undefined && { passwordHash }) }
   put(plan, change, address, before, value, passwordHash !== undefined && present !== undefined)
   if (!present?.hasPassword && passwordHash === undefined && !disabled)
     plan.notes.push(`${address} cannot sign in until a password is set`)
@@ -514,16 +580,17 @@ async function planUser(
 
 function put(
   plan: Plan,
-  change: Change,
+  change: Change & { op: 'put' },
   name: string,
-  before: object | undefined,
+  before: NonNullable<(Change & { op: 'put' })['was']> | undefined,
   after: object,
   password = false,
 ): void {
   const differing = before === undefined ? [] : namesOfDifferences(before, after)
   if (password) differing.push('password')
   if (before !== undefined && differing.length === 0) return
-  plan.changes.push(change)
+  // `before` is of the change's own kind: each caller says both.
+  plan.changes.push({ ...change, was: before ?? null } as Change)
   plan.lines.push(
     before === undefined ? `+ ${change.kind} ${name}` : `~ ${change.kind} ${name} (${differing.join(', ')})`,
   )
@@ -539,6 +606,20 @@ function namesOfDifferences(before: object, after: object): string[] {
   return [...new Set([...Object.keys(was), ...Object.keys(is)])].filter(
     (name) => !isDeepStrictEqual(was[name], is[name]),
   )
+}
+
+/** Nothing forbids it: whoever has this command line can make another one. But nobody should do it unawares. */
+function noteLastOperator(plan: Plan, people: User[]): void {
+  const isOperator = ({ disabled, serverRoles }: Pick<User, 'disabled' | 'serverRoles'>) =>
+    !disabled && serverRoles.includes('operator')
+  const after = new Map(people.map((one) => [one.id, isOperator(one)]))
+  for (const change of plan.changes) {
+    if (change.kind !== 'user') continue
+    if (change.op === 'remove') after.delete(change.id)
+    else after.set(change.value.id, isOperator(change.value))
+  }
+  if (people.some(isOperator) && ![...after.values()].includes(true))
+    plan.notes.push('nobody is an operator any more: give somebody server_roles: [operator]')
 }
 
 type Sides = Map<string, Company['side']>
@@ -665,8 +746,17 @@ const isBase64 = (text: string) => Buffer.from(text, 'base64').toString('base64'
 /** A hash that needs more would take the server down at its owner's first sign-in. */
 const MAX_MEMORY_KIB = 1024 * 1024
 
-/** `env:NAME` and `file:PATH` keep secrets out of the file. One line end at the end of a file is not part of it. */
-function secret(value: string | undefined, where: string, fileName: string, env: Environment): string | undefined {
+/**
+ * `env:NAME` and `file:PATH` keep secrets out of the file. One line end at the end of a file is not part of it.
+ *
+ * @throws {SeedError} when there is none
+ */
+export function readSecret(
+  value: string | undefined,
+  where: string,
+  fileName: string,
+  env: Environment,
+): string | undefined {
   if (value?.startsWith('env:')) {
     const found = env[value.slice(4)]
     if (!found) throw new SeedError(`${fileName}: ${where}: the environment variable ${value.slice(4)} is not set`)

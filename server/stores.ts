@@ -2,7 +2,16 @@
  * What only the server needs of a database: the directory of people and companies, registered clients, signing keys,
  * and reading the audit. The plugin's own stores are in interactions/kit/stores.ts; same rules, same units.
  */
-import type { AuditEvent, Membership, MembershipRole, ServerRole, Side, Stores } from '../interactions/kit/stores.ts'
+import { isDeepStrictEqual } from 'node:util'
+import type {
+  AuditEvent,
+  FormerSecret,
+  Membership,
+  MembershipRole,
+  ServerRole,
+  Side,
+  Stores,
+} from '../interactions/kit/stores.ts'
 
 /** A customer company. */
 export interface Company {
@@ -35,12 +44,18 @@ export interface User {
   createdAt: number
 }
 
-/** A registered relying party: OIDC client metadata, with `sallyport` as our own part. The secret is stored encrypted. */
+/** A registered relying party: OIDC client metadata, with `sallyport` as our own part. Secrets are stored encrypted. */
 export interface Client {
   client_id: string
   client_secret?: string | undefined
+  /** Secrets that were replaced and are still good for a while. Only beside a `client_secret`. */
+  former_secrets?: FormerSecret[] | undefined
   [metadata: string]: unknown
 }
+
+/** The former secrets of a client that are still good. `now` in seconds since 1970. */
+export const goodFormer = ({ former_secrets = [] }: Client, now: number): FormerSecret[] =>
+  former_secrets.filter(({ until }) => now < until)
 
 /** An API that takes access tokens (RFC 8707). */
 export interface Resource {
@@ -55,28 +70,56 @@ export interface Resource {
   service_clients?: string[] | undefined
 }
 
+/** What of a person a change writes. */
+export type WrittenUser = Pick<User, 'id' | 'email' | 'name' | 'disabled' | 'memberships' | 'serverRoles'>
+
+/** The part of a person that a change writes, memberships in the order of their companies. */
+export const writtenOf = ({ id, email, name, disabled, memberships, serverRoles }: WrittenUser): WrittenUser => ({
+  id,
+  email,
+  ...(name !== undefined && { name }),
+  disabled,
+  memberships: [...memberships].sort((a, b) => (a.company < b.company ? -1 : 1)),
+  serverRoles,
+})
+
+/**
+ * What was stored when a change was planned, `null` for nothing. The commit is refused when something else is stored by
+ * then: nobody's change is lost. Left out: whatever is stored is written over.
+ */
+interface Planned<Thing> {
+  was?: Thing | null | undefined
+}
+
 /** One difference between what is stored and what was asked for. */
 export type Change =
-  | { kind: 'company'; op: 'put'; value: Company }
+  | ({ kind: 'company'; op: 'put'; value: Company } & Planned<Company>)
   | { kind: 'company'; op: 'remove'; id: string }
-  | {
+  | ({
       kind: 'user'
       op: 'put'
-      value: Pick<User, 'id' | 'email' | 'name' | 'disabled' | 'memberships' | 'serverRoles'>
+      value: WrittenUser
       /** Sets the password and raises the epoch. `undefined`: unchanged. */
       passwordHash?: string | undefined
-    }
+    } & Planned<WrittenUser>)
   | { kind: 'user'; op: 'remove'; id: string }
-  | { kind: 'client'; op: 'put'; value: Client }
+  | ({ kind: 'client'; op: 'put'; value: Client } & Planned<Client>)
   | { kind: 'client'; op: 'remove'; id: string }
-  | { kind: 'resource'; op: 'put'; value: Resource }
+  | ({ kind: 'resource'; op: 'put'; value: Resource } & Planned<Resource>)
   | { kind: 'resource'; op: 'remove'; id: string }
+
+/** A part of a long list: the first `limit` whose address comes after this one. */
+export interface UsersPart {
+  after: string
+  limit: number
+}
 
 /** People, companies, clients and APIs. */
 export interface DirectoryStore {
   companies(): Promise<Company[]>
   company(id: string): Promise<Company | undefined>
-  users(): Promise<User[]>
+  /** By e-mail address, in the order of its bytes. */
+  users(part?: UsersPart): Promise<User[]>
   /** By id or by normalised e-mail address. */
   user(idOrEmail: string): Promise<User | undefined>
   clients(): Promise<Client[]>
@@ -85,6 +128,7 @@ export interface DirectoryStore {
   /**
    * Writes all changes or none. Disabling a user raises their epoch; a changed password too.
    * @throws {StoreConflict} when two users would share an e-mail address, or a membership names no company
+   * @throws {ChangedMeanwhile} when something else is stored than a change was planned from
    */
   commit(changes: Change[]): Promise<void>
   /** Removes every factor and the recovery code, raises factor version and security epoch. False when there is no such user. */
@@ -93,7 +137,22 @@ export interface DirectoryStore {
 
 /** A change that contradicts what is stored. The message says what and where. */
 export class StoreConflict extends Error {
-  override readonly name = 'StoreConflict'
+  override readonly name: string = 'StoreConflict'
+}
+
+/** Somebody else changed the same thing since it was read: plan again. */
+export class ChangedMeanwhile extends StoreConflict {
+  override readonly name = 'ChangedMeanwhile'
+}
+
+/**
+ * @param stored what is stored now, as the directory reads it; of a person what {@link writtenOf} says
+ * @throws {ChangedMeanwhile} when the change was planned from something else
+ */
+export function refuseIfChanged({ kind, value, was }: Change & { op: 'put' }, stored: object | undefined): void {
+  if (was === undefined || isDeepStrictEqual(was ?? undefined, stored)) return
+  const name = 'email' in value ? value.email : 'client_id' in value ? value.client_id : value.id
+  throw new ChangedMeanwhile(`${kind} "${name}" was changed by somebody else just now: look again and repeat`)
 }
 
 /** A token-signing key. */
@@ -163,4 +222,4 @@ export interface Database extends Stores {
   close(): Promise<void>
 }
 
-export type { Membership, MembershipRole, ServerRole, Side }
+export type { FormerSecret, Membership, MembershipRole, ServerRole, Side }

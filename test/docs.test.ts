@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PROMPTS } from '../interactions/policy.ts'
+import { directoryCommands } from '../server/cli/directory.ts'
 import { Config, loadConfig } from '../server/config.ts'
 import { SEED_KEYS } from '../server/seed.ts'
 
@@ -57,6 +58,26 @@ describe('documents', () => {
       .flatMap((line) => [...line.split(' | ')[0]!.matchAll(/`([a-z_.]+)`/g)].map(([, name]) => name!))
     assert.deepEqual([...events].filter((name) => !told.includes(name)).sort(), [], 'not told')
     assert.deepEqual(told.filter((name) => !events.has(name)).sort(), [], 'not there')
+  })
+
+  it('docs/operations.md tells of every command on companies, people, APIs and clients', () => {
+    const told = rows.flatMap((row) => {
+      let nouns: string[] = []
+      const cell = row.slice(2).split(' | ')[0]!
+      return [...cell.matchAll(/`([^`]+)`/g)].flatMap(([, text]) => {
+        const [first = '', second = ''] = text!.split(' ')
+        if (!/^[a-z|\\-]+$/.test(second)) return nouns.map((noun) => `${noun} ${first}`)
+        nouns = first.split('\\|')
+        return nouns.map((noun) => `${noun} ${second}`)
+      })
+    })
+    const commands = directoryCommands().flatMap((noun) => noun.commands.map((one) => `${noun.name()} ${one.name()}`))
+    assert.ok(commands.length > 20)
+    // Some stand where somebody needs them.
+    assert.deepEqual(
+      commands.filter((one) => !told.includes(one) && !operations.includes(`sallyport ${one}`)),
+      [],
+    )
   })
 
   for (const [what, keys] of Object.entries(SEED_KEYS))

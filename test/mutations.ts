@@ -326,6 +326,28 @@ const MUTATIONS: Mutation[] = [
     replace: 'if (row.previous !== row.previous && ',
     test: 'test/contract/audit.test.ts',
   },
+  {
+    name: 'a change is written over what somebody else changed since',
+    file: 'adapters/sqlite/directory.ts',
+    find: 'refuseIfChanged(change, this.#stored(change))',
+    replace: 'void change',
+    test: CONTRACT,
+  },
+  // Clients.
+  {
+    name: 'a former secret is good for ever',
+    file: 'interactions/former-secrets.ts',
+    find: '.filter(({ until }) => now() < until)',
+    replace: '',
+    test: 'test/server/client-secret.test.ts',
+  },
+  {
+    name: 'another secret leaves the former ones good',
+    file: 'server/seed.ts',
+    find: 'former_secrets: stays ? present.former_secrets : undefined',
+    replace: 'former_secrets: present?.former_secrets',
+    test: 'test/server/client-secret.test.ts',
+  },
 ]
 
 const SOURCES = [

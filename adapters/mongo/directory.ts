@@ -6,13 +6,17 @@ import {
   type Company,
   type DirectoryStore,
   type Resource,
+  refuseIfChanged,
   StoreConflict,
   type User,
+  type UsersPart,
+  writtenOf,
 } from '../../server/stores.ts'
+import { secretsFrom } from '../client-secrets.ts'
 import { companiesOf } from './accounts.ts'
 import { CERTAIN, type Connection, insert, NEWEST, oneOf, SETTLED, wasFirst } from './driver.ts'
 import { changesOf, type Filed, planOf, type Step, type Write } from './plan.ts'
-import type { AccountDocument, ClientDocument, Collections, CompanyDocument } from './schemas.ts'
+import type { AccountDocument, ClientDocument, Collections, CompanyDocument, ResourceDocument } from './schemas.ts'
 
 export const clientPlace = (owner: string) => ({ purpose: 'client_secret', owner })
 
@@ -54,9 +58,16 @@ export class MongoDirectory implements DirectoryStore {
     return row && companyOf(row)
   }
 
-  async users(): Promise<User[]> {
+  async users(part?: UsersPart): Promise<User[]> {
     const { accounts } = this.#collections
-    const rows = await this.#list(() => accounts.find({ removed: null }, undefined, SETTLED).sort({ email: 1 }).lean())
+    const which = part ? { email: trusted({ $gt: part.after }) as never } : {}
+    const rows = await this.#list(() =>
+      accounts
+        .find({ removed: null, ...which }, undefined, SETTLED)
+        .sort({ email: 1 })
+        .limit(part?.limit ?? 0) // 0: all
+        .lean(),
+    )
     return rows.map(userOf)
   }
 
@@ -87,21 +98,15 @@ export class MongoDirectory implements DirectoryStore {
     const rows = await this.#list(() =>
       this.#collections.resources.find({ removed: null }, undefined, SETTLED).sort({ _id: 1 }).lean(),
     )
-    return rows.map(({ _id, name, scopes, options }) => ({
-      id: _id,
-      name,
-      scopes,
-      ...(JSON.parse(options) as object),
-    }))
+    return rows.map(resourceOf)
   }
 
   async commit(changes: Change[]): Promise<void> {
-    const wanted = changesOf(changes, (client) =>
-      this.#sealer.seal(clientPlace(client.client_id), client.client_secret!),
-    )
+    const wanted = changesOf(changes, (id, secrets) => this.#sealer.seal(clientPlace(id), secrets))
     for (;;) {
       const before = await this.settle()
       try {
+        await this.#refuseIfChanged(changes)
         const steps = await this.#connection.guarded(() => planOf(this.#collections, wanted, before + 1))
         if (await this.#decide(before, steps)) break
       } catch (error) {
@@ -164,6 +169,25 @@ export class MongoDirectory implements DirectoryStore {
     return modifiedCount === 1
   }
 
+  /** Of what is read here nothing changes before the commit is decided: else it is not decided. */
+  async #refuseIfChanged(changes: Change[]): Promise<void> {
+    const planned = changes.flatMap((change) => (change.op === 'put' && change.was !== undefined ? [change] : []))
+    const idOf = ({ value }: (typeof planned)[number]) => ('client_id' in value ? value.client_id : value.id)
+    const idsOf = (kind: Change['kind']) => ({
+      _id: oneOf(planned.filter((change) => change.kind === kind).map(idOf)),
+      removed: null,
+    })
+    if (planned.length === 0) return
+    const { accounts, clients, companies, resources } = this.#collections
+    const stored = await this.#connection.guarded(async () => ({
+      company: byId(await companies.find(idsOf('company'), undefined, NEWEST).lean(), companyOf),
+      user: byId(await accounts.find(idsOf('user'), undefined, NEWEST).lean(), (row) => writtenOf(userOf(row))),
+      client: byId(await clients.find(idsOf('client'), undefined, NEWEST).lean(), (row) => this.#clientOf(row)),
+      resource: byId(await resources.find(idsOf('resource'), undefined, NEWEST).lean(), resourceOf),
+    }))
+    for (const change of planned) refuseIfChanged(change, stored[change.kind].get(idOf(change)))
+  }
+
   async #isStill(before: number): Promise<boolean> {
     const { journal } = this.#collections
     const last = await this.#connection.guarded(() => journal.findById('directory', undefined, NEWEST).lean())
@@ -213,8 +237,8 @@ export class MongoDirectory implements DirectoryStore {
   }
 
   #clientOf({ _id: id, metadata, secret }: ClientDocument): Client {
-    const open = secret === undefined ? {} : { client_secret: this.#sealer.open(clientPlace(id), secret) }
-    return { client_id: id, ...(JSON.parse(metadata) as object), ...open }
+    const secrets = secret === undefined ? {} : secretsFrom(this.#sealer.open(clientPlace(id), secret))
+    return { client_id: id, ...(JSON.parse(metadata) as object), ...secrets }
   }
 }
 
@@ -253,6 +277,16 @@ function groupsOf(steps: Step[]): Step[][] {
 function companyOf({ _id: id, name, side, domains, disabled, mfa, help }: CompanyDocument): Company {
   return { id, name, side, domains, disabled, ...(mfa && { mfa }), ...(help !== undefined && { help }) }
 }
+
+const resourceOf = ({ _id: id, name, scopes, options }: ResourceDocument): Resource => ({
+  id,
+  name,
+  scopes,
+  ...(JSON.parse(options) as object),
+})
+
+const byId = <Row extends { _id: string }>(rows: Row[], read: (row: Row) => object) =>
+  new Map(rows.map((row) => [row._id, read(row)]))
 
 function userOf(row: AccountDocument): User {
   const { _id: id, email, name, disabled, memberships, serverRoles, alwaysRequire2fa, securityEpoch, createdAt } = row

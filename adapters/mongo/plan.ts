@@ -1,7 +1,8 @@
 /** What a commit of the directory has to write: decided from what is stored, before anything is written. */
 import type { Document, Model } from 'mongoose'
 import { trusted } from 'mongoose'
-import { type Change, type Client, type Company, type Resource, StoreConflict, type User } from '../../server/stores.ts'
+import { type Change, type Company, type Resource, StoreConflict, type WrittenUser } from '../../server/stores.ts'
+import { secretsText } from '../client-secrets.ts'
 import { companiesOf } from './accounts.ts'
 import { NEWEST, oneOf } from './driver.ts'
 import type { AccountDocument, Collections } from './schemas.ts'
@@ -26,7 +27,7 @@ export interface Write {
  */
 export type Step = Write | { forget: string[]; apps?: string[] }
 
-type Person = Pick<User, 'id' | 'email' | 'name' | 'disabled' | 'memberships' | 'serverRoles'> & {
+type Person = WrittenUser & {
   passwordHash?: string | undefined
 }
 
@@ -48,7 +49,7 @@ export interface Wanted {
 }
 
 /** Sorts changes by what they are about. Secrets are sealed here: they reach no journal. */
-export function changesOf(changes: Change[], seal: (client: Client) => string): Wanted {
+export function changesOf(changes: Change[], seal: (clientId: string, secrets: string) => string): Wanted {
   const wanted: Wanted = {
     companies: new Map(),
     clients: new Map(),
@@ -64,8 +65,9 @@ export function changesOf(changes: Change[], seal: (client: Client) => string): 
     } else if (change.kind === 'company') wanted.companies.set(change.value.id, change.value)
     else if (change.kind === 'resource') wanted.resources.set(change.value.id, change.value)
     else if (change.kind === 'client') {
-      const { client_id: id, client_secret, ...metadata } = change.value
-      const secret = client_secret === undefined ? undefined : seal(change.value)
+      const { client_id: id, client_secret, former_secrets, ...metadata } = change.value
+      const secrets = secretsText({ client_secret, former_secrets })
+      const secret = secrets === undefined ? undefined : seal(id, secrets)
       wanted.clients.set(id, { id, metadata: JSON.stringify(metadata), secret })
     } else {
       const passwordHash = change.passwordHash ?? wanted.people.get(change.value.id)?.passwordHash

@@ -5,9 +5,13 @@ import {
   type Company,
   type DirectoryStore,
   type Resource,
+  refuseIfChanged,
   StoreConflict,
   type User,
+  type UsersPart,
+  writtenOf,
 } from '../../server/stores.ts'
+import { secretsFrom, secretsText } from '../client-secrets.ts'
 import { type Connection, isDuplicate, type Row, type Value } from './driver.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
@@ -42,8 +46,11 @@ export class SqliteDirectory implements DirectoryStore {
     return row && companyOf(row)
   }
 
-  async users(): Promise<User[]> {
-    return this.#connection.all(`${USERS} ORDER BY a.email`).map(userOf)
+  async users(part?: UsersPart): Promise<User[]> {
+    const rows = part
+      ? this.#connection.all(`${USERS} WHERE a.email > ? ORDER BY a.email LIMIT ?`, part.after, part.limit)
+      : this.#connection.all(`${USERS} ORDER BY a.email`)
+    return rows.map(userOf)
   }
 
   async user(idOrEmail: string): Promise<User | undefined> {
@@ -68,16 +75,13 @@ export class SqliteDirectory implements DirectoryStore {
   }
 
   async resources(): Promise<Resource[]> {
-    return this.#connection.all('SELECT * FROM resources ORDER BY id').map((row) => ({
-      id: String(row['id']),
-      name: String(row['name']),
-      scopes: JSON.parse(String(row['scopes'])) as string[],
-      ...(JSON.parse(String(row['options'])) as object),
-    }))
+    return this.#connection.all('SELECT * FROM resources ORDER BY id').map(resourceOf)
   }
 
   async commit(changes: Change[]): Promise<void> {
     await this.#connection.write(() => {
+      for (const change of changes)
+        if (change.op === 'put' && change.was !== undefined) refuseIfChanged(change, this.#stored(change))
       // People last: their memberships name companies of the same commit; removals of companies after that.
       for (const change of changes) if (change.op === 'put' && change.kind !== 'user') this.#apply(change)
       // Removed people before others: their addresses may be given away. And no address counts that is about to change.
@@ -101,6 +105,20 @@ export class SqliteDirectory implements DirectoryStore {
         ) === 1
       )
     })
+  }
+
+  #stored({ kind, value }: Change & { op: 'put' }): object | undefined {
+    const get = (sql: string, id: string) => this.#connection.get(sql, id)
+    if (kind === 'client') {
+      const row = get('SELECT * FROM clients WHERE client_id = ?', value.client_id)
+      return row && this.#clientOf(row)
+    }
+    if (kind === 'user') {
+      const row = get(`${USERS} WHERE a.id = ?`, value.id)
+      return row && writtenOf(userOf(row))
+    }
+    const row = get(`SELECT * FROM ${kind === 'company' ? 'companies' : 'resources'} WHERE id = ?`, value.id)
+    return row && (kind === 'company' ? companyOf(row) : resourceOf(row))
   }
 
   #apply(change: Change): void {
@@ -197,12 +215,13 @@ export class SqliteDirectory implements DirectoryStore {
     this.#remove('clients', 'client_id', id)
   }
 
-  #putClient({ client_id: id, client_secret: secret, ...metadata }: Client): void {
+  #putClient({ client_id: id, client_secret, former_secrets, ...metadata }: Client): void {
+    const secrets = secretsText({ client_secret, former_secrets })
     this.#connection.run(
       'INSERT OR REPLACE INTO clients (client_id, metadata, secret) VALUES (?, ?, ?)',
       id,
       JSON.stringify(metadata),
-      secret === undefined ? null : this.#sealer.seal(placeOf(id), secret),
+      secrets === undefined ? null : this.#sealer.seal(placeOf(id), secrets),
     )
   }
 
@@ -222,9 +241,8 @@ export class SqliteDirectory implements DirectoryStore {
 
   #clientOf(row: Row): Client {
     const id = String(row['client_id'])
-    const secret =
-      row['secret'] === null ? {} : { client_secret: this.#sealer.open(placeOf(id), String(row['secret'])) }
-    return { client_id: id, ...(JSON.parse(String(row['metadata'])) as object), ...secret }
+    const secrets = row['secret'] === null ? {} : secretsFrom(this.#sealer.open(placeOf(id), String(row['secret'])))
+    return { client_id: id, ...(JSON.parse(String(row['metadata'])) as object), ...secrets }
   }
 }
 
@@ -243,6 +261,13 @@ function companyOf(row: Row): Company {
     ...(row['help'] !== null && { help: String(row['help']) }),
   }
 }
+
+const resourceOf = (row: Row): Resource => ({
+  id: String(row['id']),
+  name: String(row['name']),
+  scopes: JSON.parse(String(row['scopes'])) as string[],
+  ...(JSON.parse(String(row['options'])) as object),
+})
 
 function userOf(row: Row): User {
   const memberships = JSON.parse(String(row['memberships'])) as { company: string; roles: []; disabled: number }[]

@@ -8,6 +8,12 @@
 /** A second factor a person can hold. The name is also its `amr` value (RFC 8176). */
 export type Method = 'otp' | 'sms'
 
+/** A client secret that was replaced: good until then, beside the new one. */
+export interface FormerSecret {
+  secret: string
+  until: number
+}
+
 /** Which side of a payment a company stands on. */
 export type Side = 'payor' | 'payee' | 'both' | 'none'
 

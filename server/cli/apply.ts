@@ -24,7 +24,7 @@ export function applyCommand(): Command {
         options: { dryRun?: boolean; setPasswords?: boolean; prune?: 'clients' },
         command: Command,
       ) => {
-        const { applyPlan, parseSeed, planSeed, SeedError } = await import('../seed.ts')
+        const { applyPlan, parseSeed, planSeed, SeedError, untilItHolds } = await import('../seed.ts')
         const { planningOf } = await import('../provider.ts')
         const { endTheseSessions } = await import('../sessions.ts')
         const { environment } = await import('../config.ts')
@@ -39,13 +39,18 @@ export function applyCommand(): Command {
 
         const work = async (house: House) => {
           const { database } = house
-          const plan = await planSeed(database, seed, {
+          const planning = {
             ...(await planningOf(house)),
             setPasswords: options.setPasswords ?? false,
             pruneClients: options.prune === 'clients',
-          })
-          if (!options.dryRun)
-            await applyPlan(database, plan, operator(), (sessions) => endTheseSessions(house, sessions, operator()))
+          }
+          const plan = await untilItHolds(
+            () => planSeed(database, seed, planning),
+            async (made) => {
+              if (options.dryRun) return
+              await applyPlan(database, made, operator(), (sessions) => endTheseSessions(house, sessions, operator()))
+            },
+          )
           for (const note of plan.notes) process.stderr.write(`note: ${note}\n`)
           const { lines, notes } = plan
           answer(

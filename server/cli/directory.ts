@@ -1,10 +1,14 @@
 import { Command } from 'commander'
-import type { Client, Company, DirectoryStore, User } from '../stores.ts'
+import type { Noun as Name } from '../changes.ts'
+import { type Client, type Company, type DirectoryStore, goodFormer, type Resource, type User } from '../stores.ts'
+import { addChanges } from './changes.ts'
+import { addClientCommands } from './clients.ts'
 import { answer, operator, personOf, Refused, reasonGiven, table, withHouse } from './house.ts'
 
 /** A noun of the directory: how it is found, and what of it is shown. Never a secret. */
 interface Noun<Thing> {
-  name: string
+  name: Name
+  example: string
   what: string
   list(directory: DirectoryStore): Promise<Thing[]>
   find(directory: DirectoryStore, id: string): Promise<Thing | undefined>
@@ -15,6 +19,7 @@ interface Noun<Thing> {
 
 const CLIENTS: Noun<Client> = {
   name: 'client',
+  example: 'payments',
   what: 'registered apps',
   list: (directory) => directory.clients(),
   find: (directory, id) => directory.client(id),
@@ -25,11 +30,22 @@ const CLIENTS: Noun<Client> = {
     String(token_endpoint_auth_method),
     String(redirect_uris),
   ],
-  shown: ({ client_secret, ...rest }) => ({ ...rest, has_secret: client_secret !== undefined }),
+  shown(client) {
+    const { client_secret, former_secrets: _, ...rest } = client
+    const former = goodFormer(client, Date.now() / 1000)
+    return {
+      ...rest,
+      has_secret: client_secret !== undefined,
+      ...(former.length > 0 && {
+        former_secrets_until: former.map(({ until }) => new Date(until * 1000).toISOString()),
+      }),
+    }
+  },
 }
 
 const USERS: Noun<User> = {
   name: 'user',
+  example: 'ana@acme.example',
   what: 'people',
   list: (directory) => directory.users(),
   find: (directory, id) => directory.user(id.trim().toLowerCase()),
@@ -46,6 +62,7 @@ const USERS: Noun<User> = {
 
 const COMPANIES: Noun<Company> = {
   name: 'company',
+  example: 'acme',
   what: 'companies',
   list: (directory) => directory.companies(),
   find: (directory, id) => directory.company(id),
@@ -54,11 +71,31 @@ const COMPANIES: Noun<Company> = {
   shown: (company) => company,
 }
 
-/** `client|user|company list|show`, `user unlock`. */
+const RESOURCES: Noun<Resource> = {
+  name: 'resource',
+  example: 'https://api.example.com',
+  what: 'APIs',
+  list: (directory) => directory.resources(),
+  find: async (directory, id) => (await directory.resources()).find((one) => one.id === id),
+  columns: ['id', 'name', 'scopes', 'tokens', 'client', 'service clients'],
+  row: ({ id, name, scopes, token_format, client, service_clients }) => [
+    id,
+    name,
+    scopes.join(' '),
+    token_format ?? 'jwt',
+    client ?? '',
+    service_clients?.join(' ') ?? '',
+  ],
+  shown: (resource) => resource,
+}
+
+/** `client|user|company|resource list|show|add|set|remove`, `client rotate-secret|check`, `user unlock`. */
 export function directoryCommands(): Command[] {
   const users = commandOf(USERS)
   users.addCommand(unlockCommand())
-  return [commandOf(CLIENTS), users, commandOf(COMPANIES)]
+  const clients = commandOf(CLIENTS)
+  addClientCommands(clients)
+  return [clients, users, commandOf(COMPANIES), commandOf(RESOURCES)]
 }
 
 function unlockCommand(): Command {
@@ -86,7 +123,7 @@ function unlockCommand(): Command {
 }
 
 function commandOf<Thing>(noun: Noun<Thing>): Command {
-  const command = new Command(noun.name).description(`look at ${noun.what}`)
+  const command = new Command(noun.name).description(`look at ${noun.what}, add, change and remove them`)
   command
     .command('list')
     .description(`list ${noun.what}`)
@@ -100,10 +137,7 @@ function commandOf<Thing>(noun: Noun<Thing>): Command {
     .command('show')
     .argument('<id>', noun.name === 'user' ? 'e-mail address or id' : 'id')
     .description(`show one ${noun.name}`)
-    .addHelpText(
-      'after',
-      `\nExample:\n  sallyport ${noun.name} show ${noun.name === 'user' ? 'ana@acme.example' : 'payments'} --json`,
-    )
+    .addHelpText('after', `\nExample:\n  sallyport ${noun.name} show ${noun.example} --json`)
     .action((id: string, _options: unknown, self: Command) =>
       withHouse(self, async ({ database }) => {
         const thing = await noun.find(database.directory, id)
@@ -112,6 +146,7 @@ function commandOf<Thing>(noun: Noun<Thing>): Command {
         answer(self, shown, table(Object.entries(shown).map(([name, value]) => [name, textOf(value)])))
       }),
     )
+  addChanges(command, noun.name)
   return command
 }
 

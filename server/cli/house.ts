@@ -11,6 +11,11 @@ export class Refused extends Error {
   override readonly name = 'Refused'
 }
 
+/** A command that says what cannot be. One sentence; exit code 2. */
+export class Misused extends Error {
+  override readonly name = 'Misused'
+}
+
 /** Options of every command. */
 export interface Common {
   json?: boolean
@@ -87,7 +92,7 @@ export function failed(thrown: unknown): number {
   const { message, stack, name } = error
   const expected = [Refused, StoreConflict].some((kind) => error instanceof kind)
   // By name: their modules load only where they are needed.
-  const misused = ['ConfigError', 'SeedError'].includes(name)
+  const misused = ['ConfigError', 'Misused', 'SeedError'].includes(name)
   const text = expected || misused || name === 'StoreUnavailable' ? oneLine(message) : (stack ?? message)
   process.stderr.write(`sallyport: ${text}\n`)
   return misused ? 2 : 1

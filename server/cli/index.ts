@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander'
 import { applyCommand } from './apply.ts'
 import { auditCommand } from './audit.ts'
 import { directoryCommands } from './directory.ts'
+import { exportCommand } from './export.ts'
 import { failed } from './house.ts'
 import { keysCommand } from './keys.ts'
 import { mfaCommand } from './mfa.ts'
@@ -30,6 +31,7 @@ Examples:
 const commands = [
   serveCommand(),
   applyCommand(),
+  exportCommand(),
   migrateCommand(),
   ...directoryCommands(),
   mfaCommand(),

@@ -15,6 +15,7 @@ const NOW = 1_800_000_000
 const SECRETS = {
   totp: { ana: 'ANASANASANASANASANASANASANASANAS', bob: 'BOBSBOBSBOBSBOBSBOBSBOBSBOBSBOBS' },
   client: 'the-secret-of-a-client-that-nobody-knows',
+  former: 'the-former-secret-of-that-client',
   key: '{"kty":"EC","d":"the-private-part-of-a-signing-key"}',
   pending: 'the-pending-recovery-code',
   facts: 'what-an-identity-provider-said-of-a-person',
@@ -24,6 +25,8 @@ const SECRETS = {
   interaction: 'an-interaction-with-a-login-hint',
   pushed: 'a-pushed-request-with-a-login-hint',
 }
+
+const FORMER = [{ secret: SECRETS.former, until: NOW + 60 }]
 
 const person = (id: string): Change => ({
   kind: 'user',
@@ -63,7 +66,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     await db.directory.commit([
       person('ana'),
       person('bob'),
-      { kind: 'client', op: 'put', value: { client_id: 'app', client_secret: SECRETS.client } },
+      { kind: 'client', op: 'put', value: { client_id: 'app', client_secret: SECRETS.client, former_secrets: FORMER } },
     ])
     for (const id of ['ana', 'bob'] as const)
       await db.factors.activateTotp(id, {
@@ -125,7 +128,10 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
       seal.open({ purpose: 'totp_secret', owner: 'ana' }, (await under.totp()).get('ana')!),
       SECRETS.totp.ana,
     )
-    assert.equal(seal.open({ purpose: 'client_secret', owner: 'app' }, client), SECRETS.client)
+    assert.equal(
+      seal.open({ purpose: 'client_secret', owner: 'app' }, client),
+      `${SECRETS.client}\n${NOW + 60} ${SECRETS.former}`,
+    )
     assert.equal(seal.open({ purpose: 'signing_key', owner: 'one' }, key), SECRETS.key)
     assert.equal(seal.open({ purpose: 'pending', owner: 'cid', record: 'p' }, pending), SECRETS.pending)
   })
@@ -140,7 +146,8 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const both = withNewKey(ring)
     const all = async (one: Database, keys: KeyRingFile) => {
       assert.equal(await one.factors.totpSecret('ana'), SECRETS.totp.ana)
-      assert.equal((await one.directory.client('app'))?.client_secret, SECRETS.client)
+      const app = await one.directory.client('app')
+      assert.deepEqual([app?.client_secret, app?.former_secrets], [SECRETS.client, FORMER])
       assert.equal((await one.signingKeys.signingKeys())[0]?.privateJwk, SECRETS.key)
       assert.equal(await one.pending.recall('cid', 'p', NOW), SECRETS.pending)
       const adapter = createAdapter({ artifacts: one.artifacts, sealer: new KeyRing(keys), now: () => NOW }) as (

@@ -2,7 +2,15 @@
 import assert from 'node:assert/strict'
 import { type OwnAccount, withOwnAccounts } from '../../interactions/kit/own-accounts.ts'
 import type { Artifact, Counter, ThrottleRule } from '../../interactions/kit/stores.ts'
-import { type Change, type Company, type Database, type Resource, StoreConflict } from '../../server/stores.ts'
+import {
+  type Change,
+  ChangedMeanwhile,
+  type Company,
+  type Database,
+  type Resource,
+  StoreConflict,
+  writtenOf,
+} from '../../server/stores.ts'
 
 /** One database, opened as often as a test wants. */
 export interface Opened {
@@ -960,6 +968,87 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.directory.commit([person('ana', { name: 'Other' })])
         assert.equal(await db.factors.totpSecret('ana'), SECRET)
         assert.equal((await ana()).recoveryCode?.acknowledged, true)
+      })
+      it('keeps former secrets with their times, and a client without any as it was', async () => {
+        const former_secrets = [
+          { secret: 'one with spaces', until: NOW + 60 },
+          { secret: 'two', until: NOW + 120 },
+        ]
+        const client = { client_id: 'app', client_secret: 'now', former_secrets, redirect_uris: [] }
+        await db.directory.commit([{ kind: 'client', op: 'put', value: client }])
+        assert.deepEqual(await other.directory.client('app'), client)
+        assert.deepEqual(await other.directory.clients(), [client])
+        const { former_secrets: _, ...alone } = client
+        await db.directory.commit([{ kind: 'client', op: 'put', value: alone }])
+        assert.deepEqual(await other.directory.client('app'), alone)
+      })
+      it('reads people in parts, each after an address', async () => {
+        await db.directory.commit(['eve', 'Zed', 'ünal'].map((id) => person(id)))
+        const all = (await other.directory.users()).map(({ email }) => email)
+        const read: string[] = []
+        for (;;) {
+          const part = await other.directory.users({ after: read.at(-1) ?? '', limit: 2 })
+          if (part.length === 0) break
+          assert.ok(part.length <= 2)
+          read.push(...part.map(({ email }) => email))
+        }
+        assert.deepEqual(read, all)
+        assert.equal(all.length, 5)
+      })
+      it('refuses a change of what somebody else has changed since, and writes nothing of that commit', async () => {
+        const app = { client_id: 'app', client_secret: 'one', redirect_uris: ['https://a.example'] }
+        const api = { id: 'https://api.example', name: 'Api', scopes: ['a', 'b'] }
+        const mfa = { enforced_from: '2027-01-01', zone: 'UTC' }
+        const added: Change[] = [
+          { kind: 'client', op: 'put', value: app, was: null },
+          { kind: 'resource', op: 'put', value: api, was: null },
+          { kind: 'company', op: 'put', value: { ...COMPANY, id: 'new', domains: ['b', 'a'], mfa }, was: null },
+        ]
+        await db.directory.commit(added)
+        // As the directory reads them, from another connection too.
+        const bob = writtenOf((await other.directory.user('bob'))!)
+        const company = (await other.directory.company('new'))!
+        const client = (await other.directory.client('app'))!
+        const planned: Change[] = [
+          { kind: 'client', op: 'put', value: { ...app, client_name: 'App' }, was: client },
+          {
+            kind: 'resource',
+            op: 'put',
+            value: { ...api, scopes: ['a'] },
+            was: (await other.directory.resources())[0]!,
+          },
+          { kind: 'company', op: 'put', value: { ...company, name: 'New' }, was: company },
+          { kind: 'user', op: 'put', value: { ...bob, name: 'Bob' }, was: bob },
+        ]
+        const refused = async (...changes: Change[]) => {
+          const half: Change = { kind: 'client', op: 'put', value: { client_id: 'half' } }
+          await assert.rejects(db.directory.commit([half, ...changes]), ChangedMeanwhile)
+          assert.equal(await other.directory.client('half'), undefined)
+        }
+        for (const change of added) await refused(change)
+        await db.directory.commit(planned)
+        // Each of them is what it was no longer; a secret alone is a change too.
+        for (const change of planned) await refused(change)
+        const now = (await db.directory.client('app'))!
+        await db.directory.commit([{ kind: 'client', op: 'put', value: { ...now, client_secret: 'two' }, was: now }])
+        await refused({ kind: 'client', op: 'put', value: { ...now, client_name: 'B' }, was: now })
+        await refused({ kind: 'client', op: 'put', value: now, was: { ...now, client_id: 'gone' } })
+      })
+      it('of parallel changes of one thing that were planned from the same makes one', async () => {
+        await db.directory.commit([{ kind: 'client', op: 'put', value: { client_id: 'app', n: 0 } }])
+        const was = (await db.directory.client('app'))!
+        const results = await Promise.allSettled(
+          Array.from({ length: 10 }, (_, index) =>
+            (index % 2 ? db : other).directory.commit([
+              { kind: 'client', op: 'put', value: { client_id: 'app', n: index + 1 }, was },
+            ]),
+          ),
+        )
+        const won = results.flatMap(({ status }, index) => (status === 'fulfilled' ? [index] : []))
+        assert.equal(won.length, 1)
+        for (const result of results)
+          if (result.status === 'rejected') assert.ok(result.reason instanceof ChangedMeanwhile, String(result.reason))
+        assert.deepEqual(await other.directory.client('app'), { client_id: 'app', n: won[0]! + 1 })
       })
       it('writes all changes or none, and names the conflict', async () => {
         const commit = (...changes: Change[]) =>

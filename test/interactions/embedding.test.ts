@@ -89,7 +89,7 @@ describe('embedding', () => {
     assert.deepEqual(extended.claims?.['billing'], ['iban'])
     assert.deepEqual(extended.scopes, ['openid', 'offline_access', 'email', 'profile', 'billing'])
     assert.deepEqual(Object.keys(extended.extraParams!), ['campaign', 'second_factor_max_age'])
-    assert.deepEqual(extended.extraClientMetadata?.properties, ['sallyport', 'owner'])
+    assert.deepEqual(extended.extraClientMetadata?.properties, ['sallyport', 'former_secrets', 'owner'])
     assert.equal(extended.cookies?.names?.session, 'theirs')
     assert.equal(extended.cookies?.names?.interaction, '__Secure-_interaction')
     const account = await extended.findAccount!({} as never, 'ana')

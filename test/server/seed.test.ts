@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { createPasswordHasher } from '../../interactions/index.ts'
 import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
-import { applyPlan, type PlanOptions, parseSeed, planSeed, SeedError } from '../../server/seed.ts'
+import { applyPlan, type PlanOptions, parseSeed, planSeed, SeedError, untilItHolds } from '../../server/seed.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
 const hasher = createPasswordHasher({ memoryKiB: 19456, passes: 2, parallelism: 1, concurrency: 2, queue: 100 })
@@ -59,6 +59,23 @@ describe('seed', () => {
       '+ user payor@acme.example',
     ])
     assert.equal(await hasher.verify(await hashNow(), PASSWORD), true)
+    assert.deepEqual(await apply(SEED), [])
+  })
+
+  it('applied by several at once, as by servers that start together, is applied once', async () => {
+    const lines: string[] = []
+    await Promise.all(
+      [1, 2, 3].map(() =>
+        untilItHolds(
+          () => plan(SEED),
+          async (made) => {
+            await applyPlan(house.database, made, 'operator:test')
+            lines.push(...made.lines)
+          },
+        ),
+      ),
+    )
+    assert.equal(lines.length, 5)
     assert.deepEqual(await apply(SEED), [])
   })
 

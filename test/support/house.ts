@@ -140,7 +140,7 @@ export interface TestHouse {
 export type Tokens = Record<string, string> & { status: number; error?: string }
 
 /** `TEST_STORE=mongo`: a database of its own for each folder, so that a server opened again on it finds its data. */
-async function storeOf(folder: string): Promise<Record<string, string>> {
+export async function storeOf(folder: string): Promise<Record<string, string>> {
   if (process.env['TEST_STORE'] !== 'mongo') return {}
   const name = `sallyport_test_${createHash('sha256').update(folder).digest('hex').slice(0, 12)}`
   return { SALLYPORT_STORE: (await sharedMongo()).url(name) }
