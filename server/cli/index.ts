@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander'
 import { applyCommand } from './apply.ts'
 import { auditCommand } from './audit.ts'
+import { copyCommand } from './copy.ts'
 import { directoryCommands } from './directory.ts'
 import { failed } from './house.ts'
 import { keysCommand } from './keys.ts'
@@ -31,6 +32,7 @@ const commands = [
   serveCommand(),
   applyCommand(),
   migrateCommand(),
+  copyCommand(),
   ...directoryCommands(),
   mfaCommand(),
   keysCommand(),
