@@ -992,6 +992,18 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(await db.factors.totpSecret('ana'), undefined)
         assert.equal(await db.directory.resetMfa('nobody'), false)
       })
+      it('shuts a person out once, which raises the epoch, and lets them in again', async () => {
+        assert.equal(winners(await fifty((one) => one.directory.setDisabled('ana', true))), 1)
+        assert.deepEqual([(await ana()).disabled, (await ana()).securityEpoch], [true, 1])
+        assert.equal(winners(await fifty((one) => one.directory.setDisabled('ana', false))), 1)
+        assert.deepEqual([(await ana()).disabled, (await ana()).securityEpoch], [false, 1])
+        assert.equal(await db.directory.setDisabled('nobody', true), false)
+      })
+      it('ends what was proven before, as often as it is told to', async () => {
+        assert.equal(winners(await fifty((one) => one.directory.raiseEpoch('ana'))), 50)
+        assert.equal((await ana()).securityEpoch, 50)
+        assert.equal(await db.directory.raiseEpoch('nobody'), false)
+      })
     })
 
     describe('signing keys', () => {
