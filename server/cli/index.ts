@@ -9,6 +9,7 @@ import { failed } from './house.ts'
 import { keysCommand } from './keys.ts'
 import { mfaCommand } from './mfa.ts'
 import { migrateCommand } from './migrate.ts'
+import { peopleCommands } from './people.ts'
 import { demoCommand, doctorCommand, serveCommand } from './server.ts'
 
 const program = new Command('sallyport')
@@ -40,6 +41,7 @@ const commands = [
   doctorCommand(),
   demoCommand(),
 ]
+for (const command of peopleCommands()) commands.find((one) => one.name() === 'user')!.addCommand(command)
 for (const command of commands) program.addCommand(inherit(command))
 
 /** Every command throws instead of ending the process, and takes --json wherever it stands. */
