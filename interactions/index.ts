@@ -27,6 +27,7 @@ import { recovery } from './recovery/index.ts'
 export { describeError } from './attach.ts'
 export { revokeConsent } from './consent/index.ts'
 export { passwordCounter } from './credentials/index.ts'
+export { type Asked, type Explanation, explain, type Question, REASON_WORDS } from './explanation.ts'
 export {
   checkPassword,
   createPasswordHasher,

@@ -5,6 +5,7 @@ import { applyCommand } from './apply.ts'
 import { auditCommand } from './audit.ts'
 import { copyCommand } from './copy.ts'
 import { directoryCommands } from './directory.ts'
+import { explainCommand } from './explain.ts'
 import { failed } from './house.ts'
 import { keysCommand } from './keys.ts'
 import { mfaCommand } from './mfa.ts'
@@ -36,6 +37,7 @@ const commands = [
   copyCommand(),
   ...directoryCommands(),
   mfaCommand(),
+  explainCommand(),
   keysCommand(),
   auditCommand(),
   doctorCommand(),
