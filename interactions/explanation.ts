@@ -89,7 +89,6 @@ const MOST = 12
 export function explain({ params, client, account, hasPassword, session, permissions, now }: Question): Explanation {
   const chain: FactorTimes = {}
   const proofs: Proofs = { session: session ?? {}, chain, started: now, unsubmitted: false }
-  const person = { ...account }
   let known: Subject | undefined
   const subject = (): Subject => ({
     id: account.id,
@@ -112,10 +111,10 @@ export function explain({ params, client, account, hasPassword, session, permiss
     chain[factor] = now
     proofs.unsubmitted = true
   }
-  const ended = (impossible: string): Explanation => ({ requirement: neededBy(person), asked, impossible })
+  const ended = (impossible: string): Explanation => ({ requirement: neededBy(account), asked, impossible })
 
   for (let step = 0; step < MOST; step++) {
-    const needed = neededBy(known && person)
+    const needed = neededBy(known && account)
     const open = openReasons(needed, known, proofs, now)
     if (!open) {
       const reasons = consentReasons({
@@ -140,7 +139,7 @@ export function explain({ params, client, account, hasPassword, session, permiss
       continue
     }
     ask(open.prompt, open.reasons, open.offer)
-    const problem = answer(open, { person, hasPassword })
+    const problem = answer(open, { account, hasPassword })
     if (problem !== undefined) return ended(problem)
     if (open.prompt === 'login') {
       known = subject()
@@ -150,8 +149,7 @@ export function explain({ params, client, account, hasPassword, session, permiss
       const method = open.offer[0]!
       prove(method)
       if (open.prompt === 'mfa_enroll') {
-        // Enrolling switches "Always require 2FA" on, and shows a recovery code.
-        person.alwaysRequire2fa = true
+        // A recovery code is shown, which waits to be acknowledged.
         known = { ...known!, enrolled: { ...known!.enrolled, [method]: now }, unacknowledged: true }
       }
     }
@@ -160,9 +158,9 @@ export function explain({ params, client, account, hasPassword, session, permiss
 }
 
 /** Why this person cannot answer. */
-function answer(open: Open, { person, hasPassword }: { person: Account; hasPassword: boolean }): string | undefined {
+function answer(open: Open, { account, hasPassword }: { account: Account; hasPassword: boolean }): string | undefined {
   if (open.prompt !== 'login') return undefined
-  if (person.disabled) return 'the account is disabled: no password is right'
+  if (account.disabled) return 'the account is disabled: no password is right'
   if (!hasPassword) return 'the account has no password'
   return undefined
 }

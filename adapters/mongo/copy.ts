@@ -5,7 +5,7 @@ import { type CopySource, type CopyTarget, KINDS, type Kind, type Rows, StoreCon
 import { holds, othersCopy, taken } from '../copying.ts'
 import { idOf as artifactId, ENDED, KEPT } from './artifacts.ts'
 import { idOf as auditId, behind } from './audit.ts'
-import { CERTAIN, Connection, insert, type MongoAddress, oneOf, SETTLED, wasFirst } from './driver.ts'
+import { CERTAIN, Connection, type MongoAddress, oneOf, SETTLED } from './driver.ts'
 import { checkVersion, migrate, refuseHalfCopy } from './migrations.ts'
 import { DEVICE_KEPT, PENDING_KEPT, pairId } from './pending.ts'
 import {
@@ -339,8 +339,7 @@ class MongoCopy implements CopySource, CopyTarget {
         throw new StoreConflict(holds(name, held, copied?.body))
       }
       // What was removed here may still be known: the commit that removed it must not count as the later one.
-      await wasFirst(insert(journal, [{ _id: 'directory', commit: COMMIT }]))
-      await journal.updateOne({ _id: 'directory' }, { $max: { commit: COMMIT } }, CERTAIN)
+      await journal.updateOne({ _id: 'directory' }, { $max: { commit: COMMIT } }, { ...CERTAIN, upsert: true })
       return undefined
     })
   }

@@ -1,4 +1,4 @@
-import { createWriteStream, unlinkSync } from 'node:fs'
+import { createWriteStream, rmSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
@@ -89,9 +89,8 @@ async function toFile(lines: Readable, file: string): Promise<void> {
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException
     if (code === 'EEXIST') throw new Refused(`${file} is there already: name another file`, { cause })
-    if (/^E[A-Z]+$/.test(code ?? '') && code !== 'ENOSPC')
-      throw new Refused(`cannot write ${file}: ${message}`, { cause })
-    unlinkSync(file) // half an audit looks like a whole one
+    rmSync(file, { force: true }) // half an audit looks like a whole one
+    if (/^E[A-Z]+$/.test(code ?? '')) throw new Refused(`cannot write ${file}: ${message}`, { cause })
     throw cause
   }
 }

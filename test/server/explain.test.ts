@@ -238,6 +238,7 @@ describe('explain', function () {
     assert.equal(words.code, 0, words.stderr)
     assert.match(words.stdout, /because of Guarded Works demands it of everybody since 2020-01-31/)
     assert.match(words.stdout, /because of the app demands it of everybody/)
+    assert.doesNotMatch(words.stdout, /their own switch/)
     assert.match(
       words.stdout,
       /^1\. login: nobody is signed in.*\n2\. mfa_enroll: .*\(authenticator app\)\n3\. recovery_ack: /m,
