@@ -27,6 +27,7 @@ import { recovery } from './recovery/index.ts'
 export { describeError } from './attach.ts'
 export { revokeConsent } from './consent/index.ts'
 export { passwordCounter } from './credentials/index.ts'
+export { type Asked, type Explanation, explain, type Question, REASON_WORDS } from './explanation.ts'
 export {
   checkPassword,
   createPasswordHasher,
@@ -36,7 +37,7 @@ export {
 } from './factors/password.ts'
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
-export { KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
+export { digest, KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
 export { shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
@@ -44,7 +45,14 @@ export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
-export { type ClientRules, openReasons, type Requirement, requirement } from './policy.ts'
+export {
+  type ClientRules,
+  openReasons,
+  type Requirement,
+  requirement,
+  type SessionFacts,
+  sessionAlive,
+} from './policy.ts'
 
 /**
  * The counters that wrong answers of this person, or of a stranger in their name, have filled. Clearing them

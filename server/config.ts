@@ -352,6 +352,18 @@ function parseStore(value: string, ctx: z.RefinementCtx): StoreAddress {
   return { kind: 'sqlite', file }
 }
 
+/**
+ * A database as a command names it. A relative path starts at `cwd`.
+ *
+ * @throws {ConfigError} when it names none
+ */
+export function storeAddress(value: string, label: string, cwd: string): StoreAddress {
+  const parsed = z.string().transform(parseStore).safeParse(value)
+  if (!parsed.success) throw new ConfigError(`${label} ${parsed.error.issues[0]!.message}`)
+  const address = parsed.data
+  return address.kind === 'sqlite' ? { kind: 'sqlite', file: resolve(cwd, address.file) } : address
+}
+
 /** The driver reads the URL; here it is only made sure which part of it may be shown. */
 function parseMongo(value: string, ctx: z.RefinementCtx): StoreAddress {
   const [, scheme, hosts, database] = MONGO_URL.exec(value) ?? []

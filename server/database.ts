@@ -3,7 +3,7 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Sealer } from '../interactions/index.ts'
 import type { StoreAddress } from './config.ts'
-import type { Database } from './stores.ts'
+import type { CopySource, CopyTarget, Database } from './stores.ts'
 
 /** What messages call it: the file, or the URL without credentials. */
 export const storeName = (address: StoreAddress): string => (address.kind === 'sqlite' ? address.file : address.name)
@@ -47,4 +47,33 @@ export async function openStore(address: StoreAddress, sealer: Sealer, make: boo
   if (make) await migrateStore(address)
   const { openMongo } = await import('../adapters/mongo/index.ts')
   return openMongo({ url: address.url(), sealer })
+}
+
+/**
+ * Opens it to be copied: nothing in it is changed.
+ *
+ * @throws {StoreUnavailable} when it is not there, does not open, or is not of this version
+ */
+export async function openCopySource(address: StoreAddress): Promise<CopySource> {
+  if (address.kind === 'sqlite') {
+    const { openSqliteSource } = await import('../adapters/sqlite/index.ts')
+    return openSqliteSource({ file: address.file })
+  }
+  const { openMongoSource } = await import('../adapters/mongo/index.ts')
+  return openMongoSource({ url: address.url() })
+}
+
+/**
+ * Opens it to be copied into: makes it, or brings it up to date.
+ *
+ * @throws {StoreUnavailable} when it does not open
+ */
+export async function openCopyTarget(address: StoreAddress): Promise<CopyTarget> {
+  if (address.kind === 'sqlite') {
+    mkdirSync(dirname(address.file), { recursive: true, mode: 0o700 })
+    const { openSqliteTarget } = await import('../adapters/sqlite/index.ts')
+    return openSqliteTarget({ file: address.file })
+  }
+  const { openMongoTarget } = await import('../adapters/mongo/index.ts')
+  return openMongoTarget({ url: address.url() })
 }

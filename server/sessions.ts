@@ -1,5 +1,13 @@
 /** Ends people's sessions from outside the server: by a command, after an administrative act. */
-import { type Artifact, endSessions, type Told } from '../interactions/index.ts'
+import {
+  type Account,
+  type Artifact,
+  digest,
+  endSessions,
+  type SessionFacts,
+  sessionAlive,
+  type Told,
+} from '../interactions/index.ts'
 import type { House } from './open.ts'
 import { providerOf } from './provider.ts'
 import type { Database } from './stores.ts'
@@ -37,4 +45,50 @@ export async function endTheseSessions(house: House, sessions: Artifact[], actor
 /** Ends all sessions of these people. As {@link endTheseSessions}. */
 export async function endSessionsOf(house: House, accountIds: string[], actor: string): Promise<Ended> {
   return endTheseSessions(house, await sessionsOf(house.database, accountIds), actor)
+}
+
+/** A live session, as it may be shown. */
+export interface ShownSession {
+  /** The beginning of what the audit calls `session`. It opens nothing. */
+  id: string
+  /** Client ids that it was used for. */
+  apps: string[]
+  /** Seconds since 1970. */
+  created: number
+  lastUsed: number
+  /** Of the newest authorization, as far as the audit knows it. */
+  ip?: string | undefined
+  browser?: string | undefined
+}
+
+/** Of an audit id so many characters tell sessions apart. */
+const SHOWN = 12
+/** Audit rows that are looked through for the browser. */
+const LOOKED_AT = 500
+
+/** The live sessions of a person, newest use first. Nothing secret is in it. */
+export async function shownSessions({ config, database }: House, account: Account): Promise<ShownSession[]> {
+  const now = Math.floor(Date.now() / 1000)
+  const limits = { idle: config.SALLYPORT_SESSION_IDLE_SECONDS, absolute: config.SALLYPORT_SESSION_ABSOLUTE_SECONDS }
+  const rows = await database.auditReader.auditRows({
+    accountId: account.id,
+    event: 'authorization',
+    limit: LOOKED_AT,
+  })
+  return (await sessionsOf(database, [account.id]))
+    .flatMap(({ uid, payload }) => {
+      const facts = payload as SessionFacts
+      if (uid === undefined || !sessionAlive(facts, account, limits, now)) return []
+      const session = digest(uid)
+      const seen = rows.find((row) => row.session === session)
+      return {
+        id: session.slice(0, SHOWN),
+        apps: Object.keys((payload['authorizations'] as object | undefined) ?? {}),
+        created: facts.created ?? 0,
+        lastUsed: (facts.idle ?? 0) - limits.idle,
+        ...(seen?.ip !== undefined && { ip: seen.ip }),
+        ...(seen?.userAgent !== undefined && { browser: seen.userAgent }),
+      }
+    })
+    .sort((a, b) => b.lastUsed - a.lastUsed)
 }

@@ -4,13 +4,16 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type {
+  Artifact,
   AuditEvent,
   FormerSecret,
   Membership,
   MembershipRole,
+  RecoveryCodeState,
   ServerRole,
   Side,
   Stores,
+  ThrottleState,
 } from '../interactions/kit/stores.ts'
 
 /** A customer company. */
@@ -133,6 +136,13 @@ export interface DirectoryStore {
   commit(changes: Change[]): Promise<void>
   /** Removes every factor and the recovery code, raises factor version and security epoch. False when there is no such user. */
   resetMfa(accountId: string): Promise<boolean>
+  /**
+   * Shuts a person out, which raises their epoch, or lets them in again. Once: false when they were so already, and when
+   * there is no such user.
+   */
+  setDisabled(accountId: string, disabled: boolean): Promise<boolean>
+  /** Ends what was proven before: sessions, refresh tokens, half-finished sign-ins. False when there is no such user. */
+  raiseEpoch(accountId: string): Promise<boolean>
 }
 
 /** A change that contradicts what is stored. The message says what and where. */
@@ -200,10 +210,119 @@ export interface AuditRow extends AuditEvent {
 
 /** Reads the audit. */
 export interface AuditReader {
-  /** Newest first. */
-  auditRows(filter?: { accountId?: string; event?: string; limit?: number }): Promise<AuditRow[]>
+  /** Newest first. `since`: seconds since 1970. */
+  auditRows(filter?: { accountId?: string; event?: string; since?: number; limit?: number }): Promise<AuditRow[]>
+  /**
+   * Oldest first, a page at a time, so that any number of them takes little memory. With `body`, the text that the hash is
+   * over: `hash` = SHA-256 of `previous`, a line feed and `body`.
+   *
+   * @param filter `from` ≤ time < `to`, seconds since 1970
+   */
+  auditFromTheBeginning(filter?: {
+    accountId?: string
+    from?: number
+    to?: number
+  }): AsyncIterable<AuditRow & { body: string }>
   /** Recomputes every chain. @returns the first broken row, or `undefined` when all are whole */
   verifyAudit(): Promise<{ rows: number; broken?: { writer: string; number: number; why: string } | undefined }>
+}
+
+/**
+ * What a whole deployment is made of, kind by kind, in words that no database owns. Sealed values stay sealed: what binds
+ * them to their place names no database either. Times are seconds since 1970; `expiresAt`: when the row may go.
+ */
+export interface Rows {
+  companies: Company
+  /** `metadata` is JSON. `secret` is sealed. */
+  clients: { id: string; metadata: string; secret?: string | undefined }
+  /** `options` is JSON. */
+  resources: { id: string; name: string; scopes: string[]; options: string }
+  people: Pick<
+    User,
+    | 'id'
+    | 'email'
+    | 'name'
+    | 'disabled'
+    | 'memberships'
+    | 'serverRoles'
+    | 'alwaysRequire2fa'
+    | 'securityEpoch'
+    | 'createdAt'
+  > & {
+    passwordHash?: string | undefined
+    factorVersion: number
+    /** `secret` is sealed; `lastStep` is used up. */
+    totp?: { secret: string; lastStep: number; addedAt: number } | undefined
+    recoveryCode?: (RecoveryCodeState & { hash?: string | undefined }) | undefined
+  }
+  /** `privateJwk` is sealed. */
+  signing_keys: SigningKey
+  consents: { account: string; client: string; permissions: string[]; since: number }
+  devices: { device: string; account: string; lastUsed: number; expiresAt: number }
+  throttles: ThrottleState & { key: string; expiresAt?: number | undefined }
+  /** `value` is sealed. */
+  pending: { owner: string; purpose: string; value: string; expiresAt: number }
+  /** oidc-provider's: sessions, interactions, codes, tokens, grants. `payload` is JSON. */
+  artifacts: Omit<Artifact, 'payload'> & { payload: string }
+  /** Keys of sessions and interactions that were destroyed, with what a session leaves to its successor (`payload`, JSON). */
+  tombstones: { key: string; uid?: string | undefined; payload?: string | undefined; expiresAt: number }
+  ended_sessions: { uid: string; expiresAt: number }
+  /** `body` is what the hash is over. `position` only gives the order of arrival. */
+  audit: Pick<AuditRow, 'writer' | 'number' | 'event' | 'accountId' | 'at' | 'hash' | 'previous'> & {
+    body: string
+    position: number
+  }
+}
+
+/** What {@link Rows} are there. */
+export type Kind = keyof Rows
+
+/** Every kind, in the order in which they are copied: what others name comes first, the audit last. */
+export const KINDS: readonly Kind[] = Object.keys({
+  companies: true,
+  clients: true,
+  resources: true,
+  people: true,
+  signing_keys: true,
+  consents: true,
+  devices: true,
+  throttles: true,
+  pending: true,
+  artifacts: true,
+  tombstones: true,
+  ended_sessions: true,
+  audit: true,
+} satisfies Record<Kind, true>) as Kind[]
+
+/** A database that is copied from. Nothing in it is written, not even to bring it up to date. */
+export interface CopySource {
+  /** Some rows behind the place `after`, in an order that stays. @returns the place of the last one; `undefined`: no more */
+  read<K extends Kind>(kind: K, after: string | undefined): Promise<{ rows: Rows[K][]; next: string | undefined }>
+  count(kind: Kind): Promise<number>
+  /** A text that is another one when somebody has written meanwhile, as far as that can be seen. */
+  mark(): Promise<string>
+  close(): Promise<void>
+}
+
+/** A database that is copied to. From `claim` to `finish` no server opens it. */
+export interface CopyTarget extends CopySource {
+  /**
+   * Takes the database for one copy. One that another copy of the same source began is gone on with; that one's next
+   * `write` fails.
+   *
+   * @returns what the last `write` said of its progress, or `undefined`
+   * @throws {StoreConflict} when it holds anything else
+   */
+  claim(owner: string, source: string): Promise<string | undefined>
+  /**
+   * Writes rows; those that are there already are written over, not doubled.
+   * @throws {StoreConflict} when another copy has taken the database, or two rows want what is unique
+   */
+  write<K extends Kind>(kind: K, rows: Rows[K][], claim: { owner: string; progress: string }): Promise<void>
+  /** Removes all rows of a kind, so that they are copied once more. The audit stays: it only grows. */
+  clear(kind: Kind, claim: { owner: string; progress: string }): Promise<void>
+  /** Lets servers in. @throws {StoreConflict} as `write`, or when a row names one that is not there */
+  finish(owner: string): Promise<void>
 }
 
 /** A database, opened. */

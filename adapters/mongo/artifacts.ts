@@ -8,14 +8,14 @@ const TOLERANCE = 15
 /** Longer than any request takes. */
 const DESTROYED_KEPT = 60 * 60
 /** Seconds after its end that the server may delete a row: beyond the tolerance, and for clocks that differ. */
-const KEPT = 60
+export const KEPT = 60
 
 type Payload = Record<string, unknown>
 
-const idOf = (model: string, key: string) => `${model}:${key}`
+export const idOf = (model: string, key: string) => `${model}:${key}`
 const LIVE = { destroyed: null }
 /** Stands for a session that ended: its key is the session's uid. */
-const ENDED = 'EndedSession'
+export const ENDED = 'EndedSession'
 
 /**
  * The rows of oidc-provider. The three duties are methods of their own, so that a test can take one away.

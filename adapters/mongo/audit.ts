@@ -1,3 +1,4 @@
+import { trusted } from 'mongoose'
 import type { AuditEvent, AuditStore } from '../../interactions/kit/stores.ts'
 import type { AuditReader, AuditRow } from '../../server/stores.ts'
 import { BEGINNING, chained, newWriter, told, verifyChains } from '../audit-chain.ts'
@@ -6,6 +7,8 @@ import type { AuditDocument, Collections } from './schemas.ts'
 
 /** Rows of one write. */
 const AT_ONCE = 100
+/** Rows of one read. */
+const PAGE = 1000
 
 interface Waiting {
   event: AuditEvent
@@ -80,22 +83,44 @@ export class MongoAudit implements AuditStore, AuditReader {
   async auditRows({
     accountId,
     event,
+    since,
     limit = 100,
   }: {
     accountId?: string
     event?: string
+    since?: number
     limit?: number
   } = {}): Promise<AuditRow[]> {
-    const filter = { ...(accountId !== undefined && { accountId }), ...(event !== undefined && { event }) }
+    const filter = {
+      ...(accountId !== undefined && { accountId }),
+      ...(event !== undefined && { event }),
+      ...(since !== undefined && { at: trusted({ $gte: since }) }),
+    }
     const rows = await this.#connection.guarded(() =>
       this.#audit.find(filter, undefined, SETTLED).sort({ arrived: -1, _id: -1 }).limit(limit).lean(),
     )
-    return rows.map(({ body, arrived, hash, previous }) => ({
-      ...told(body),
-      id: arrived,
-      hash,
-      previous,
-    }))
+    return rows.map(auditRow)
+  }
+
+  async *auditFromTheBeginning({ accountId, from, to }: { accountId?: string; from?: number; to?: number } = {}) {
+    const between = { ...(from !== undefined && { $gte: from }), ...(to !== undefined && { $lt: to }) }
+    const filter = {
+      ...(accountId !== undefined && { accountId }),
+      ...(Object.keys(between).length > 0 && { at: trusted(between) }),
+    }
+    // By its index, a page at a time: a cursor would not outlive a reader who is slow.
+    for (let after: AuditDocument | undefined; ; ) {
+      const rows: AuditDocument[] = await this.#connection.guarded(() =>
+        this.#audit
+          .find({ ...filter, ...behind(after) }, undefined, SETTLED)
+          .sort({ arrived: 1, _id: 1 })
+          .limit(PAGE)
+          .lean(),
+      )
+      for (const row of rows) yield { ...auditRow(row), body: row.body }
+      if (rows.length < PAGE) return
+      after = rows.at(-1)
+    }
   }
 
   async verifyAudit(): ReturnType<AuditReader['verifyAudit']> {
@@ -103,6 +128,22 @@ export class MongoAudit implements AuditStore, AuditReader {
     return this.#connection.guarded(() => verifyChains(inPlace(stored)))
   }
 }
+
+/** Rows that arrived later than this one. */
+export const behind = (row: Pick<AuditDocument, 'arrived' | '_id'> | undefined) =>
+  row && {
+    $or: [
+      { arrived: trusted({ $gt: row.arrived }) },
+      { arrived: row.arrived, _id: trusted({ $gt: row._id }) as unknown as string },
+    ],
+  }
+
+const auditRow = ({ body, arrived, hash, previous }: AuditDocument): AuditRow => ({
+  ...told(body),
+  id: arrived,
+  hash,
+  previous,
+})
 
 /** A row under another name than its own is as good as missing. */
 async function* inPlace(rows: AsyncIterable<AuditDocument>): AsyncIterable<AuditDocument> {
@@ -116,4 +157,4 @@ function arrival(): number {
   return last
 }
 
-const idOf = (writer: string, number: number) => `${writer}:${String(number).padStart(12, '0')}`
+export const idOf = (writer: string, number: number) => `${writer}:${String(number).padStart(12, '0')}`

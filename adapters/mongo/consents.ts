@@ -1,8 +1,7 @@
 import type { Consent, ConsentStore } from '../../interactions/kit/stores.ts'
 import { CERTAIN, type Connection, NEWEST, wasFirst } from './driver.ts'
+import { pairId } from './pending.ts'
 import type { Collections, ConsentDocument } from './schemas.ts'
-
-const idOf = (accountId: string, clientId: string) => JSON.stringify([accountId, clientId])
 
 /** What people agreed to: one document for each person and app. */
 export class MongoConsents implements ConsentStore {
@@ -17,7 +16,7 @@ export class MongoConsents implements ConsentStore {
   async remember(accountId: string, clientId: string, permissions: string[], now: number): Promise<void> {
     const write = () =>
       this.#consents.updateOne(
-        { _id: idOf(accountId, clientId) },
+        { _id: pairId(accountId, clientId) },
         {
           $addToSet: { permissions: { $each: permissions } },
           $setOnInsert: { account: accountId, client: clientId, since: now },
@@ -30,7 +29,7 @@ export class MongoConsents implements ConsentStore {
 
   async find(accountId: string, clientId: string): Promise<Consent | undefined> {
     const row = await this.#connection.guarded(() =>
-      this.#consents.findById(idOf(accountId, clientId), undefined, NEWEST).lean(),
+      this.#consents.findById(pairId(accountId, clientId), undefined, NEWEST).lean(),
     )
     return row ? consentOf(row) : undefined
   }
@@ -44,7 +43,7 @@ export class MongoConsents implements ConsentStore {
 
   async forget(accountId: string, clientId: string): Promise<boolean> {
     const { deletedCount } = await this.#connection.guarded(() =>
-      this.#consents.deleteOne({ _id: idOf(accountId, clientId) }, CERTAIN),
+      this.#consents.deleteOne({ _id: pairId(accountId, clientId) }, CERTAIN),
     )
     return deletedCount === 1
   }

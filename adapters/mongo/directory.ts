@@ -141,12 +141,27 @@ export class MongoDirectory implements DirectoryStore {
   }
 
   async resetMfa(accountId: string): Promise<boolean> {
+    return this.#update(
+      { _id: accountId, removed: null },
+      { $unset: { totp: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } },
+    )
+  }
+
+  async setDisabled(accountId: string, disabled: boolean): Promise<boolean> {
+    return this.#update(
+      { _id: accountId, removed: null, disabled: !disabled },
+      { $set: { disabled }, $inc: { securityEpoch: disabled ? 1 : 0 } },
+    )
+  }
+
+  async raiseEpoch(accountId: string): Promise<boolean> {
+    return this.#update({ _id: accountId, removed: null }, { $inc: { securityEpoch: 1 } })
+  }
+
+  /** A change of one person that is no commit: it takes place in their document. */
+  async #update(filter: object, update: object): Promise<boolean> {
     const { modifiedCount } = await this.#connection.guarded(() =>
-      this.#collections.accounts.updateOne(
-        { _id: accountId, removed: null },
-        { $unset: { totp: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } },
-        CERTAIN,
-      ),
+      this.#collections.accounts.updateOne(filter, update, CERTAIN),
     )
     return modifiedCount === 1
   }

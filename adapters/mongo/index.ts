@@ -10,12 +10,13 @@ import { clientPlace, MongoDirectory } from './directory.ts'
 import { CERTAIN, CHEAP, Connection, type MongoAddress, NEWEST, oneOf } from './driver.ts'
 import { MongoFactors, totpPlace } from './factors.ts'
 import { FEDERATION_KEPT, factsPlace, MongoFederation } from './federation.ts'
-import { checkVersion, missingIndexes } from './migrations.ts'
+import { checkVersion, missingIndexes, refuseHalfCopy } from './migrations.ts'
 import { MongoDevices, MongoPending, PENDING_KEPT, pendingPlace } from './pending.ts'
 import { type Collections, collectionsOf } from './schemas.ts'
 import { MongoSigningKeys, replaceKeys, signingKeyPlace } from './signing-keys.ts'
 import { MongoThrottle, THROTTLE_KEPT } from './throttle.ts'
 
+export { openMongoSource, openMongoTarget } from './copy.ts'
 export type { MongoAddress } from './driver.ts'
 export { migrate } from './migrations.ts'
 
@@ -34,6 +35,7 @@ export async function openMongo({ sealer, ...address }: MongoOptions): Promise<M
   const database = new MongoDatabase(connection, sealer)
   try {
     await connection.guarded(() => checkVersion(connection, database.collections))
+    await connection.guarded(() => refuseHalfCopy(connection, database.collections))
     await database.directory.settle()
   } catch (error) {
     await connection.close()

@@ -1,6 +1,7 @@
 /** Brings a database to this version, and says what is missing. Nothing else makes collections or indexes. */
 import { mongo } from 'mongoose'
 import { StoreUnavailable } from '../../interactions/kit/stores.ts'
+import { unfinished } from '../copying.ts'
 import { CERTAIN, Connection, insert, type MongoAddress, NEWEST, wasFirst } from './driver.ts'
 import { COLLECTIONS, type Collections, collectionsOf } from './schemas.ts'
 
@@ -31,6 +32,12 @@ export async function checkVersion(connection: Connection, collections: Collecti
     const why = missing.length > 0 ? `lacks the index ${missing.join(', ')}` : 'is not set up for this version'
     throw new StoreUnavailable(`the database ${connection.name} ${why}: run \`sallyport migrate\``)
   }
+}
+
+/** @throws {StoreUnavailable} while another database is being copied into this one */
+export async function refuseHalfCopy(connection: Connection, { meta }: Collections): Promise<void> {
+  const copy = (await meta.findById('schema', undefined, NEWEST).lean())?.copy
+  if (copy) throw new StoreUnavailable(unfinished(connection.name, copy.source))
 }
 
 /** `collection.field` of every index that a schema names and the server does not have as it should be. */

@@ -5,11 +5,11 @@ import type { Collections } from './schemas.ts'
 
 export const pendingPlace = (owner: string, record: string) => ({ purpose: 'pending', owner, record })
 /** Two texts as one that no other two have. */
-const idOf = (first: string, second: string) => JSON.stringify([first, second])
+export const pairId = (first: string, second: string) => JSON.stringify([first, second])
 /** Seconds that an expired value stays, for clocks that differ. */
 export const PENDING_KEPT = 60
 /** A device that was not used for so long is unknown. */
-const DEVICE_KEPT = 400 * 24 * 60 * 60
+export const DEVICE_KEPT = 400 * 24 * 60 * 60
 
 /** Short-lived secrets, sealed for their owner and purpose. */
 export class MongoPending implements PendingStore {
@@ -38,7 +38,7 @@ export class MongoPending implements PendingStore {
       // Takes the place of an expired one, or of none. One that came meanwhile is a duplicate, and wins.
       const write = this.#connection.guarded(() =>
         this.#pending.updateOne(
-          { _id: idOf(owner, purpose), expiresAt: trusted({ $lte: now }) },
+          { _id: pairId(owner, purpose), expiresAt: trusted({ $lte: now }) },
           { $set: fresh },
           { ...CERTAIN, upsert: true },
         ),
@@ -49,14 +49,16 @@ export class MongoPending implements PendingStore {
 
   async recall(owner: string, purpose: string, now: number): Promise<string | undefined> {
     const stored = await this.#connection.guarded(() =>
-      this.#pending.findOne({ _id: idOf(owner, purpose), expiresAt: trusted({ $gt: now }) }, undefined, NEWEST).lean(),
+      this.#pending
+        .findOne({ _id: pairId(owner, purpose), expiresAt: trusted({ $gt: now }) }, undefined, NEWEST)
+        .lean(),
     )
     return stored ? this.#sealer.open(pendingPlace(owner, purpose), stored.value) : undefined
   }
 
   async take(owner: string, purpose: string, now: number): Promise<string | undefined> {
     const stored = await this.#connection.guarded(() =>
-      this.#pending.findOneAndDelete({ _id: idOf(owner, purpose) }, CERTAIN).lean(),
+      this.#pending.findOneAndDelete({ _id: pairId(owner, purpose) }, CERTAIN).lean(),
     )
     return stored && stored.expiresAt > now ? this.#sealer.open(pendingPlace(owner, purpose), stored.value) : undefined
   }
@@ -75,14 +77,14 @@ export class MongoDevices implements DeviceStore {
   async remember(deviceHash: string, accountId: string, now: number): Promise<void> {
     const row = { account: accountId, lastUsed: now, expires: new Date((now + DEVICE_KEPT) * 1000) }
     const write = () =>
-      this.#devices.updateOne({ _id: idOf(deviceHash, accountId) }, { $set: row }, { ...CHEAP, upsert: true })
+      this.#devices.updateOne({ _id: pairId(deviceHash, accountId) }, { $set: row }, { ...CHEAP, upsert: true })
     // Two tabs that make it at once: for the second it is there already, which is all it wanted.
     await wasFirst(this.#connection.guarded(write))
   }
 
   async knows(deviceHash: string, accountId: string): Promise<boolean> {
     const found = await this.#connection.guarded(() =>
-      this.#devices.findOne({ _id: idOf(deviceHash, accountId) }, { _id: 1 }, NEWEST).lean(),
+      this.#devices.findOne({ _id: pairId(deviceHash, accountId) }, { _id: 1 }, NEWEST).lean(),
     )
     return found !== null
   }

@@ -192,6 +192,8 @@ export interface AuditDocument {
 export interface MetaDocument {
   _id: 'schema'
   version: number
+  /** There while another database is being copied into this one: whose copy, of what, how far (JSON). */
+  copy?: { owner: string; source: string; progress?: string }
 }
 
 const all = <T extends string>(names: Record<T, true>): T[] => Object.keys(names) as T[]
@@ -371,7 +373,10 @@ const SCHEMAS = {
     .index({ arrived: -1, _id: -1 })
     .index({ accountId: 1, arrived: -1 })
     .index({ event: 1, arrived: -1 }),
-  meta: plain({ version: count }),
+  meta: plain({
+    version: count,
+    copy: { type: inner({ owner: text, source: text, progress: optionalText }) },
+  }),
 }
 
 /** The collections of one connection. */

@@ -154,4 +154,5 @@ function documentOf(
 }
 
 const keptFor = (rule: ThrottleRule) => (rule.kind === 'window' ? rule.seconds : STREAK_KEPT)
-const newName = () => randomBytes(9).toString('base64url')
+/** A name that no other has. */
+export const newName = () => randomBytes(9).toString('base64url')

@@ -121,6 +121,16 @@ export class SqliteDirectory implements DirectoryStore {
     return row && (kind === 'company' ? companyOf(row) : resourceOf(row))
   }
 
+  async setDisabled(accountId: string, disabled: boolean): Promise<boolean> {
+    const sql = `UPDATE accounts SET disabled = ?2, security_epoch = security_epoch + ?2 WHERE id = ?1 AND disabled <> ?2`
+    return this.#connection.write(() => this.#connection.run(sql, accountId, disabled ? 1 : 0) === 1)
+  }
+
+  async raiseEpoch(accountId: string): Promise<boolean> {
+    const sql = 'UPDATE accounts SET security_epoch = security_epoch + 1 WHERE id = ?'
+    return this.#connection.write(() => this.#connection.run(sql, accountId) === 1)
+  }
+
   #apply(change: Change): void {
     if (change.op === 'remove') {
       if (change.kind === 'company') this.#removeCompany(change.id)

@@ -23,7 +23,7 @@ interface DatabaseSync {
   close(): void
 }
 
-type Driver = { DatabaseSync: new (file: string) => DatabaseSync }
+type Driver = { DatabaseSync: new (file: string, options?: { readOnly: boolean }) => DatabaseSync }
 
 const require = createRequire(import.meta.url)
 
@@ -49,6 +49,8 @@ export interface ConnectionOptions {
   maxPages?: number | undefined
   /** Milliseconds that a writer waits for another process. */
   busyMs: number
+  /** Nothing is made and nothing is written. */
+  readOnly?: boolean | undefined
 }
 
 /** A connection to one file: statements prepared once, errors that mean an outage named so. */
@@ -61,12 +63,14 @@ export class Connection {
   #log: number | undefined
   /** How often the disk was waited for: for measurements and tests. */
   syncs = 0
+  readonly #readOnly: boolean
   #open = true
 
   /** @throws {StoreUnavailable} when the file cannot be opened or is no database */
   constructor(file: string, options: ConnectionOptions) {
     const { DatabaseSync } = driver()
     this.#file = file
+    this.#readOnly = options.readOnly === true
     this.#busyMs = options.busyMs
     this.#queue = new CommitQueue(
       {
@@ -80,9 +84,9 @@ export class Connection {
     this.#database = this.#guarded(() => {
       if (file !== ':memory:') {
         // Opened here only to make it: closing any handle of an open database drops this process's locks on it.
-        if (!existsSync(file)) makeFile(file) // -wal and -shm take the mode of the file
+        if (!options.readOnly && !existsSync(file)) makeFile(file) // -wal and -shm take the mode of the file
       }
-      return new DatabaseSync(file)
+      return options.readOnly ? new DatabaseSync(file, { readOnly: true }) : new DatabaseSync(file)
     })
     try {
       this.#configure(options)
@@ -95,6 +99,7 @@ export class Connection {
   #configure({ maxPages, busyMs }: ConnectionOptions): void {
     this.exec(`PRAGMA busy_timeout = ${busyMs}`)
     this.#refuseForeign()
+    if (this.#readOnly) return
     if (this.#file !== ':memory:') chmodSync(this.#file, 0o600)
     this.#useWriteAheadLog(busyMs)
     // SQLite's FULL would stop the event loop at each commit: the queue waits for the disk instead (docs/decisions/group-commit.md).
@@ -173,7 +178,7 @@ export class Connection {
     if (!this.#open) return
     try {
       // The twin cannot end its statements, so its close() leaves the log beside the file: whoever copies the file alone loses it.
-      this.#database.exec('PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)')
+      if (!this.#readOnly) this.#database.exec('PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)')
     } catch {
       // Somebody else is at it, or the disk is full: the log stays, and the next one to open the file reads it.
     }

@@ -5,6 +5,7 @@ import { SqliteAccounts } from './accounts.ts'
 import { SqliteArtifacts } from './artifacts.ts'
 import { SqliteAudit } from './audit.ts'
 import { SqliteConsents } from './consents.ts'
+import { refuseHalfCopy } from './copy.ts'
 import { SqliteDirectory } from './directory.ts'
 import { Connection, type Value } from './driver.ts'
 import { SqliteFactors } from './factors.ts'
@@ -13,6 +14,8 @@ import { migrate } from './migrations.ts'
 import { SqliteDevices, SqlitePending } from './pending.ts'
 import { SqliteSigningKeys } from './signing-keys.ts'
 import { SqliteThrottle } from './throttle.ts'
+
+export { openSqliteSource, openSqliteTarget } from './copy.ts'
 
 /** How to open a file. */
 export interface SqliteOptions {
@@ -105,6 +108,7 @@ export class SqliteDatabase implements Database {
     const connection = new Connection(file, { synchronous, maxPages, busyMs })
     try {
       migrate(connection)
+      refuseHalfCopy(connection, file)
     } catch (error) {
       connection.close()
       throw error

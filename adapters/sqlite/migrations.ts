@@ -192,3 +192,17 @@ export function migrate(connection: Connection): void {
     connection.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${MIGRATIONS.length}`)
   })
 }
+
+/**
+ * For a file that must not be changed.
+ * @throws {StoreUnavailable} when it is not of this version
+ */
+export function checkVersion(connection: Connection, file: string): void {
+  const version = Number(connection.get('PRAGMA user_version')!['user_version'])
+  if (version === MIGRATIONS.length) return
+  throw new StoreUnavailable(
+    version < MIGRATIONS.length
+      ? `the database ${file} has schema ${version}, this version has ${MIGRATIONS.length}: bring it up to date first, \`SALLYPORT_STORE=sqlite:${file} sallyport doctor\` does`
+      : `the database ${file} has schema ${version}, this version knows ${MIGRATIONS.length}: run the newer version`,
+  )
+}

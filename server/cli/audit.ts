@@ -1,8 +1,9 @@
 import { Command, InvalidArgumentError } from 'commander'
 import type { AuditRow } from '../stores.ts'
+import { auditExportCommand, time } from './audit-export.ts'
 import { answer, personOf, Refused, table, withHouse } from './house.ts'
 
-/** `audit list|verify`. */
+/** `audit list|verify|export`. */
 export function auditCommand(): Command {
   const command = new Command('audit').description('what happened, and why')
 
@@ -10,21 +11,27 @@ export function auditCommand(): Command {
     .command('list')
     .option('--user <email>', 'only about this person')
     .option('--event <name>', 'only this event, such as mfa.otp')
+    .option('--since <time>', 'only from this time on, such as 2027-01-31 or 2027-01-31T12:00:00Z', time)
     .option('--limit <n>', 'at most so many rows', count, 50)
     .description('the newest rows first')
     .addHelpText(
       'after',
       '\nExamples:\n  sallyport audit list --user ana@acme.example\n  sallyport audit list --event mfa.reset --json',
     )
-    .action((options: { user?: string; event?: string; limit: number }, self: Command) =>
+    .action((options: { user?: string; event?: string; since?: number; limit: number }, self: Command) =>
       withHouse(self, async ({ database }) => {
         const user = options.user === undefined ? undefined : await personOf(database, options.user)
         const rows = await database.auditReader.auditRows({
           limit: options.limit,
           ...(user && { accountId: user.id }),
           ...(options.event !== undefined && { event: options.event }),
+          ...(options.since !== undefined && { since: options.since }),
         })
-        const emails = new Map((await database.directory.users()).map(({ id, email }) => [id, email]))
+        const emails = new Map<string, string>()
+        for (const id of new Set(rows.flatMap(({ accountId }) => accountId ?? []))) {
+          const email = (await database.directory.user(id))?.email
+          if (email !== undefined) emails.set(id, email)
+        }
         answer(
           self,
           rows,
@@ -45,6 +52,7 @@ export function auditCommand(): Command {
           throw new Refused(`the chain of writer ${broken.writer} is broken at row ${broken.number}: ${broken.why}`)
       }),
     )
+  command.addCommand(auditExportCommand())
   return command
 }
 

@@ -3,12 +3,15 @@
 import { Command, CommanderError } from 'commander'
 import { applyCommand } from './apply.ts'
 import { auditCommand } from './audit.ts'
+import { copyCommand } from './copy.ts'
 import { directoryCommands } from './directory.ts'
+import { explainCommand } from './explain.ts'
 import { exportCommand } from './export.ts'
 import { failed } from './house.ts'
 import { keysCommand } from './keys.ts'
 import { mfaCommand } from './mfa.ts'
 import { migrateCommand } from './migrate.ts'
+import { peopleCommands } from './people.ts'
 import { demoCommand, doctorCommand, serveCommand } from './server.ts'
 
 const program = new Command('sallyport')
@@ -33,13 +36,16 @@ const commands = [
   applyCommand(),
   exportCommand(),
   migrateCommand(),
+  copyCommand(),
   ...directoryCommands(),
   mfaCommand(),
+  explainCommand(),
   keysCommand(),
   auditCommand(),
   doctorCommand(),
   demoCommand(),
 ]
+for (const command of peopleCommands()) commands.find((one) => one.name() === 'user')!.addCommand(command)
 for (const command of commands) program.addCommand(inherit(command))
 
 /** Every command throws instead of ending the process, and takes --json wherever it stands. */

@@ -1,5 +1,6 @@
 /** What every database must promise (interactions/kit/stores.ts, server/stores.ts), in no database's words. */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { type OwnAccount, withOwnAccounts } from '../../interactions/kit/own-accounts.ts'
 import type { Artifact, Counter, ThrottleRule } from '../../interactions/kit/stores.ts'
 import {
@@ -1180,6 +1181,18 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(await db.factors.totpSecret('ana'), undefined)
         assert.equal(await db.directory.resetMfa('nobody'), false)
       })
+      it('shuts a person out once, which raises the epoch, and lets them in again', async () => {
+        assert.equal(winners(await fifty((one) => one.directory.setDisabled('ana', true))), 1)
+        assert.deepEqual([(await ana()).disabled, (await ana()).securityEpoch], [true, 1])
+        assert.equal(winners(await fifty((one) => one.directory.setDisabled('ana', false))), 1)
+        assert.deepEqual([(await ana()).disabled, (await ana()).securityEpoch], [false, 1])
+        assert.equal(await db.directory.setDisabled('nobody', true), false)
+      })
+      it('ends what was proven before, as often as it is told to', async () => {
+        assert.equal(winners(await fifty((one) => one.directory.raiseEpoch('ana'))), 50)
+        assert.equal((await ana()).securityEpoch, 50)
+        assert.equal(await db.directory.raiseEpoch('nobody'), false)
+      })
     })
 
     describe('signing keys', () => {
@@ -1254,6 +1267,34 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.deepEqual(rows[2]?.reasons, ['payor'])
         assert.equal((await db.auditReader.auditRows({ accountId: 'ana' })).length, 2)
         assert.equal((await db.auditReader.auditRows({ event: 'mfa.otp', limit: 1 })).length, 1)
+      })
+      it('reads from the beginning, page by page, one person and one time', async () => {
+        for (let at = 0; at < 2300; at += 100)
+          await Promise.all(
+            Array.from({ length: 100 }, (_, index) =>
+              (index % 2 ? db : other).audit.append(
+                event('mfa.otp', { at: at + index, accountId: index % 3 ? 'ana' : 'bob' }),
+              ),
+            ),
+          )
+        const read = async (filter?: { accountId?: string; from?: number; to?: number }) => {
+          const rows = []
+          for await (const row of db.auditReader.auditFromTheBeginning(filter)) rows.push(row)
+          return rows
+        }
+        const all = await read()
+        assert.equal(new Set(all.map(({ writer, number }) => `${writer} ${number}`)).size, 2300)
+        assert.deepEqual(
+          all.map(({ at }) => Math.floor(at / 100)),
+          all.map((_, index) => Math.floor(index / 100)),
+        )
+        for (const { previous, body, hash } of all.slice(0, 50))
+          assert.equal(createHash('sha256').update(`${previous}\n${body}`).digest('hex'), hash)
+        assert.equal((await read({ accountId: 'bob' })).length, 23 * 34)
+        assert.equal((await read({ from: 100, to: 1250 })).length, 1150)
+        assert.equal((await read({ from: 2300 })).length, 0)
+        assert.equal((await db.auditReader.auditRows({ since: 2290, limit: 99 })).length, 10)
+        assert.deepEqual(await db.auditReader.verifyAudit(), { rows: 2300 })
       })
       it('numbers each writer’s chain without a gap, and finds it whole', async () => {
         await fifty((one, index) => one.audit.append(event(`event-${index}`)))

@@ -1,0 +1,194 @@
+/** What an operator does about one person: shut them out, end their sessions, take back what an app may do. */
+import { Command } from 'commander'
+import type { Act } from '../audited.ts'
+import type { House } from '../open.ts'
+import type { Ended } from '../sessions.ts'
+import type { User } from '../stores.ts'
+import { answer, operator, personOf, Refused, reasonGiven, table, withHouse } from './house.ts'
+
+interface Why {
+  reason?: string
+  by?: string
+}
+
+/** `user disable|enable|sessions|end-sessions|consents`, for the command `user`. */
+export function peopleCommands(): Command[] {
+  return [switching(true), switching(false), sessionsCommand(), endSessionsCommand(), consentsCommand()]
+}
+
+function switching(disabled: boolean): Command {
+  const name = disabled ? 'disable' : 'enable'
+  const command = new Command(name)
+    .argument('<email>')
+    .requiredOption('--reason <text>', 'why, and how you made sure who asked')
+    .option('--by <who>', 'who decided it, when that is not you')
+    .description(
+      disabled
+        ? 'shut a person out: sessions and refresh tokens end at once, their apps are told'
+        : 'let a person in again who was shut out; what ended stays ended',
+    )
+  return command
+    .addHelpText(
+      'after',
+      `\nExample:\n  sallyport user ${name} ana@acme.example --reason "${disabled ? 'left the company' : 'is back'}" --by "HR, ticket 4711"`,
+    )
+    .action((email: string, why: Why, self: Command) =>
+      withHouse(self, async (house) => {
+        const { database } = house
+        const user = await personOf(database, email)
+        const details = { reason: reasonGiven(why.reason ?? ''), ...by(why) }
+        if (user.disabled === disabled)
+          throw new Refused(`${user.email} is ${disabled ? 'disabled' : 'enabled'} already`)
+        const what = disabled ? { event: 'user.disabled' } : { event: 'user.enabled' }
+        const ended = await act(house, user, { ...what, details }, async () => {
+          if (!(await database.directory.setDisabled(user.id, disabled)))
+            throw new Refused(`${user.email} was changed by somebody else just now: look again`)
+          return disabled
+        })
+        answer(self, { email: user.email, disabled, ...(disabled && toldOf(ended)) }, [
+          disabled ? `${user.email} is shut out; ${endedIn(ended)}` : `${user.email} may sign in again`,
+        ])
+      }),
+    )
+}
+
+function endSessionsCommand(): Command {
+  return new Command('end-sessions')
+    .argument('<email>')
+    .option('--reason <text>', 'why')
+    .option('--by <who>', 'who asked for it, when that is not you')
+    .description('end all sessions and refresh tokens of a person, and half-finished sign-ins; their apps are told')
+    .addHelpText('after', '\nExample:\n  sallyport user end-sessions ana@acme.example --reason "laptop stolen"')
+    .action((email: string, why: Why, self: Command) =>
+      withHouse(self, async (house) => {
+        const user = await personOf(house.database, email)
+        const details = { ...given(why), ...by(why) }
+        const ended = await act(house, user, { event: 'user.sessions_ended', details }, async () => {
+          if (!(await house.database.directory.raiseEpoch(user.id))) throw new Refused(`there is no user "${email}"`)
+          return true
+        })
+        answer(self, { email: user.email, ...toldOf(ended) }, [`${user.email}: ${endedIn(ended)}`])
+      }),
+    )
+}
+
+/**
+ * Does it, ends the sessions when `work` says so, and tells the audit before and after.
+ */
+async function act(
+  house: House,
+  user: User,
+  { event, details }: Pick<Act, 'event' | 'details'>,
+  work: () => Promise<boolean>,
+): Promise<Ended> {
+  const { audited } = await import('../audited.ts')
+  const { endSessionsOf } = await import('../sessions.ts')
+  let ended: Ended = { sessions: 0, told: [], failed: [] }
+  await audited(house.database.audit, { event, actor: operator(), accountId: user.id, details }, async () => {
+    if (!(await work())) return undefined
+    ended = await endSessionsOf(house, [user.id], operator())
+    return { sessions: ended.sessions }
+  })
+  return ended
+}
+
+const given = ({ reason }: Why) => (reason === undefined ? {} : { reason: reasonGiven(reason) })
+const by = ({ by: who }: Why) => (who === undefined || who.trim() === '' ? {} : { by: who.trim().slice(0, 200) })
+const toldOf = ({ sessions, told, failed }: Ended) => ({ sessions_ended: sessions, told, not_told: failed })
+
+function endedIn({ sessions, told, failed }: Ended): string {
+  const apps = told.length > 0 ? `, told ${told.join(', ')}` : ''
+  const not = failed.map(({ clientId, why }) => `; ${clientId} could not be told: ${why}`).join('')
+  return `${sessions} ${sessions === 1 ? 'session' : 'sessions'} ended${apps}${not}`
+}
+
+function sessionsCommand(): Command {
+  return new Command('sessions')
+    .argument('<email>')
+    .description('the live sessions of a person: since when, in which apps, from where')
+    .addHelpText('after', '\nExample:\n  sallyport user sessions ana@acme.example --json')
+    .action((email: string, _options: unknown, self: Command) =>
+      withHouse(self, async (house) => {
+        const user = await personOf(house.database, email)
+        const account = await house.database.accounts.find(user.id)
+        const { shownSessions } = await import('../sessions.ts')
+        const sessions = account ? await shownSessions(house, account) : []
+        const shown = sessions.map(({ created, lastUsed, ...session }) => ({
+          ...session,
+          created: iso(created),
+          last_used: iso(lastUsed),
+        }))
+        answer(
+          self,
+          shown,
+          shown.length === 0
+            ? [`${user.email} has no session`]
+            : table([
+                ['id', 'created', 'last used', 'apps', 'address', 'browser'],
+                ...shown.map(({ id, created, last_used, apps, ip, browser }) => [
+                  id,
+                  created,
+                  last_used,
+                  apps.join(' ') || '-',
+                  ip ?? '-',
+                  browser ?? '-',
+                ]),
+              ]),
+        )
+      }),
+    )
+}
+
+function consentsCommand(): Command {
+  return new Command('consents')
+    .argument('<email>')
+    .option('--revoke <client>', 'take back what this app may do: its tokens end, the person is asked again')
+    .option('--reason <text>', 'with --revoke: why')
+    .option('--by <who>', 'with --revoke: who asked for it, when that is not you')
+    .description('what a person let third-party apps do')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  sallyport user consents ana@acme.example\n  sallyport user consents ana@acme.example --revoke partner',
+    )
+    .action((email: string, { revoke, ...why }: Why & { revoke?: string }, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const user = await personOf(database, email)
+        if (revoke !== undefined) {
+          if (!(await database.consents.find(user.id, revoke)))
+            throw new Refused(`${user.email} agreed to nothing with "${revoke}": \`sallyport user consents\` shows all`)
+          const { audited } = await import('../audited.ts')
+          const { revokeConsent } = await import('../../interactions/index.ts')
+          const details = { ...given(why), ...by(why) }
+          const event = { event: 'consent.revoked', actor: operator(), accountId: user.id, clientId: revoke, details }
+          const now = Math.floor(Date.now() / 1000)
+          // One row for it, and that is written by `audited`.
+          const { consents, artifacts } = database
+          const silent = { consents, artifacts, audit: { append: async () => {} } }
+          await audited(database.audit, event, async () => {
+            if (!(await revokeConsent(silent, user.id, revoke, { now })))
+              throw new Refused(`${user.email} agreed to nothing with "${revoke}" any more`)
+          })
+          return answer(self, { email: user.email, revoked: revoke }, [
+            `${revoke} may do nothing any more for ${user.email}, who is asked again`,
+          ])
+        }
+        const consents = (await database.consents.list(user.id)).map(({ clientId, permissions, since }) => ({
+          client: clientId,
+          permissions,
+          since: iso(since),
+        }))
+        return answer(
+          self,
+          consents,
+          consents.length === 0
+            ? [`${user.email} agreed to nothing: first-party apps are agreed to by their registration`]
+            : table([
+                ['client', 'since', 'permissions'],
+                ...consents.map(({ client, since, permissions }) => [client, since, permissions.join(', ')]),
+              ]),
+        )
+      }),
+    )
+}
+
+const iso = (seconds: number) => new Date(seconds * 1000).toISOString()

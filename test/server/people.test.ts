@@ -1,0 +1,208 @@
+/** What an operator does about one person at the command line, and how a server that runs meanwhile takes it. */
+import assert from 'node:assert/strict'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { decodeJwt } from 'jose'
+import type { AuditRow, Client } from '../../server/stores.ts'
+import { command } from '../support/command.ts'
+import { CALLBACK, CLIENT_SECRET, errorOf, hasCode, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
+import { freshName, useMongo } from '../support/mongo.ts'
+import { headingOf, type Visitor } from '../support/visitor.ts'
+
+for (const store of ['SQLite', 'MongoDB'])
+  describe(`people at the command line, ${store}`, function () {
+    this.timeout(60_000)
+    const server = store === 'MongoDB' ? useMongo(this) : undefined
+    let test: TestHouse
+    let app: Server
+    let heard: { path: string; sub: string | undefined }[] = []
+    let people = 0
+
+    before(async () => {
+      app = createServer((request, response) => {
+        let body = ''
+        request.on('data', (chunk) => {
+          body += chunk
+        })
+        request.on('end', () => {
+          heard.push({ path: request.url!, sub: decodeJwt(new URLSearchParams(body).get('logout_token')!).sub })
+          response.writeHead(request.url === '/deaf' ? 500 : 204).end()
+        })
+      })
+      await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve))
+      test = await openTestHouse(server ? { SALLYPORT_STORE: server().url(freshName()) } : {})
+      const clients: Client[] = ['books', 'deaf'].map((client_id) => ({
+        client_id,
+        client_secret: CLIENT_SECRET,
+        redirect_uris: [CALLBACK],
+        grant_types: ['authorization_code', 'refresh_token'],
+        backchannel_logout_uri: `http://127.0.0.1:${(app.address() as AddressInfo).port}/${client_id}`,
+        sallyport: { first_party: true, mfa: 'by_role', offline: true },
+      }))
+      await test.database.directory.commit(clients.map((value) => ({ kind: 'client', op: 'put', value })))
+    })
+    after(async () => {
+      await test.close()
+      app.closeAllConnections()
+      app.close()
+    })
+    beforeEach(() => {
+      heard = []
+    })
+
+    const somebody = async () => {
+      people += 1
+      const email = `person${people}@city.example`
+      return { email, id: await test.person(email, 'standard') }
+    }
+    const into = async (visitor: Visitor, client: string, email: string) => {
+      const page = await visitor.go(test.authUrl({ client_id: client }))
+      return test.exchange(hasCode(page) ? page : await signIn(visitor, page, email), client)
+    }
+    const sallyport = (...args: string[]) => {
+      const { config } = test.house
+      const { SALLYPORT_STORE: address } = config
+      return command(test.folder, args, {
+        SALLYPORT_DATA_DIR: join(test.folder, 'data'),
+        SALLYPORT_STORE: address.kind === 'sqlite' ? `sqlite:${address.file}` : address.url(),
+        SALLYPORT_ISSUER: test.url,
+        SALLYPORT_LOG_LEVEL: 'silent',
+      })
+    }
+    const silent = async (visitor: Visitor, client = 'books') =>
+      visitor.go(test.authUrl({ client_id: client, prompt: 'none' }))
+    const refreshed = (token: string | undefined) =>
+      test.token({ grant_type: 'refresh_token', refresh_token: token! }, 'books')
+    const newest = async (accountId: string, event: string): Promise<AuditRow | undefined> =>
+      (await test.database.auditReader.auditRows({ accountId, event }))[0]
+
+    it('disable: the session, the refresh token and the sign-in end at once, the app is told', async () => {
+      const { email, id } = await somebody()
+      const [visitor, bystander] = [test.visitor(), test.visitor()]
+      const tokens = await into(visitor, 'books', email)
+      await into(bystander, 'books', (await somebody()).email)
+      const done = await sallyport('user', 'disable', email, '--reason', 'left', '--by', 'HR 4711', '--json')
+      assert.equal(done.code, 0, done.stderr)
+      assert.deepEqual(done.json(), { email, disabled: true, sessions_ended: 1, told: ['books'], not_told: [] })
+      assert.deepEqual(heard, [{ path: '/books', sub: id }])
+      assert.equal((await refreshed(tokens['refresh_token'])).error, 'invalid_grant')
+      assert.equal(errorOf(await silent(visitor)), 'login_required')
+      const page = await visitor.go(test.authUrl({ client_id: 'books' }))
+      assert.equal(page.status, 200)
+      const refused = await signIn(visitor, page, email)
+      assert.equal(hasCode(refused), false, headingOf(refused))
+      assert.ok(hasCode(await silent(bystander)), 'nobody else')
+
+      const rows = await test.database.auditReader.auditRows({ accountId: id })
+      const acts = rows.filter(({ actor }) => actor?.startsWith('operator:')).map(({ event }) => event)
+      assert.deepEqual(acts, ['user.disabled', 'logout.backchannel', 'administration.begun'])
+      assert.deepEqual((await newest(id, 'user.disabled'))?.details, { reason: 'left', by: 'HR 4711', sessions: 1 })
+
+      const twice = await sallyport('user', 'disable', email, '--reason', 'left')
+      assert.deepEqual([twice.code, /is disabled already/.test(twice.complaint)], [1, true])
+      const back = await sallyport('user', 'enable', email, '--reason', 'is back', '--json')
+      assert.deepEqual(back.json(), { email, disabled: false })
+      assert.equal((await refreshed(tokens['refresh_token'])).error, 'invalid_grant', 'what ended stays ended')
+      assert.ok(hasCode(await signIn(visitor, await visitor.go(test.authUrl({ client_id: 'books' })), email)))
+    })
+
+    it('sessions: apps, times and browser, and nothing that opens anything', async () => {
+      const { email } = await somebody()
+      const none = await sallyport('user', 'sessions', email)
+      assert.equal(none.stdout, `${email} has no session\n`)
+      const [one, two] = [test.visitor(), test.visitor()]
+      await into(one, 'books', email)
+      await into(one, 'deaf', email)
+      await into(two, 'books', email)
+      const done = await sallyport('user', 'sessions', email, '--json')
+      const shown: Record<string, string | string[]>[] = done.json()
+      assert.deepEqual(shown.map(({ apps }) => (apps as string[]).sort().join()).sort(), ['books', 'books,deaf'])
+      const rows = await test.database.auditReader.auditRows({ event: 'authorization', limit: 10 })
+      for (const session of shown) {
+        assert.equal((session['id'] as string).length, 12)
+        assert.ok(
+          rows.some((row) => row.session?.startsWith(session['id'] as string)),
+          'as the audit says',
+        )
+        assert.match(String(session['created']), /^\d{4}-.*Z$/)
+        assert.match(String(session['ip']), /^10\./)
+      }
+      for (const { value } of [...one.cookies, ...two.cookies])
+        if (value.length > 8) assert.ok(!done.stdout.includes(value))
+      const table = await sallyport('user', 'sessions', email)
+      assert.match(table.stdout, /^id .*created .*last used .*apps/)
+    })
+
+    it('end-sessions: all of them, with what an app may do without one; who could not be told is named', async () => {
+      const { email, id } = await somebody()
+      const [one, two] = [test.visitor(), test.visitor()]
+      const tokens = await into(one, 'books', email)
+      await into(two, 'deaf', email)
+      const done = await sallyport('user', 'end-sessions', email, '--json')
+      assert.equal(done.code, 0, done.stderr)
+      const told: { sessions_ended: number; told: string[]; not_told: { clientId: string }[] } = done.json()
+      assert.deepEqual([told.sessions_ended, told.told, told.not_told[0]?.clientId], [2, ['books'], 'deaf'])
+      assert.equal((await refreshed(tokens['refresh_token'])).error, 'invalid_grant')
+      for (const visitor of [one, two]) assert.equal(errorOf(await silent(visitor)), 'login_required')
+      assert.deepEqual((await newest(id, 'user.sessions_ended'))?.details, { sessions: 2 })
+      assert.ok(hasCode(await signIn(one, await one.go(test.authUrl({ client_id: 'books' })), email)), 'anew')
+    })
+
+    it('consents: what was agreed to, and taken back', async () => {
+      const { email, id } = await somebody()
+      const visitor = test.visitor()
+      const question = await signIn(visitor, await visitor.go(test.authUrl({ client_id: 'partner' })), email)
+      const tokens = await test.exchange(await visitor.submit(question, {}), 'partner')
+      const listed: { client: string; permissions: string[] }[] = (
+        await sallyport('user', 'consents', email, '--json')
+      ).json()
+      assert.deepEqual(
+        listed.map(({ client, permissions }) => [client, permissions]),
+        [['partner', ['email', 'openid']]],
+      )
+      const none = await sallyport('user', 'consents', email, '--revoke', 'books')
+      assert.deepEqual([none.code, /agreed to nothing with "books"/.test(none.complaint)], [1, true])
+      const done = await sallyport(
+        'user',
+        'consents',
+        email,
+        '--revoke',
+        'partner',
+        '--reason',
+        'asked by mail',
+        '--json',
+      )
+      assert.deepEqual(done.json(), { email, revoked: 'partner' })
+      assert.equal(
+        (await test.token({ grant_type: 'refresh_token', refresh_token: tokens['refresh_token']! }, 'partner')).error,
+        'invalid_grant',
+      )
+      assert.match(headingOf(await visitor.go(test.authUrl({ client_id: 'partner' }))), /Partner Books/)
+      const rows = await test.database.auditReader.auditRows({ accountId: id })
+      const acts = rows.filter(({ actor }) => actor?.startsWith('operator:'))
+      assert.deepEqual(
+        acts.map(({ event, clientId }) => `${event} ${clientId}`),
+        ['consent.revoked partner', 'administration.begun partner'],
+      )
+      assert.deepEqual(acts[0]?.details, { reason: 'asked by mail' })
+    })
+
+    it('a stranger is named, a missing reason is wrong usage, an empty one refused', async () => {
+      const { email } = await somebody()
+      const cases: [args: string[], code: number][] = [
+        [['disable', 'nobody@x.example', '--reason', 'x'], 1],
+        [['sessions', 'nobody@x.example'], 1],
+        [['end-sessions', 'nobody@x.example'], 1],
+        [['consents', 'nobody@x.example'], 1],
+        [['disable', email], 2],
+        [['disable', email, '--reason', ' '], 1],
+        [['end-sessions', email, '--reason', ' '], 1],
+      ]
+      for (const [args, code] of cases) {
+        const done = await sallyport('user', ...args)
+        assert.equal(done.code, code, `${args.join(' ')}: ${done.stderr}`)
+        if (args[1] !== email) assert.match(done.complaint, /there is no user "nobody@x\.example"/)
+      }
+    })
+  })
