@@ -275,6 +275,13 @@ const MUTATIONS: Mutation[] = [
     replace: 'if (row.previous !== row.previous && ',
     test: 'test/contract/audit.test.ts',
   },
+  {
+    name: 'PKCE of a public client',
+    file: 'interactions/configuration.ts',
+    find: "client.clientAuthMethod === 'none' || clientRules(client).pkce !== 'optional'",
+    replace: "clientRules(client).pkce !== 'optional'",
+    test: 'test/e2e/conformance.test.ts',
+  },
 ]
 
 const SOURCES = [
