@@ -261,6 +261,12 @@ describe('the conformance suite', () => {
       assert.equal(errorOf(await visitor.request(address({ request }))), 'invalid_request_object')
     })
 
+    it('oidcc-request-uri-unsigned-…: not listed, and refused', async () => {
+      assert.equal(discovery['request_uri_parameter_supported'] as unknown, false)
+      const request_uri = `${BASE}/requests/one`
+      assert.equal(errorOf(await visitor.request(address({ request_uri }))), 'request_uri_not_supported')
+    })
+
     it('oidcc-claims-essential: in userinfo, not in the ID token', async () => {
       const tokens = await tokensOf({ claims: '{"userinfo":{"name":{"essential":true}}}' })
       assert.equal((await userinfo(tokens))['name'], 'Conformance Tester')
