@@ -107,7 +107,7 @@ export async function configurationOf(
     (a, b) => order[a.state] - order[b.state],
   )
   return {
-    jwks: { keys: keys.flatMap(jwksOf) as never },
+    jwks: { keys: keys.flatMap(jwksOf) },
     features: { backchannelLogout: { enabled: true }, deviceFlow: { enabled: true } },
     cookies: {
       // The two of an interaction have a path of their own, which __Host- forbids.

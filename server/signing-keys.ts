@@ -2,7 +2,8 @@
  * The keys that sign tokens, and how one follows the other without a token that does not verify: a key is published before it
  * signs, and stays published after it has signed.
  */
-import { calculateJwkThumbprint, exportJWK, generateKeyPair, type JWK } from 'jose'
+import { calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose'
+import type { JWK, JWKS } from 'oidc-provider'
 import type { AuditStore } from '../interactions/index.ts'
 import type { Config } from './config.ts'
 import type { NewSigningKey, SigningKey, SigningKeyStore } from './stores.ts'
@@ -50,9 +51,9 @@ async function newJwk(alg: (typeof ALGS)[number]) {
 }
 
 /** The private JWKs of a key, ES256 first. */
-export function jwksOf({ privateJwk }: Pick<SigningKey, 'privateJwk'>): JWK[] {
-  const stored = JSON.parse(privateJwk) as JWK | { keys: JWK[] }
-  return 'keys' in stored ? (stored.keys as JWK[]) : [stored as JWK]
+export function jwksOf({ privateJwk }: Pick<SigningKey, 'privateJwk'>): JWKS['keys'] {
+  const stored = JSON.parse(privateJwk) as JWK | JWKS
+  return 'keys' in stored ? stored.keys : [stored]
 }
 
 /** Makes the first key where there is none. Several processes that start at once end with one key. */
