@@ -448,7 +448,7 @@ function planClient(
     throw new SeedError(`clients ${id}: jwks is missing: give the public keys that the client signs with`)
   if (secretGiven !== undefined && secretGiven.length < 32)
     throw new SeedError(
-      `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
+      `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -hex 32\` makes one`,
     )
   const noBrowser = byBrowser ? {} : { response_types: [] }
   const value = withoutUndefined({ ...wanted, ...noBrowser, client_secret: secretGiven }) as Client

@@ -25,7 +25,7 @@ await asPerson('payor@acme.example', async (payor) => {
   assert.deepEqual(await payor.signIn(), ENROLLED)
   assert.equal(page.url(), inside)
   const first = await claims(payor)
-  assert.equal(first['REMOTE_USER'], 'payor@acme.example')
+  assert.equal(first['REMOTE_USER'], first['OIDC_CLAIM_sub'])
   assert.equal(first['OIDC_CLAIM_email'], 'payor@acme.example')
   assert.equal(first['OIDC_CLAIM_name'], 'A Payor')
   assert.equal(first['OIDC_CLAIM_iss'], given('ISSUER'))

@@ -18,7 +18,13 @@ const upstream = createServer(async (request, response) => {
     const { payload } = await jwtVerify(token, keys, { issuer, audience: 'reports' })
     response
       .setHeader('content-type', 'application/json')
-      .end(JSON.stringify({ ...payload, who: request.headers['x-forwarded-email'] }))
+      .end(
+        JSON.stringify({
+          ...payload,
+          user: request.headers['x-forwarded-user'],
+          email: request.headers['x-forwarded-email'],
+        }),
+      )
   } catch (error) {
     response.writeHead(500).end((error as Error).message)
   }
@@ -34,7 +40,8 @@ try {
       assert.deepEqual(await person.signIn(), ENROLLED)
       assert.equal(page.url(), `${app}/a/page?of=theirs`)
       const first = await claims()
-      assert.equal(first['who'], email)
+      assert.equal(first['email'], email)
+      assert.equal(first['user'], first.sub)
       assert.equal(first['acr'], 'urn:sallyport:acr:2fa-app')
       assert.deepEqual(first['amr'], ['pwd', 'otp', 'mfa'])
       const info = await page.context().request.get(`${app}/oauth2/userinfo`)
