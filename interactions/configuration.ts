@@ -435,7 +435,10 @@ export function extendConfiguration(configuration: Configuration, options: Compl
         return interactionPath(ctx.oidc.provider, interaction.uid)
       },
     },
-    pkce: { required: () => true },
+    // A verifier for a code that was asked for without a challenge is refused by the library (RFC 9700 §2.1.1).
+    pkce: {
+      required: (_ctx, client) => client.clientAuthMethod === 'none' || clientRules(client).pkce !== 'optional',
+    },
     responseTypes: ['code'],
     rotateRefreshToken: true,
     scopes: namesOf(configuration.scopes, 'openid', 'offline_access', 'email', 'profile'),

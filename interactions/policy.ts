@@ -72,6 +72,8 @@ export interface ClientRules {
   mfa?: 'required' | 'by_role'
   second_factor_max_age?: number
   offline?: boolean
+  /** `optional`: an app with a secret or key of its own may leave `code_challenge` out. By default it must not. */
+  pkce?: 'required' | 'optional'
 }
 
 /** What this request by this client needs of this person. */

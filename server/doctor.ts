@@ -154,6 +154,7 @@ async function people({ database }: House): Promise<Finding[]> {
   const [users, clients] = await Promise.all([database.directory.users(), database.directory.clients()])
   const able = users.filter(({ disabled, hasPassword }) => !disabled && hasPassword).length
   const open = clients.filter(({ redirect_uris }) => (redirect_uris as string[] | undefined)?.some(isOpen))
+  const exposed = clients.filter(({ sallyport }) => (sallyport as { pkce?: string } | undefined)?.pkce === 'optional')
   return [
     able > 0
       ? { name: 'people', status: 'ok', message: `${able} can sign in` }
@@ -167,6 +168,15 @@ async function people({ database }: House): Promise<Finding[]> {
             message: `http redirect URI of ${open.map(({ client_id }) => client_id).join(', ')}: make it https`,
           }
         : { name: 'clients', status: 'ok', message: `${clients.length} registered` },
+    ...(exposed.length > 0
+      ? [
+          {
+            name: 'PKCE',
+            status: 'warn' as const,
+            message: `${exposed.map(({ client_id }) => client_id).join(', ')} may go without: remove sallyport.pkce once they send code_challenge`,
+          },
+        ]
+      : []),
   ]
 }
 

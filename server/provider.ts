@@ -10,6 +10,7 @@ import {
 import type { Config } from './config.ts'
 import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
+import { jwksOf } from './signing-keys.ts'
 import type { Client, SigningKey } from './stores.ts'
 
 /** The lifetimes that the configuration sets. */
@@ -95,7 +96,7 @@ export async function planningOf(house: House): Promise<PlanOptions> {
   }
 }
 
-/** oidc-provider's own configuration: signing keys (the first one signs: the active one) and cookie names. */
+/** oidc-provider's own configuration: signing keys (of each algorithm the first one signs: the active one) and cookie names. */
 export async function configurationOf(
   { config, database }: House,
   signingKeys?: readonly SigningKey[],
@@ -106,7 +107,7 @@ export async function configurationOf(
     (a, b) => order[a.state] - order[b.state],
   )
   return {
-    jwks: { keys: keys.map(({ privateJwk }) => JSON.parse(privateJwk)) },
+    jwks: { keys: keys.flatMap(jwksOf) },
     features: { backchannelLogout: { enabled: true }, deviceFlow: { enabled: true } },
     cookies: {
       // The two of an interaction have a path of their own, which __Host- forbids.

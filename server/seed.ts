@@ -146,13 +146,14 @@ const client = z.strictObject({
   application_type: z.enum(['web', 'native']).optional(),
   default_acr_values: z.array(text).optional(),
   default_max_age: z.int().min(0).optional(),
-  id_token_signed_response_alg: z.literal('ES256', 'must be ES256').optional(),
+  id_token_signed_response_alg: z.enum(['ES256', 'RS256']).optional(),
   sallyport: z
     .strictObject({
       first_party: z.boolean().default(true),
       mfa: z.enum(['required', 'by_role']).default('by_role'),
       second_factor_max_age: z.int().min(0).optional(),
       offline: z.boolean().optional(),
+      pkce: z.enum(['required', 'optional']).optional(),
     })
     .refine(({ first_party, offline }) => first_party || !offline, {
       path: ['offline'],
@@ -496,6 +497,9 @@ function planClient(
     throw new SeedError(
       `clients ${id}: token_endpoint_auth_method: none is for apps that sign people in, and nothing else`,
     )
+  // Nothing else would keep a stolen code from being used (RFC 9700 §2.1.1).
+  if (wanted.sallyport.pkce === 'optional' && (method === 'none' || wanted.application_type === 'native'))
+    throw new SeedError(`clients ${id}: sallyport: pkce: optional is for web apps with a secret or a key: leave it out`)
   const bySecret = method.startsWith('client_secret_')
   const secretGiven = wanted.client_secret ?? (bySecret ? present?.client_secret : undefined)
   if (!bySecret && wanted.client_secret !== undefined)
@@ -508,7 +512,7 @@ function planClient(
     throw new SeedError(`clients ${id}: jwks is missing: give the public keys that the client signs with`)
   if (secretGiven !== undefined && secretGiven.length < 32)
     throw new SeedError(
-      `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -base64 32\` makes one`,
+      `clients ${id}: client_secret must have at least 32 characters: \`openssl rand -hex 32\` makes one`,
     )
   const noBrowser = byBrowser ? {} : { response_types: [] }
   const stays = secretGiven !== undefined && secretGiven === present?.client_secret

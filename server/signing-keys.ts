@@ -3,6 +3,7 @@
  * signs, and stays published after it has signed.
  */
 import { calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose'
+import type { JWK, JWKS } from 'oidc-provider'
 import type { AuditStore } from '../interactions/index.ts'
 import type { Config } from './config.ts'
 import type { NewSigningKey, SigningKey, SigningKeyStore } from './stores.ts'
@@ -29,16 +30,30 @@ export const retiredKeysKept = (config: Config): number =>
     config.SALLYPORT_REFRESH_TOKEN_TTL_SECONDS,
   )
 
+/** ES256 signs. RS256 is what every provider must offer (OIDC Core §15.1, Discovery §3): for apps that know nothing else. */
+const ALGS = ['ES256', 'RS256'] as const
+
 /**
- * A new ES256 key: private JWK with `use`, `alg` and the RFC 7638 thumbprint as `kid`.
+ * A new key: a pair for each algorithm, which turn together. Its name is that of the ES256 pair.
  *
  * @param now seconds since 1970
  */
 export async function newSigningKey(now: number): Promise<NewSigningKey> {
-  const { privateKey } = await generateKeyPair('ES256', { extractable: true })
+  const keys = await Promise.all(ALGS.map(newJwk))
+  return { kid: keys[0]!.kid, privateJwk: JSON.stringify({ keys }), createdAt: now }
+}
+
+/** A private JWK with `use`, `alg` and the RFC 7638 thumbprint as `kid`. */
+async function newJwk(alg: (typeof ALGS)[number]) {
+  const { privateKey } = await generateKeyPair(alg, { extractable: true })
   const jwk = await exportJWK(privateKey)
-  const kid = await calculateJwkThumbprint(jwk, 'sha256')
-  return { kid, privateJwk: JSON.stringify({ ...jwk, kid, use: 'sig', alg: 'ES256' }), createdAt: now }
+  return { ...jwk, kid: await calculateJwkThumbprint(jwk, 'sha256'), use: 'sig', alg }
+}
+
+/** The private JWKs of a key, ES256 first. */
+export function jwksOf({ privateJwk }: Pick<SigningKey, 'privateJwk'>): JWKS['keys'] {
+  const stored = JSON.parse(privateJwk) as JWK | JWKS
+  return 'keys' in stored ? stored.keys : [stored]
 }
 
 /** Makes the first key where there is none. Several processes that start at once end with one key. */

@@ -168,7 +168,7 @@ export function refuseIfChanged({ kind, value, was }: Change & { op: 'put' }, st
 /** A token-signing key. */
 export interface SigningKey {
   kid: string
-  /** Private JWK as JSON; stored encrypted. */
+  /** Private JWK, or a set of them for several algorithms (RFC 7517 §5), as JSON; stored encrypted. */
   privateJwk: string
   createdAt: number
   /** `next`: published ahead; `active`: signs; `retired`: published so that issued tokens still verify. */

@@ -103,6 +103,8 @@ describe('documents', () => {
       'docs/operations.md',
       'docs/embedding.md',
       'docs/protocol.md',
+      'docs/clients.md',
+      'docs/conformance.md',
     ])
       for (const [, path] of read(document).matchAll(
         /`((?:interactions|adapters|server|test|docs|examples)\/[\w./-]+)`/g,
@@ -110,9 +112,9 @@ describe('documents', () => {
         assert.ok(exists(path!), `${document}: ${path}`)
   })
 
-  it('the code in README and docs/embedding.md stands in the examples', () => {
+  it('the code in README, docs/embedding.md and docs/clients.md stands in the examples', () => {
     const code = sources('examples').join('\n').split('\n')
-    for (const document of ['README.md', 'docs/embedding.md'])
+    for (const document of ['README.md', 'docs/embedding.md', 'docs/clients.md'])
       for (const [, block] of read(document).matchAll(/```ts\n([\s\S]*?)```/g))
         for (const line of block!.trimEnd().split('\n')) assert.ok(code.includes(line), `${document}: ${line}`)
   })

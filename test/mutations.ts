@@ -348,6 +348,13 @@ const MUTATIONS: Mutation[] = [
     replace: 'former_secrets: present?.former_secrets',
     test: 'test/server/client-secret.test.ts',
   },
+  {
+    name: 'PKCE of a public client',
+    file: 'interactions/configuration.ts',
+    find: "client.clientAuthMethod === 'none' || clientRules(client).pkce !== 'optional'",
+    replace: "clientRules(client).pkce !== 'optional'",
+    test: 'test/e2e/conformance.test.ts',
+  },
 ]
 
 const SOURCES = [

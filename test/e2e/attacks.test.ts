@@ -400,7 +400,7 @@ describe('attacks', () => {
         () =>
           createProvider(
             'http://127.0.0.1:9',
-            { jwks: { keys: [JSON.parse(privateJwk)] }, features: { [feature]: { enabled: true } } } as never,
+            { jwks: JSON.parse(privateJwk), features: { [feature]: { enabled: true } } } as never,
             options,
           ),
         new RegExp(`features.${feature}`),

@@ -72,7 +72,7 @@ describe('discovery', () => {
         'client_credentials',
         'urn:ietf:params:oauth:grant-type:device_code',
       ],
-      id_token_signing_alg_values_supported: ['ES256'],
+      id_token_signing_alg_values_supported: ['ES256', 'RS256'],
       introspection_endpoint: `${url}/token/introspection`,
       jwks_uri: `${url}/jwks`,
       pushed_authorization_request_endpoint: `${url}/request`,

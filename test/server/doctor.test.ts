@@ -96,4 +96,16 @@ describe('doctor', () => {
     assert.equal((await statuses())['clients'], 'fail')
     assert.match(await messageOf('clients'), /old/)
   })
+
+  it('warns of a client that may go without PKCE', async () => {
+    const put = (pkce: string) =>
+      inHouse(({ directory }) =>
+        directory.commit([{ kind: 'client', op: 'put', value: { client_id: 'old', sallyport: { pkce } } }]),
+      )
+    await put('required')
+    assert.equal((await statuses())['PKCE'], undefined)
+    await put('optional')
+    assert.equal((await statuses())['PKCE'], 'warn')
+    assert.match(await messageOf('PKCE'), /^old may go without/)
+  })
 })

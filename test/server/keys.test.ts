@@ -52,7 +52,7 @@ class Verifier {
     if (!find()) await this.fetch()
     const key = find()
     assert.ok(key, `no key ${kid} at ${this.sources.join()}`)
-    await jwtVerify(token!, await importJWK(key, 'ES256'), { currentDate: new Date() })
+    await jwtVerify(token!, await importJWK(key, key.alg), { currentDate: new Date() })
     return kid
   }
 }
@@ -91,8 +91,14 @@ describe('signing keys', () => {
     assert.equal(await a.database.signingKeys.publishSigningKey(key, now() + ahead), true)
     return key.kid
   }
-  const published = async (base: string) =>
-    ((await (await fetch(`${base}/jwks`)).json()) as { keys: JWK[] }).keys.map(({ kid }) => kid)
+  const keySet = async (base: string) => ((await (await fetch(`${base}/jwks`)).json()) as { keys: JWK[] }).keys
+  /** By their name, which is that of the ES256 pair; each has one for RS256 too. */
+  const published = async (base: string) => {
+    const [es256, rs256] = [[], []] as [string[], string[]]
+    for (const { kid, alg } of await keySet(base)) (alg === 'RS256' ? rs256 : es256).push(kid!)
+    assert.equal(rs256.length, es256.length)
+    return es256
+  }
 
   it('turn without a token that does not verify, whichever server signed and whichever is asked for the keys', async () => {
     const verifiers = [new Verifier(at.a), new Verifier(at.b), new Verifier(at.a, at.b)]
@@ -147,6 +153,38 @@ describe('signing keys', () => {
     wait(60)
     await a.reload()
     for (const token of (await tokensOf(a)).both) assert.equal(await verifier.verify(token), second)
+  })
+
+  it('sign by RS256 for an app that wants it, with a pair that turns along (OIDC Core §15.1)', async () => {
+    const { directory } = a.database
+    const value = { ...(await directory.client('payments'))!, id_token_signed_response_alg: 'RS256' }
+    await directory.commit([{ kind: 'client', op: 'put', value }])
+    const verifier = new Verifier(at.a)
+    const algorithmsOf = async () => {
+      const { both } = await tokensOf(a)
+      const kids = [await verifier.verify(both[0]), await verifier.verify(both[1])]
+      assert.deepEqual(
+        both.map((token) => decodeProtectedHeader(token!).alg),
+        ['RS256', 'ES256'],
+        'the ID token is for the app, the access token for an API',
+      )
+      return kids
+    }
+    const before = await algorithmsOf()
+    const second = await publish(0)
+    await a.reload()
+    const after = await algorithmsOf()
+    assert.equal(after[1], second)
+    assert.notEqual(after[0], before[0])
+  })
+
+  it('of before there were two algorithms sign by ES256 alone', async () => {
+    const [key] = (JSON.parse((await newSigningKey(now())).privateJwk) as { keys: JWK[] }).keys
+    const old = { kid: key!.kid!, privateJwk: JSON.stringify(key), createdAt: now() }
+    assert.equal(await a.database.signingKeys.publishSigningKey(old, now()), true)
+    assert.equal(await a.reload(), true)
+    const verifier = new Verifier(at.a)
+    for (const token of (await tokensOf(a)).both) assert.equal(await verifier.verify(token), old.kid)
   })
 
   it('change under a sign-in that is half done, a session and a refresh token: nothing is lost', async () => {

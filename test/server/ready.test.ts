@@ -54,7 +54,10 @@ describe('discovery and keys', () => {
     const { keys } = (await (await ask(paths[1]!)).json()) as { keys: Record<string, string>[] }
     assert.deepEqual(
       keys.map(({ kty, d }) => [kty, d]),
-      [['EC', undefined]],
+      [
+        ['EC', undefined],
+        ['RSA', undefined],
+      ],
     )
     assert.match((await ask(paths[1]!)).headers.get('content-type')!, /^application\/jwk-set\+json/)
   })
@@ -66,7 +69,7 @@ describe('discovery and keys', () => {
     await test.close()
     test = await openTestHouse({}, { folder })
     const after = await (await ask('/jwks')).text()
-    assert.equal((JSON.parse(after) as { keys: unknown[] }).keys.length, 2)
+    assert.equal((JSON.parse(after) as { keys: unknown[] }).keys.length, 4)
     assert.notEqual(after, before)
   })
 })

@@ -258,6 +258,16 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['a short client secret', client('client_secret: abc, redirect_uris: [https://a.example/cb]'), /32 characters/],
     ['a secret of a public client', full('token_endpoint_auth_method: none'), /client_secret/],
     [
+      'a public client without PKCE',
+      client('redirect_uris: [https://a.example/cb], token_endpoint_auth_method: none, sallyport: { pkce: optional }'),
+      /clients payments: sallyport: pkce: optional is for web apps/,
+    ],
+    [
+      'a native client without PKCE',
+      full('application_type: native, sallyport: { pkce: optional }'),
+      /clients payments: sallyport: pkce: optional is for web apps/,
+    ],
+    [
       'a device with a redirect URI',
       full('grant_types: ["urn:ietf:params:oauth:grant-type:device_code"]'),
       /leave them out/,
