@@ -263,6 +263,45 @@ export interface FederationRequest {
   authnContexts: string[]
 }
 
+/** One company's agreement with one identity provider, as a sign-in needs it. */
+export interface Connection {
+  id: string
+  company: string
+  /** Lower case, each one of the company's verified domains. Compared exactly. */
+  domains: string[]
+  /** The one client that it is for. It wins over a connection of the same domain for every client. */
+  client?: string | undefined
+  /** `forward`: people of the domains must come through it. `allow_password`: they may. */
+  mode: 'forward' | 'allow_password'
+  /** Only an active one routes people. A testing one answers test links. A disabled one ends at once what is under way. */
+  state: 'draft' | 'testing' | 'active' | 'disabled'
+  /** Whether it makes accounts for people who are new. They get no role. */
+  jit: boolean
+  /** Which statements of the identity provider count as a second factor: AuthnContextClassRefs. None by default. */
+  trustedContexts: string[]
+  idp: {
+    entityId: string
+    ssoUrl: string
+    /** How it wants an AuthnRequest to arrive (SAML Bindings §3.4, §3.5). */
+    binding: 'redirect' | 'post'
+    /** 1 to 8; any of them may have signed. Dates are those inside, seconds since 1970. */
+    certificates: { pem: string; notBefore: number; notAfter: number }[]
+  }
+  /** Our key pairs (PKCS #8, self-signed). The first signs; all of them decrypt. Two while one takes the other's place. */
+  keys: { privateKey: string; certificate: string }[]
+  nameIdFormat?: string | undefined
+  /** The `Name` of the attribute that holds the e-mail address, and of the one that holds the person's name. */
+  attributes: { email?: string | undefined; name?: string | undefined }
+}
+
+/** Reads connections. An app that embeds the plugin may have none. */
+export interface ConnectionStore {
+  /** In whatever state. */
+  connection(id: string): Promise<Connection | undefined>
+  /** The active one that people of this domain take to this client. @param domain lower case */
+  connectionFor(domain: string, clientId: string): Promise<Connection | undefined>
+}
+
 /** Sign-ins at companies' identity providers, from the question to the answer. */
 export interface FederationStore {
   /** Keeps a request until `expiresAt`. Its handle is new. */
