@@ -260,14 +260,16 @@ function auditEvents(
   const report = (ctx: KoaContextWithOIDC, happened: Happened) => {
     const oidc = ctx.oidc as KoaContextWithOIDC['oidc'] | undefined
     const uid = (oidc?.entities.Session as { uid?: string } | undefined)?.uid
-    const row = record(ctx as unknown as Context, {
+    const event: Happened = {
       clientId: oidc?.client?.clientId,
       cid: oidc?.entities.Interaction?.cid,
       session: uid && digest(uid),
       ...happened,
-    }).catch((error: Error) =>
-      options.onError(error, { requestId: requestId(ctx as unknown as Context), where: 'audit' }),
-    )
+    }
+    const row = () =>
+      record(ctx as unknown as Context, event).catch((error: Error) =>
+        options.onError(error, { requestId: requestId(ctx as unknown as Context), where: 'audit' }),
+      )
     void behindTheRequest(row, ctx)
   }
 

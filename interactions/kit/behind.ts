@@ -3,31 +3,37 @@ import type { Middleware } from 'koa'
 import { Provider } from 'oidc-provider'
 
 /** By request. */
-const behind = new WeakMap<object, Promise<void>[]>()
+const behind = new WeakMap<object, (() => Promise<void>)[]>()
 
 /**
- * Lets the request go on while `write` is under way; {@link holdAnswer} waits for it. Outside of a request it is waited for
- * here.
+ * Leaves `write` to the end of the request, where {@link holdAnswer} does it together with others, so that they share a
+ * commit. Outside of a request it is done here.
  *
  * @param ctx the request; by default the one that oidc-provider is answering
  */
-export function behindTheRequest(write: Promise<void>, ctx: object | undefined = Provider.ctx): Promise<void> {
+export async function behindTheRequest(
+  write: () => Promise<void>,
+  ctx: object | undefined = Provider.ctx,
+): Promise<void> {
   const writes = ctx && behind.get(ctx)
-  if (!writes) return write
-  writes.push(write)
-  write.catch(() => {}) // told by holdAnswer
-  return Promise.resolve()
+  if (writes) writes.push(write)
+  else await write()
 }
 
-/** No answer leaves before what it speaks of is written. @throws what a write threw: then nothing of the answer is sent */
+/**
+ * No answer leaves before what it speaks of is written. What was begun is written also when the request failed.
+ *
+ * @throws what a write threw: then nothing of the answer is sent
+ */
 export const holdAnswer: Middleware = async (ctx, next) => {
-  const writes: Promise<void>[] = []
+  const writes: (() => Promise<void>)[] = []
   behind.set(ctx, writes)
   let results: PromiseSettledResult<void>[] = []
   try {
     await next()
   } finally {
-    results = await Promise.allSettled(writes)
+    behind.delete(ctx)
+    results = await Promise.allSettled(writes.map((write) => write()))
   }
   for (const result of results) if (result.status === 'rejected') throw result.reason
 }

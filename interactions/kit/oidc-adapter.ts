@@ -16,7 +16,7 @@ const SEALED = new Set(['Interaction', 'PushedAuthorizationRequest'])
 /** Ids that are no secret: a grant is found by tokens, never shown to anybody. */
 const PLAIN = new Set(['Grant'])
 
-/** What a request writes and does not read again: saved together, while the request goes on. */
+/** What a request writes and does not read again: saved together at its end. */
 const BEHIND = new Set(['AccessToken', 'AuthorizationCode', 'ClientCredentials', 'RefreshToken', 'Session'])
 
 /** Where the adapter gets its parts. */
@@ -57,7 +57,7 @@ class ArtifactAdapter implements Adapter {
   async upsert(id: string, payload: AdapterPayload, expiresIn?: number): Promise<void> {
     const key = this.#key(id)
     const { jti, uid, grantId, accountId, userCode } = payload
-    const saved = this.#artifacts.save({
+    const artifact = {
       model: this.#model,
       key,
       payload: this.#close(key, id, payload),
@@ -68,8 +68,9 @@ class ArtifactAdapter implements Adapter {
       grantId: this.#model === 'Interaction' ? undefined : grantId,
       accountId,
       userCode: userCode === undefined ? undefined : digest(userCode),
-    })
-    await (BEHIND.has(this.#model) ? behindTheRequest(saved) : saved)
+    }
+    const save = () => this.#artifacts.save(artifact)
+    await (BEHIND.has(this.#model) ? behindTheRequest(save) : save())
   }
 
   async find(id: string): Promise<AdapterPayload | undefined> {
