@@ -51,13 +51,16 @@ class Memory implements Adapter {
   }
 }
 
-const { privateKey } = await generateKeyPair('ES256', { extractable: true })
+const key = async (alg: 'ES256' | 'RS256') => {
+  const { privateKey } = await generateKeyPair(alg, { extractable: true })
+  return { ...(await exportJWK(privateKey)), kid: alg, use: 'sig', alg }
+}
 const people = new Map(PEOPLE.map(({ id, email }) => [email, { id, lastStep: 0 }]))
 const emails = new Map(PEOPLE.map(({ id, email }) => [id, email]))
 
 const provider = new Provider(issuer, {
   adapter: Memory,
-  jwks: { keys: [{ ...(await exportJWK(privateKey)), kid: 'bench', use: 'sig', alg: 'ES256' }] },
+  jwks: { keys: [await key('ES256'), await key('RS256')] },
   clients: [
     {
       client_id: CLIENT_ID,
