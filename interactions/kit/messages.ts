@@ -44,6 +44,8 @@ export interface Languages {
 const RIGHT_TO_LEFT = ['Adlm', 'Arab', 'Hebr', 'Mand', 'Nkoo', 'Rohg', 'Samr', 'Syrc', 'Thaa']
 /** A stranger may wish for as many languages as fit into an address. */
 const WISHES = 20
+/** Lists of wishes whose answer is remembered. */
+const REMEMBERED = 500
 
 /**
  * Reads `locales/` once. A language's file is named by its tag; what it does not say is said in English.
@@ -71,19 +73,31 @@ export function loadLanguages(wording: Wording = {}, standard = 'en'): Languages
     ...facts(messages.lang),
   }))
 
+  const bestOf = (wishes: readonly string[]): Messages => {
+    for (const name of wishes) {
+      const tag = canonical(name)
+      if (tag === undefined) continue
+      const { language, script, region } = facts(tag)
+      const near = all.filter((one) => one.language === language && one.script === script)
+      const found =
+        near.find(({ messages }) => messages.lang === tag) ?? near.find((one) => one.region === region) ?? near[0]
+      if (found) return found.messages
+    }
+    return first
+  }
+  // Browsers repeat themselves, and asking Intl takes a tenth of a millisecond.
+  const known = new Map<string, Messages>()
+
   return {
     tags: all.map(({ messages }) => messages.lang),
     best(wanted) {
-      for (const name of wanted.slice(0, WISHES)) {
-        const tag = canonical(name)
-        if (tag === undefined) continue
-        const { language, script, region } = facts(tag)
-        const near = all.filter((one) => one.language === language && one.script === script)
-        const found =
-          near.find(({ messages }) => messages.lang === tag) ?? near.find((one) => one.region === region) ?? near[0]
-        if (found) return found.messages
-      }
-      return first
+      const wishes = wanted.slice(0, WISHES)
+      const key = wishes.join()
+      const found = known.get(key) ?? bestOf(wishes)
+      // Strangers may wish for anything: what was found is forgotten before it is too much.
+      if (known.size >= REMEMBERED) known.clear()
+      known.set(key, found)
+      return found
     },
   }
 }
