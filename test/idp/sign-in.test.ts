@@ -12,6 +12,8 @@ import { App, freePort, Served } from './served.ts'
 
 const EMAIL = 'alice@acme.test'
 const PASSWORD = 'alice-of-acme-42'
+/** Where the app begins a sign-in that it is asked to begin: it must be https, so the browser is told where it is. */
+const TILE = 'https://payments.example'
 
 describe('Keycloak', () => {
   let keycloak: Keycloak
@@ -41,13 +43,14 @@ describe('Keycloak', () => {
           client_name: 'Payments',
           client_secret: app.secret,
           redirect_uris: [`${app.origin}/callback`],
-          initiate_login_uri: `${app.origin}/`,
+          initiate_login_uri: `${TILE}/start`,
           sallyport: { first_party: true },
         },
       ],
       connections: [
         {
           id: connection,
+          mode: 'forward',
           company: 'acme',
           domains: ['acme.test'],
           idp: { metadata_file },
@@ -205,6 +208,10 @@ describe('Keycloak', () => {
   it('answers what nobody asked for with an ordinary sign-in', async () => {
     await keycloak.changeClient(entityId(), { saml_idp_initiated_sso_url_name: 'payments' })
     await withPage(async (page) => {
+      await page.route(`${TILE}/**`, (route) => {
+        const { search } = new URL(route.request().url())
+        return route.fulfill({ status: 303, headers: { location: `${app.origin}/${search}` } })
+      })
       await page.goto(`${keycloak.origin}/realms/acme/protocol/saml/clients/payments`)
       await page.fill('#username', 'alice')
       await page.fill('#password', PASSWORD)
