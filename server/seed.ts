@@ -198,8 +198,9 @@ const connection = z.strictObject({
         .optional(),
       entity_id: z
         .string()
-        .regex(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, 'must be printable characters, without spaces around them')
+        .min(1, 'must not be empty')
         .max(1024, 'must have at most 1024 characters')
+        .refine((value) => value === value.trim(), 'must be without spaces around it')
         .optional(),
       sso_url: z.string().optional(),
       binding: z.enum(['redirect', 'post']).default('redirect'),
