@@ -355,19 +355,6 @@ const MUTATIONS: Mutation[] = [
     replace: "clientRules(client).pkce !== 'optional'",
     test: 'test/e2e/conformance.test.ts',
   },
-]
-
-const SOURCES = [
-  'adapters',
-  'interactions',
-  'locales',
-  'public',
-  'schemas',
-  'server',
-  'test',
-  'views',
-  'package.json',
-  'tsconfig.json',
   {
     name: 'a domain may lead to two connections',
     file: 'server/stores.ts',
@@ -396,6 +383,19 @@ const SOURCES = [
     replace: 'before !== undefined',
     test: CONTRACT,
   },
+]
+
+const SOURCES = [
+  'adapters',
+  'interactions',
+  'locales',
+  'public',
+  'schemas',
+  'server',
+  'test',
+  'views',
+  'package.json',
+  'tsconfig.json',
 ]
 const root = resolve(import.meta.dirname, '..')
 
