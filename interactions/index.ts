@@ -54,6 +54,9 @@ export {
   sessionAlive,
 } from './policy.ts'
 
+/** SAML 2.0: its libraries load with the first call. */
+export const saml = () => import('./federation/saml/index.ts')
+
 /**
  * The counters that wrong answers of this person, or of a stranger in their name, have filled. Clearing them
  * (`throttle.clear`) lets the person in again; it proves nothing and removes no factor.

@@ -5,6 +5,7 @@ import { type AddressInfo, isIP } from 'node:net'
 import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { describeError, type Sallyport, type Screen, securityHeaders } from '../interactions/index.ts'
+import { warnOfExpiry } from './certificate-expiry.ts'
 import { trustedProxies } from './config.ts'
 import type { Logger } from './log.ts'
 import type { House } from './open.ts'
@@ -28,6 +29,8 @@ export interface Running {
 
 /** Seconds between two sweeps of what has expired. */
 const SWEEP_SECONDS = 5 * 60
+/** Seconds between two looks at the certificates of connections. */
+const CERTIFICATES_SECONDS = 60 * 60
 /** Milliseconds that a slow request gets when the server stops. */
 const GRACE_MS = 10_000
 
@@ -54,6 +57,13 @@ export async function startServer(house: House): Promise<Running> {
       .catch((error: Error) => logger.error({ error: error.message }, 'sweep'))
   }, SWEEP_SECONDS * 1000)
   sweep.unref()
+  const look = () =>
+    warnOfExpiry(house, Math.floor(Date.now() / 1000)).catch((error: Error) =>
+      logger.error({ error: error.message }, 'certificates of connections'),
+    )
+  const certificates = setInterval(look, CERTIFICATES_SECONDS * 1000)
+  certificates.unref()
+  const firstLook = look()
 
   const { address, port, family } = server.address() as AddressInfo
   return {
@@ -62,6 +72,8 @@ export async function startServer(house: House): Promise<Running> {
     async close() {
       clearInterval(sweep)
       clearInterval(read)
+      clearInterval(certificates)
+      await firstLook
       await closed(server)
       await house.close()
     },

@@ -1,10 +1,10 @@
 /**
- * One company, person, API or client is added, changed or removed: an entry of a seed file is made of it, and goes the way
+ * One company, person, API, client or connection is added, changed or removed: an entry of a seed file is made of it, and goes the way
  * that `apply` goes.
  */
 import { randomBytes } from 'node:crypto'
 import { normaliseEmail } from '../interactions/index.ts'
-import { clientEntry, companyEntry, type Entry, resourceEntry, userEntry } from './export.ts'
+import { clientEntry, companyEntry, connectionEntry, type Entry, resourceEntry, userEntry } from './export.ts'
 import type { House } from './open.ts'
 import { planningOf } from './provider.ts'
 import { applyPlan, type Plan, planSeed, readSeed, type Section, SeedError, untilItHolds } from './seed.ts'
@@ -12,7 +12,7 @@ import { endTheseSessions, sessionsOf } from './sessions.ts'
 import { type Client, type DirectoryStore, StoreConflict } from './stores.ts'
 
 /** What there is in the directory, by its name on the command line. */
-export type Noun = 'company' | 'user' | 'resource' | 'client'
+export type Noun = 'company' | 'user' | 'resource' | 'client' | 'connection'
 
 interface Kind {
   section: Section
@@ -57,6 +57,12 @@ const KINDS: Record<Noun, Kind> = {
     normal: asItIs,
     find: async (directory, id) => entryIf(await directory.client(id), clientEntry),
   },
+  connection: {
+    section: 'connections',
+    key: 'id',
+    normal: asItIs,
+    find: async (directory, id) => entryIf(await directory.connection(id), connectionEntry),
+  },
 }
 
 /** What is wanted of one of them. */
@@ -69,6 +75,8 @@ export interface Wanted {
   /** Never among the keys: those are shown in complaints. */
   password?: string | undefined
   clientSecret?: string | undefined
+  /** Activate a connection that had no dry run, and why. */
+  untested?: string | undefined
 }
 
 /** What was done. */
@@ -86,7 +94,11 @@ export interface Changed extends Plan {
  */
 export async function changeDirectory(house: House, wanted: Wanted, actor: string): Promise<Changed> {
   const { database } = house
-  const planning = { ...(await planningOf(house)), setPasswords: wanted.password !== undefined }
+  const planning = {
+    ...(await planningOf(house)),
+    setPasswords: wanted.password !== undefined,
+    ...(wanted.untested !== undefined && { untested: wanted.untested }),
+  }
   return untilItHolds(
     async () => {
       const { seed, clientSecret } = await seedOf(database.directory, wanted)
@@ -139,6 +151,7 @@ export const newClientSecret = (): string => randomBytes(32).toString('base64url
 /** What goes with it when it is removed, in words. Empty when nothing does, or there is none. */
 export async function goesAlong(house: House, noun: Noun, id: string): Promise<string[]> {
   const { directory } = house.database
+  if (noun === 'connection') return ['our key pairs, which its identity provider knows']
   if (noun !== 'user') return noun === 'client' ? ['what people let it do'] : []
   const user = await directory.user(normaliseEmail(id))
   if (!user) return []

@@ -162,6 +162,11 @@ const endOf = (row: Row): number => ('expiresAt' in row ? row.expiresAt : undefi
 const SEALS: { [K in Kind]?: (row: Rows[K]) => { place: SealedPlace; sealed: string | undefined } } = {
   clients: ({ id, secret }) => ({ place: { purpose: 'client_secret', owner: id }, sealed: secret }),
   people: ({ id, totp }) => ({ place: { purpose: 'totp_secret', owner: id }, sealed: totp?.secret }),
+  connections: ({ id, keys }) => ({ place: { purpose: 'saml_key', owner: id }, sealed: keys }),
+  federation_requests: ({ handle, facts }) => ({
+    place: { purpose: 'federation_facts', owner: handle },
+    sealed: facts,
+  }),
   signing_keys: ({ kid, privateJwk }) => ({ place: { purpose: 'signing_key', owner: kid }, sealed: privateJwk }),
 }
 

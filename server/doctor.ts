@@ -1,6 +1,7 @@
 /** Looks for what is wrong and says what to do about it. */
 import { statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { endingCertificates } from './certificate-expiry.ts'
 import type { Config, Environment } from './config.ts'
 import { isLoopback, loadConfig } from './config.ts'
 import { storeName } from './database.ts'
@@ -46,6 +47,7 @@ export async function diagnose(env: Environment, cwd: string, file?: string): Pr
       await signingKey(house),
       await audit(house),
       ...(await people(house)),
+      ...(await connections(house)),
     )
   } finally {
     await house.close()
@@ -178,6 +180,33 @@ async function people({ database }: House): Promise<Finding[]> {
         ]
       : []),
   ]
+}
+
+/** Nothing is said where no company signs in by an identity provider of its own. */
+async function connections({ database }: House): Promise<Finding[]> {
+  const name = 'connections'
+  const all = await database.directory.connections()
+  if (all.length === 0) return []
+  const ending = await endingCertificates(database, Math.floor(Date.now() / 1000))
+  if (ending.length === 0) {
+    const active = all.filter(({ state }) => state === 'active').length
+    return [{ name, status: 'ok', message: `${active} active of ${all.length}, no certificate ends within 30 days` }]
+  }
+  return ending.map(({ connection, whose, days, others }) => {
+    const which = `${whose === 'idp' ? 'a certificate of the identity provider' : 'our own certificate'} of ${connection}`
+    const when = days < 0 ? `has ended ${-days} days ago` : `ends in ${days} ${days === 1 ? 'day' : 'days'}`
+    const todo =
+      whose === 'own'
+        ? `\`sallyport connection rotate-key ${connection}\``
+        : others > 0
+          ? `another one is good for longer; \`sallyport connection certificates ${connection} --remove …\` once it is not used`
+          : `ask its administrator for the next one, then \`sallyport connection certificates ${connection} --add FILE\``
+    return {
+      name,
+      status: days < 0 && others === 0 && whose === 'idp' ? ('fail' as const) : ('warn' as const),
+      message: `${which} ${when}: ${todo}`,
+    }
+  })
 }
 
 function isOpen(uri: string): boolean {

@@ -1,7 +1,15 @@
-/** The configuration as `apply` takes it: companies, people, APIs and clients, and of none of them a secret. */
+/** The configuration as `apply` takes it: companies, people, APIs, clients and connections, and of none of them a secret. */
 import { stringify } from 'yaml'
 import { entryOf, type Section } from './seed.ts'
-import { type Client, type Company, type DirectoryStore, type Resource, type User, writtenOf } from './stores.ts'
+import {
+  type Client,
+  type Company,
+  type DirectoryStore,
+  type Resource,
+  type StoredConnection,
+  type User,
+  writtenOf,
+} from './stores.ts'
 
 /** An entry of a seed file. */
 export type Entry = Record<string, unknown>
@@ -28,6 +36,24 @@ export function clientEntry({ client_secret, former_secrets, ...metadata }: Clie
   return entryOf('clients', { ...metadata, ...(!byBrowser && { response_types: undefined }) })
 }
 
+/** A connection as it would stand in a seed file, without our key pairs. */
+export function connectionEntry(connection: StoredConnection): Entry {
+  const { trustedContexts, idp, metadataUrl, nameIdFormat, ...rest } = connection
+  const { entityId, ssoUrl, binding, certificates } = idp
+  return entryOf('connections', {
+    ...rest,
+    idp: {
+      metadata_url: metadataUrl,
+      entity_id: entityId,
+      sso_url: ssoUrl,
+      binding,
+      certificates: certificates.map(({ pem }) => pem),
+    },
+    mfa: { trust: trustedContexts.length === 0 ? 'never' : { contexts: trustedContexts } },
+    name_id_format: nameIdFormat,
+  })
+}
+
 /** What has no name is called by its id. */
 const named = <Thing extends { id: string; name: string }>(thing: Thing): object =>
   thing.name === thing.id ? { ...thing, name: undefined } : thing
@@ -43,10 +69,11 @@ async function* entries(directory: DirectoryStore): AsyncGenerator<[section: Sec
   }
   yield ['resources', (await directory.resources()).map(resourceEntry)]
   yield ['clients', (await directory.clients()).map(clientEntry)]
+  yield ['connections', (await directory.connections()).map(connectionEntry)]
 }
 
-const HEAD = `# Companies, people, APIs and clients, as \`sallyport apply\` takes them.
-# Passwords and client secrets are not in here: apply leaves those that are stored as they are.
+const HEAD = `# Companies, people, APIs, clients and connections, as \`sallyport apply\` takes them.
+# Passwords, client secrets and private keys are not in here: apply leaves those that are stored as they are.
 `
 
 /** The whole configuration as YAML, in pieces: a long list of people never stands in memory. */

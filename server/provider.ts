@@ -7,9 +7,10 @@ import {
   type Limits,
   type Sallyport,
 } from '../interactions/index.ts'
-import type { Config } from './config.ts'
+import { type Config, isLoopback } from './config.ts'
 import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
+import { SeedError } from './seed-error.ts'
 import { jwksOf } from './signing-keys.ts'
 import type { Client, SigningKey } from './stores.ts'
 
@@ -85,6 +86,14 @@ export async function planningOf(house: House): Promise<PlanOptions> {
   return {
     hash: hasherOf(config).hash,
     passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
+    allowLoopback: isLoopback(new URL(config.SALLYPORT_ISSUER).hostname),
+    async fetchMetadata(url) {
+      const { fetchGuarded } = await import('./guarded-fetch.ts')
+      return fetchGuarded(url).catch((error: Error) => {
+        if (error.name !== 'NotFetched') throw error
+        throw new SeedError(`metadata_url: ${error.message}`, { cause: error })
+      })
+    },
     checkClient(client) {
       try {
         ;new (provider.Client as unknown as new (metadata: Client) => unknown)(client)

@@ -5,21 +5,26 @@ import { dirname, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { type Artifact, checkPassword, normaliseEmail, passwordCounter } from '../interactions/index.ts'
+import { type Artifact, checkPassword, normaliseEmail, passwordCounter, saml } from '../interactions/index.ts'
 import { audited } from './audited.ts'
 import { type Environment, environment, isLoopback } from './config.ts'
+import { checkTogether, connectionOf } from './connection-plan.ts'
 import { didYouMean } from './nearest.ts'
-import { oneLine } from './one-line.ts'
+import { SeedError } from './seed-error.ts'
 import { sessionsOf } from './sessions.ts'
-import { type Change, type Client, type Company, type Database, type Resource, type User, writtenOf } from './stores.ts'
+import {
+  type Change,
+  type Client,
+  type Company,
+  type Database,
+  type Resource,
+  type StoredConnection,
+  type User,
+  writtenConnection,
+  writtenOf,
+} from './stores.ts'
 
-/** A seed file that cannot be used. The message is one line that names the thing and says what to do. Exit code 2. */
-export class SeedError extends Error {
-  override readonly name = 'SeedError'
-  constructor(message: string, options?: ErrorOptions) {
-    super(oneLine(message), options)
-  }
-}
+export { SeedError }
 
 const text = z.string().trim().min(1, 'must not be empty').max(200, 'must have at most 200 characters')
 const line = z
@@ -162,11 +167,73 @@ const client = z.strictObject({
     .default({ first_party: true, mfa: 'by_role' }),
 })
 
+/** These say how somebody signed in, and that it was with one factor. */
+const ONE_FACTOR = [
+  'unspecified',
+  'Password',
+  'PasswordProtectedTransport',
+  'PreviousSession',
+  'Kerberos',
+  'X509',
+  'TLSClient',
+]
+const context = text.refine(
+  (value) => !ONE_FACTOR.some((name) => value.endsWith(`:ac:classes:${name}`)),
+  'must stand for two factors: this one says nothing of a second',
+)
+const connection = z.strictObject({
+  id: slug,
+  state: z.enum(['draft', 'testing', 'active', 'disabled', 'absent']).default('draft'),
+  company: slug.optional(),
+  domains: z.array(domain).optional(),
+  client: text.optional(),
+  mode: z.enum(['forward', 'allow_password']).default('allow_password'),
+  idp: z
+    .strictObject({
+      metadata_file: z.string().min(1, 'must not be empty').optional(),
+      metadata: z.string().optional(),
+      metadata_url: z
+        .url({ protocol: /^https$/, error: 'must be an https URL' })
+        .max(2048, 'must have at most 2048 characters')
+        .optional(),
+      entity_id: z
+        .string()
+        .min(1, 'must not be empty')
+        .max(1024, 'must have at most 1024 characters')
+        .refine((value) => value === value.trim(), 'must be without spaces around it')
+        .optional(),
+      sso_url: z.string().optional(),
+      binding: z.enum(['redirect', 'post']).default('redirect'),
+      certificates: z.array(z.string()).optional(),
+    })
+    .optional(),
+  mfa: z
+    .strictObject({
+      trust: z
+        .union(
+          [z.literal('never'), z.strictObject({ contexts: z.array(context).min(1) })],
+          'must be never, or contexts with a list of AuthnContextClassRefs that stand for two factors',
+        )
+        .default('never'),
+    })
+    .default({ trust: 'never' }),
+  jit: z.boolean().default(false),
+  name_id_format: z
+    .string()
+    .regex(
+      /^urn:oasis:names:tc:SAML:(1\.1|2\.0):nameid-format:[A-Za-z0-9]{1,60}$/,
+      'must be a NameID format, such as urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress',
+    )
+    .optional(),
+  attributes: z.strictObject({ email: line.optional(), name: line.optional() }).default({}),
+})
+
 const Seed = z.strictObject({
   companies: z.array(company).default([]),
   users: z.array(user).default([]),
   resources: z.array(resource).default([]),
   clients: z.array(client).default([]),
+  connections: z.array(connection).default([]),
 })
 
 /** The keys that a client, its `sallyport` part and an API may have: what docs/protocol.md tells of. */
@@ -180,7 +247,7 @@ export const SEED_KEYS = {
 export type Seed = z.infer<typeof Seed>
 
 /** Designed, and brought by a later version. */
-const NOT_BUILT = new Set(['connections', 'brand', 'sso', 'lockout', 'idle', 'contexts'])
+const NOT_BUILT = new Set(['brand', 'sso', 'lockout', 'idle', 'contexts'])
 /** Left out on purpose. */
 const NOT_TAKEN = new Map([
   [
@@ -224,6 +291,18 @@ export function readSeed(content: object, fileName: string, env: Environment): S
   for (const one of seed.clients)
     if (!one.state) one.client_secret = read(one.client_secret, `clients ${one.client_id}: client_secret`)
 
+  for (const { id, state: gone, idp } of seed.connections) {
+    if (gone === 'absent' || !idp) continue
+    if (idp.metadata_file !== undefined) {
+      if (idp.metadata !== undefined)
+        throw new SeedError(`${fileName}: connections ${id}: idp: give metadata_file or metadata, not both`)
+      const where = `connections ${id}: idp: metadata_file`
+      idp.metadata = read(`file:${idp.metadata_file}`, where)
+      delete idp.metadata_file
+    }
+    idp.certificates = idp.certificates?.map((one) => read(one, `connections ${id}: idp: certificates`)!)
+  }
+
   refuseTwins(
     'companies',
     seed.companies.map(({ id }) => id),
@@ -242,6 +321,11 @@ export function readSeed(content: object, fileName: string, env: Environment): S
   refuseTwins(
     'clients',
     seed.clients.map(({ client_id }) => client_id),
+    fileName,
+  )
+  refuseTwins(
+    'connections',
+    seed.connections.map(({ id }) => id),
     fileName,
   )
   return seed
@@ -303,6 +387,8 @@ export interface Plan {
   lines: string[]
   /** What the operator should know besides. */
   notes: string[]
+  /** Why a connection is activated without a dry run. */
+  reason?: string | undefined
 }
 
 /** How to plan. */
@@ -316,6 +402,16 @@ export interface PlanOptions {
   setPasswords?: boolean
   /** Remove stored clients that the file does not list. */
   pruneClients?: boolean
+  /** Remove stored connections that the file does not list. */
+  pruneConnections?: boolean
+  /** Fetches an identity provider's metadata. Left out: none is fetched. @throws {SeedError} */
+  fetchMetadata?(url: string): Promise<Buffer>
+  /** Identity providers may be on this machine, without TLS. */
+  allowLoopback?: boolean
+  /** Activate connections that had no dry run, and why. */
+  untested?: string
+  /** Seconds since 1970. By default now. */
+  now?: number
 }
 
 /**
@@ -325,11 +421,12 @@ export interface PlanOptions {
  */
 export async function planSeed(database: Database, seed: Seed, options: PlanOptions): Promise<Plan> {
   const { directory } = database
-  const plan: Plan = { changes: [], lines: [], notes: [] }
+  const plan: Plan = { changes: [], lines: [], notes: [], reason: options.untested }
   const stored = {
     companies: await directory.companies(),
     resources: await directory.resources(),
     clients: await directory.clients(),
+    connections: await directory.connections(),
   }
 
   for (const wanted of seed.companies)
@@ -359,6 +456,7 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
 
   checkApis(plan, stored)
   checkDomains(seed, stored.companies)
+  await planConnections(plan, seed, stored, options)
   const sides = new Map(stored.companies.map(({ id, side }) => [id, side]))
   for (const { id, side, state: gone } of seed.companies) {
     if (gone) sides.delete(id)
@@ -408,19 +506,24 @@ const TRIES = 10
  */
 export async function applyPlan(
   database: Database,
-  { changes, lines }: Plan,
+  { changes, lines, reason }: Plan,
   actor: string,
   endSessions?: (sessions: Artifact[]) => Promise<unknown>,
 ): Promise<void> {
   if (changes.length === 0) return
   const at = Math.floor(Date.now() / 1000)
+  const why = reason === undefined ? {} : { reason }
   // A person who is removed takes the rows along: read before. Everybody else's epoch rises first.
   const removed = await sessionsOf(
     database,
     changes.flatMap((one) => (one.kind === 'user' && one.op === 'remove' ? [one.id] : [])),
   )
-  const begun = { event: 'config.applied', actor, details: { changes: lines.slice(0, 50), count: lines.length } }
-  await audited(database.audit, begun, () => database.directory.commit(changes))
+  const begun = {
+    event: 'config.applied',
+    actor,
+    details: { changes: lines.slice(0, 50), count: lines.length, ...why },
+  }
+  await audited(database.audit, begun, async () => database.directory.commit(await withFirstKeys(changes, at)))
   // A new password opens what wrong ones had closed.
   const opened = changes.flatMap((change) =>
     change.kind === 'user' && change.op === 'put' && change.passwordHash !== undefined ? [change.value.email] : [],
@@ -441,9 +544,73 @@ export async function applyPlan(
       actor,
       ...(change.kind === 'user' && { accountId: String(about) }),
       ...(change.kind === 'client' && { clientId: String(about) }),
-      details: { change: lines[index] ?? null },
+      details: { change: lines[index] ?? null, ...confirmedDomains(change), ...(change.kind === 'connection' && why) },
     })
   }
+}
+
+/** Whoever applies a domain answers for it; one that DNS proves is confirmed by that (server/domain-proof.ts). */
+function confirmedDomains(change: Change): { domains_confirmed?: string[] } {
+  if (change.kind !== 'company' || change.op !== 'put') return {}
+  const before = change.was?.domains ?? []
+  const added = change.value.domains.filter((domain) => !before.includes(domain))
+  return added.length > 0 ? { domains_confirmed: added } : {}
+}
+
+/** Our key pair of each new connection is made when it is written: a dry run makes none, and none stands in a plan. */
+async function withFirstKeys(changes: Change[], now: number): Promise<Change[]> {
+  const isNew = (change: Change) => change.kind === 'connection' && change.op === 'put' && !change.was
+  if (!changes.some(isNew)) return changes
+  const { newSpKey } = await saml()
+  return changes.map((change) =>
+    change.kind === 'connection' && change.op === 'put' && !change.was
+      ? { ...change, firstKey: newSpKey(`Sallyport ${change.value.id}`, now) }
+      : change,
+  )
+}
+
+async function planConnections(
+  plan: Plan,
+  seed: Seed,
+  stored: { companies: Company[]; clients: Client[]; connections: StoredConnection[] },
+  options: PlanOptions,
+): Promise<void> {
+  const present = new Map(stored.connections.map((one) => [one.id, one]))
+  if (seed.connections.length === 0 && present.size === 0) return
+  const around = {
+    companies: new Map(stored.companies.map(({ id, domains }) => [id, domains])),
+    clients: new Set(stored.clients.map(({ client_id }) => client_id)),
+  }
+  for (const change of plan.changes) {
+    if (change.kind === 'company' && change.op === 'put') around.companies.set(change.value.id, change.value.domains)
+    if (change.kind === 'company' && change.op === 'remove') around.companies.delete(change.id)
+    if (change.kind === 'client' && change.op === 'put') around.clients.add(change.value.client_id)
+    if (change.kind === 'client' && change.op === 'remove') around.clients.delete(change.id)
+  }
+  const after = new Map(stored.connections.map((one) => [one.id, writtenConnection(one)]))
+  for (const { state: wanted, ...one } of seed.connections) {
+    const before = present.get(one.id)
+    if (wanted === 'absent') {
+      if (before) remove(plan, 'connection', one.id)
+      after.delete(one.id)
+      continue
+    }
+    const value = await connectionOf({ ...one, state: wanted }, before, around, options)
+    after.set(one.id, value)
+    put(plan, { kind: 'connection', op: 'put', value }, one.id, before && writtenConnection(before), value)
+  }
+  if (options.pruneConnections) {
+    if (seed.connections.length === 0)
+      throw new SeedError(
+        'connections: the file lists none, and pruning would remove every connection: list those that stay',
+      )
+    for (const id of present.keys())
+      if (!seed.connections.some((one) => one.id === id)) {
+        remove(plan, 'connection', id)
+        after.delete(id)
+      }
+  }
+  checkTogether(after.values(), around)
 }
 
 function planCompany(
@@ -600,16 +767,16 @@ function put(
   )
 }
 
-function remove(plan: Plan, kind: 'company' | 'resource' | 'client', id: string): void {
+function remove(plan: Plan, kind: 'company' | 'resource' | 'client' | 'connection', id: string): void {
   plan.changes.push({ kind, op: 'remove', id })
   plan.lines.push(`- ${kind} ${id}`)
 }
 
 function namesOfDifferences(before: object, after: object): string[] {
   const [was, is] = [before as Record<string, unknown>, after as Record<string, unknown>]
-  return [...new Set([...Object.keys(was), ...Object.keys(is)])].filter(
-    (name) => !isDeepStrictEqual(was[name], is[name]),
-  )
+  return [...new Set([...Object.keys(was), ...Object.keys(is)])]
+    .filter((name) => !isDeepStrictEqual(was[name], is[name]))
+    .map((name) => (name === 'state' ? `state ${String(was[name])} → ${String(is[name])}` : name))
 }
 
 /** Nothing forbids it: whoever has this command line can make another one. But nobody should do it unawares. */

@@ -6,6 +6,9 @@ import { isDeepStrictEqual } from 'node:util'
 import type {
   Artifact,
   AuditEvent,
+  Connection,
+  ConnectionStore,
+  FederationRequest,
   FormerSecret,
   Membership,
   MembershipRole,
@@ -73,6 +76,84 @@ export interface Resource {
   service_clients?: string[] | undefined
 }
 
+/** What of a connection a change writes. Our key pairs and what happened to it are the store's. */
+export type WrittenConnection = Omit<Connection, 'keys'> & {
+  /** Where its identity provider publishes its metadata. Read when an administrator says so. */
+  metadataUrl?: string | undefined
+}
+
+/** A connection as the directory keeps it. Never holds a private key. */
+export type StoredConnection = WrittenConnection & {
+  /** Of our key pairs, the one that signs first. */
+  keys: { certificate: string }[]
+  /** When a dry run with the present identity provider last succeeded, seconds since 1970. */
+  testedAt?: number | undefined
+}
+
+/** The part of a connection that a change writes, without keys that say nothing. */
+export function writtenConnection(connection: WrittenConnection | StoredConnection): WrittenConnection {
+  const { keys: _keys, testedAt: _testedAt, ...written } = connection as StoredConnection
+  return JSON.parse(JSON.stringify(written)) as WrittenConnection
+}
+
+/** Whether a dry run of the one says something of the other: the same answers of the same identity provider are taken. */
+export const testedAlike = (one: WrittenConnection, other: WrittenConnection): boolean =>
+  isDeepStrictEqual(
+    ...([one, other].map(({ company, domains, idp, nameIdFormat, attributes }) => ({
+      company,
+      domains,
+      idp,
+      nameIdFormat,
+      attributes,
+    })) as [object, object]),
+  )
+
+/**
+ * What must hold of all connections together. Every database looks at it in the commit itself.
+ *
+ * @param connections those that there are after the commit
+ * @param domainsOf the verified domains of a company after the commit; `undefined`: there is no such company
+ * @param isClient whether there is such a client after the commit
+ * @throws {StoreConflict}
+ */
+export function checkConnections(
+  connections: Iterable<WrittenConnection>,
+  domainsOf: (company: string) => string[] | undefined,
+  isClient: (id: string) => boolean,
+): void {
+  const owners = new Map<string, string>()
+  const issuers = new Map<string, WrittenConnection>()
+  for (const connection of connections) {
+    const { id, company, client, domains, state, idp } = connection
+    const verified = domainsOf(company)
+    if (!verified) throw new StoreConflict(`connection "${id}" is of company "${company}", which does not exist`)
+    if (client !== undefined && !isClient(client))
+      throw new StoreConflict(`connection "${id}" is for client "${client}", which does not exist`)
+    const other = issuers.get(idp.entityId)
+    if (other && other.company !== company)
+      throw new StoreConflict(
+        `connection "${id}": the identity provider's entityID is that of another company's connection, "${other.id}"`,
+      )
+    issuers.set(idp.entityId, connection)
+    // A disabled one holds no domain: another one may take its place, and it cannot come back beside that.
+    if (state === 'disabled') continue
+    const foreign = domains.find((domain) => !verified.includes(domain))
+    if (foreign !== undefined)
+      throw new StoreConflict(
+        `connection "${id}": ${foreign} is no verified domain of company "${company}": \`sallyport company verify-domain\` proves it`,
+      )
+    for (const domain of domains) {
+      const place = JSON.stringify([domain, client])
+      const owner = owners.get(place)
+      if (owner !== undefined)
+        throw new StoreConflict(
+          `connection "${id}": ${domain} is taken by connection "${owner}"${client === undefined ? '' : ` for client "${client}"`}: disable that one first`,
+        )
+      owners.set(place, id)
+    }
+  }
+}
+
 /** What of a person a change writes. */
 export type WrittenUser = Pick<User, 'id' | 'email' | 'name' | 'disabled' | 'memberships' | 'serverRoles'>
 
@@ -110,6 +191,14 @@ export type Change =
   | { kind: 'client'; op: 'remove'; id: string }
   | ({ kind: 'resource'; op: 'put'; value: Resource } & Planned<Resource>)
   | { kind: 'resource'; op: 'remove'; id: string }
+  | ({
+      kind: 'connection'
+      op: 'put'
+      value: WrittenConnection
+      /** Our first key pair: taken where there is no connection of this id yet. */
+      firstKey?: Connection['keys'][number] | undefined
+    } & Planned<WrittenConnection>)
+  | { kind: 'connection'; op: 'remove'; id: string }
 
 /** A part of a long list: the first `limit` whose address comes after this one. */
 export interface UsersPart {
@@ -128,9 +217,13 @@ export interface DirectoryStore {
   clients(): Promise<Client[]>
   client(clientId: string): Promise<Client | undefined>
   resources(): Promise<Resource[]>
+  /** By id. */
+  connections(): Promise<StoredConnection[]>
+  connection(id: string): Promise<StoredConnection | undefined>
   /**
    * Writes all changes or none. Disabling a user raises their epoch; a changed password too.
-   * @throws {StoreConflict} when two users would share an e-mail address, or a membership names no company
+   * @throws {StoreConflict} when two users would share an e-mail address, a membership names no company, a connection would
+   *   move to another company, or {@link checkConnections} says so
    * @throws {ChangedMeanwhile} when something else is stored than a change was planned from
    */
   commit(changes: Change[]): Promise<void>
@@ -143,6 +236,16 @@ export interface DirectoryStore {
   setDisabled(accountId: string, disabled: boolean): Promise<boolean>
   /** Ends what was proven before: sessions, refresh tokens, half-finished sign-ins. False when there is no such user. */
   raiseEpoch(accountId: string): Promise<boolean>
+  /**
+   * Gives a connection these key pairs in place of those. Once: false when it has others than `before`, told by their
+   * certificates, and when there is no such connection.
+   */
+  replaceConnectionKeys(id: string, before: { certificate: string }[], after: Connection['keys']): Promise<boolean>
+  /**
+   * Notes that a dry run succeeded. A change of what it tried voids it ({@link testedAlike}).
+   * False when there is no such connection.
+   */
+  recordTest(id: string, now: number): Promise<boolean>
 }
 
 /** A change that contradicts what is stored. The message says what and where. */
@@ -255,6 +358,17 @@ export interface Rows {
     totp?: { secret: string; lastStep: number; addedAt: number } | undefined
     recoveryCode?: (RecoveryCodeState & { hash?: string | undefined }) | undefined
   }
+  /** `settings` is JSON: all that is written of it and has no field here. `keys` is sealed. */
+  connections: {
+    id: string
+    company: string
+    client?: string | undefined
+    state: Connection['state']
+    domains: string[]
+    settings: string
+    keys: string
+    testedAt?: number | undefined
+  }
   /** `privateJwk` is sealed. */
   signing_keys: SigningKey
   consents: { account: string; client: string; permissions: string[]; since: number }
@@ -267,6 +381,9 @@ export interface Rows {
   /** Keys of sessions and interactions that were destroyed, with what a session leaves to its successor (`payload`, JSON). */
   tombstones: { key: string; uid?: string | undefined; payload?: string | undefined; expiresAt: number }
   ended_sessions: { uid: string; expiresAt: number }
+  /** `facts` is sealed. */
+  federation_requests: FederationRequest & { answered: boolean; facts?: string | undefined }
+  used_assertions: { issuer: string; assertionId: string; handle: string; expiresAt: number }
   /** `body` is what the hash is over. `position` only gives the order of arrival. */
   audit: Pick<AuditRow, 'writer' | 'number' | 'event' | 'accountId' | 'at' | 'hash' | 'previous'> & {
     body: string
@@ -283,6 +400,7 @@ export const KINDS: readonly Kind[] = Object.keys({
   clients: true,
   resources: true,
   people: true,
+  connections: true,
   signing_keys: true,
   consents: true,
   devices: true,
@@ -291,6 +409,8 @@ export const KINDS: readonly Kind[] = Object.keys({
   artifacts: true,
   tombstones: true,
   ended_sessions: true,
+  federation_requests: true,
+  used_assertions: true,
   audit: true,
 } satisfies Record<Kind, true>) as Kind[]
 
@@ -328,6 +448,7 @@ export interface CopyTarget extends CopySource {
 /** A database, opened. */
 export interface Database extends Stores {
   directory: DirectoryStore
+  connections: ConnectionStore
   signingKeys: SigningKeyStore
   auditReader: AuditReader
   /** Answers a trivial read. @throws when the database does not answer */
@@ -341,4 +462,4 @@ export interface Database extends Stores {
   close(): Promise<void>
 }
 
-export type { FormerSecret, Membership, MembershipRole, ServerRole, Side }
+export type { Connection, FormerSecret, Membership, MembershipRole, ServerRole, Side }

@@ -105,6 +105,7 @@ describe('documents', () => {
       'docs/protocol.md',
       'docs/clients.md',
       'docs/conformance.md',
+      'docs/sso.md',
     ])
       for (const [, path] of read(document).matchAll(
         /`((?:interactions|adapters|server|test|docs|examples)\/[\w./-]+)`/g,

@@ -356,6 +356,34 @@ const MUTATIONS: Mutation[] = [
     replace: "clientRules(client).pkce !== 'optional'",
     test: 'test/e2e/conformance.test.ts',
   },
+  {
+    name: 'a domain may lead to two connections',
+    file: 'server/stores.ts',
+    find: '      if (owner !== undefined)\n        throw new StoreConflict(\n          `connection',
+    replace: '      if (owner === "")\n        throw new StoreConflict(\n          `connection',
+    test: CONTRACT,
+  },
+  {
+    name: 'two companies may share an identity provider',
+    file: 'server/stores.ts',
+    find: 'if (other && other.company !== company)',
+    replace: 'if (false as boolean && other)',
+    test: CONTRACT,
+  },
+  {
+    name: 'a connection may move to another company',
+    file: 'adapters/sqlite/connections.ts',
+    find: "if (before && before['company_id'] !== company)",
+    replace: 'if (false as boolean && before)',
+    test: CONTRACT,
+  },
+  {
+    name: 'a dry run counts for another identity provider',
+    file: 'adapters/sqlite/connections.ts',
+    find: 'before !== undefined && testedAlike(writtenOf(before), value)',
+    replace: 'before !== undefined',
+    test: CONTRACT,
+  },
 ]
 
 const SOURCES = [

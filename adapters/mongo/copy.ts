@@ -6,6 +6,7 @@ import { holds, othersCopy, taken } from '../copying.ts'
 import { idOf as artifactId, ENDED, KEPT } from './artifacts.ts'
 import { idOf as auditId, behind } from './audit.ts'
 import { CERTAIN, Connection, type MongoAddress, oneOf, SETTLED } from './driver.ts'
+import { FEDERATION_KEPT } from './federation.ts'
 import { checkVersion, migrate, refuseHalfCopy } from './migrations.ts'
 import { DEVICE_KEPT, PENDING_KEPT, pairId } from './pending.ts'
 import {
@@ -15,13 +16,16 @@ import {
   type ClientDocument,
   type Collections,
   type CompanyDocument,
+  type ConnectionDocument,
   type ConsentDocument,
   collectionsOf,
   type DeviceDocument,
+  type FederationRequestDocument,
   type PendingDocument,
   type ResourceDocument,
   type SigningKeysDocument,
   type ThrottleDocument,
+  type UsedAssertionDocument,
 } from './schemas.ts'
 import { newName, THROTTLE_KEPT } from './throttle.ts'
 
@@ -90,6 +94,37 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
       { id, ...row, memberships: [...memberships].sort((a, b) => (a.company < b.company ? -1 : 1)) },
     ],
     documentsOf: ({ id, ...row }) => [{ _id: id, commit: COMMIT, ...(defined(row) as typeof row) } as AccountDocument],
+  }),
+  connections: place<'connections', ConnectionDocument>({
+    in: 'connections',
+    filter: FILED,
+    rowsOf: ({ _id: id, commit: _commit, removed: _removed, ...row }) => [{ id, ...row }],
+    documentsOf: ({ id, ...row }) => [
+      { _id: id, commit: COMMIT, ...(defined(row) as typeof row) } as ConnectionDocument,
+    ],
+  }),
+  federation_requests: place<'federation_requests', FederationRequestDocument>({
+    in: 'federation_requests',
+    filter: {},
+    rowsOf: ({ _id: handle, expires: _expires, ...row }) => [{ handle, ...row }],
+    documentsOf: ({ handle, ...row }) => [
+      {
+        _id: handle,
+        ...(defined(row) as typeof row),
+        expires: inSeconds(row.expiresAt + FEDERATION_KEPT),
+      } as FederationRequestDocument,
+    ],
+  }),
+  used_assertions: place<'used_assertions', UsedAssertionDocument>({
+    in: 'used_assertions',
+    filter: {},
+    rowsOf: ({ _id, handle, expires }) => {
+      const [issuer, assertionId] = JSON.parse(_id) as [string, string]
+      return [{ issuer, assertionId, handle, expiresAt: expires.getTime() / 1000 - FEDERATION_KEPT }]
+    },
+    documentsOf: ({ issuer, assertionId, handle, expiresAt }) => [
+      { _id: pairId(issuer, assertionId), handle, expires: inSeconds(expiresAt + FEDERATION_KEPT) },
+    ],
   }),
   consents: place<'consents', ConsentDocument>({
     in: 'consents',

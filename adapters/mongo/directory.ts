@@ -1,5 +1,5 @@
 import { mongo, trusted } from 'mongoose'
-import type { Sealer } from '../../interactions/kit/stores.ts'
+import type { Connection as SamlConnection, Sealer } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Client,
@@ -8,12 +8,14 @@ import {
   type Resource,
   refuseIfChanged,
   StoreConflict,
+  type StoredConnection,
   type User,
   type UsersPart,
   writtenOf,
 } from '../../server/stores.ts'
 import { secretsFrom } from '../client-secrets.ts'
 import { companiesOf } from './accounts.ts'
+import { type MongoConnections, samlKeyPlace, writtenOf as writtenConnectionOf } from './connections.ts'
 import { CERTAIN, type Connection, insert, NEWEST, oneOf, SETTLED, wasFirst } from './driver.ts'
 import { changesOf, type Filed, planOf, type Step, type Write } from './plan.ts'
 import type { AccountDocument, ClientDocument, Collections, CompanyDocument, ResourceDocument } from './schemas.ts'
@@ -38,11 +40,13 @@ export class MongoDirectory implements DirectoryStore {
   readonly #connection: Connection
   readonly #collections: Collections
   readonly #sealer: Sealer
+  readonly #connections: MongoConnections
 
-  constructor(connection: Connection, collections: Collections, sealer: Sealer) {
+  constructor(connection: Connection, collections: Collections, sealer: Sealer, connections: MongoConnections) {
     this.#connection = connection
     this.#collections = collections
     this.#sealer = sealer
+    this.#connections = connections
   }
 
   async companies(): Promise<Company[]> {
@@ -101,8 +105,31 @@ export class MongoDirectory implements DirectoryStore {
     return rows.map(resourceOf)
   }
 
+  async connections(): Promise<StoredConnection[]> {
+    return this.#connections.list()
+  }
+
+  async connection(id: string): Promise<StoredConnection | undefined> {
+    return this.#connections.stored(id)
+  }
+
+  async replaceConnectionKeys(
+    id: string,
+    before: { certificate: string }[],
+    after: SamlConnection['keys'],
+  ): Promise<boolean> {
+    return this.#connections.replaceKeys(id, before, after)
+  }
+
+  async recordTest(id: string, now: number): Promise<boolean> {
+    return this.#connections.recordTest(id, now)
+  }
+
   async commit(changes: Change[]): Promise<void> {
-    const wanted = changesOf(changes, (id, secrets) => this.#sealer.seal(clientPlace(id), secrets))
+    const wanted = changesOf(changes, {
+      client: (id, secrets) => this.#sealer.seal(clientPlace(id), secrets),
+      connection: (id, keys) => this.#sealer.seal(samlKeyPlace(id), keys),
+    })
     for (;;) {
       const before = await this.settle()
       try {
@@ -193,12 +220,13 @@ export class MongoDirectory implements DirectoryStore {
       removed: null,
     })
     if (planned.length === 0) return
-    const { accounts, clients, companies, resources } = this.#collections
+    const { accounts, clients, companies, resources, connections } = this.#collections
     const stored = await this.#connection.guarded(async () => ({
       company: byId(await companies.find(idsOf('company'), undefined, NEWEST).lean(), companyOf),
       user: byId(await accounts.find(idsOf('user'), undefined, NEWEST).lean(), (row) => writtenOf(userOf(row))),
       client: byId(await clients.find(idsOf('client'), undefined, NEWEST).lean(), (row) => this.#clientOf(row)),
       resource: byId(await resources.find(idsOf('resource'), undefined, NEWEST).lean(), resourceOf),
+      connection: byId(await connections.find(idsOf('connection'), undefined, NEWEST).lean(), writtenConnectionOf),
     }))
     for (const change of planned) refuseIfChanged(change, stored[change.kind].get(idOf(change)))
   }

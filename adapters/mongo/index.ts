@@ -5,6 +5,7 @@ import type { Database } from '../../server/stores.ts'
 import { MongoAccounts } from './accounts.ts'
 import { MongoArtifacts } from './artifacts.ts'
 import { MongoAudit } from './audit.ts'
+import { MongoConnections, samlKeyPlace } from './connections.ts'
 import { MongoConsents } from './consents.ts'
 import { clientPlace, MongoDirectory } from './directory.ts'
 import { CERTAIN, CHEAP, Connection, type MongoAddress, NEWEST, oneOf } from './driver.ts'
@@ -73,6 +74,7 @@ export class MongoDatabase implements Database {
   readonly audit: MongoAudit
   readonly artifacts: MongoArtifacts
   readonly directory: MongoDirectory
+  readonly connections: MongoConnections
   readonly signingKeys: MongoSigningKeys
   readonly auditReader: MongoAudit
   readonly connection: Connection
@@ -93,7 +95,8 @@ export class MongoDatabase implements Database {
     this.federation = new MongoFederation(connection, collections, sealer)
     this.audit = new MongoAudit(connection, collections)
     this.artifacts = new MongoArtifacts(connection, collections)
-    this.directory = new MongoDirectory(connection, collections, sealer)
+    this.connections = new MongoConnections(connection, collections, sealer)
+    this.directory = new MongoDirectory(connection, collections, sealer, this.connections)
     this.signingKeys = new MongoSigningKeys(connection, collections, sealer)
     this.auditReader = this.audit
   }
@@ -124,7 +127,7 @@ export class MongoDatabase implements Database {
   async rewrap(): Promise<number> {
     await this.directory.settle()
     return this.connection.guarded(async () => {
-      const { accounts, clients, pending, federation_requests } = this.collections
+      const { accounts, clients, connections, pending, federation_requests } = this.collections
       let count = await this.#rewrapSigningKeys()
       for await (const { _id, totp } of accounts.find({ totp: there }, { totp: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(totp!.secret, totpPlace(_id), (from, to) =>
@@ -133,6 +136,10 @@ export class MongoDatabase implements Database {
       for await (const { _id, secret } of clients.find({ secret: there }, { secret: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(secret!, clientPlace(_id), (from, to) =>
           clients.updateOne({ _id, secret: from }, { $set: { secret: to } }, CERTAIN),
+        )
+      for await (const { _id, keys } of connections.find({ keys: there }, { keys: 1 }, NEWEST).lean().cursor())
+        count += await this.#reseal(keys, samlKeyPlace(_id), (from, to) =>
+          connections.updateOne({ _id, keys: from }, { $set: { keys: to } }, CERTAIN),
         )
       for await (const { _id, owner, purpose, value } of pending.find({}, undefined, NEWEST).lean().cursor())
         count += await this.#reseal(value, pendingPlace(owner, purpose), (from, to) =>

@@ -1,14 +1,25 @@
 /** What a commit of the directory has to write: decided from what is stored, before anything is written. */
 import type { Document, Model } from 'mongoose'
 import { trusted } from 'mongoose'
-import { type Change, type Company, type Resource, StoreConflict, type WrittenUser } from '../../server/stores.ts'
+import {
+  type Change,
+  type Company,
+  checkConnections,
+  type Resource,
+  StoreConflict,
+  testedAlike,
+  type WrittenConnection,
+  type WrittenUser,
+  writtenConnection,
+} from '../../server/stores.ts'
 import { secretsText } from '../client-secrets.ts'
 import { companiesOf } from './accounts.ts'
+import { writtenOf } from './connections.ts'
 import { NEWEST, oneOf } from './driver.ts'
 import type { AccountDocument, Collections } from './schemas.ts'
 
 /** Collections whose documents carry the number of their commit. */
-export type Filed = 'accounts' | 'addresses' | 'companies' | 'clients' | 'resources'
+export type Filed = 'accounts' | 'addresses' | 'companies' | 'clients' | 'resources' | 'connections'
 
 /** One document to write. */
 export interface Write {
@@ -45,16 +56,21 @@ export interface Wanted {
   resources: Map<string, Resource>
   people: Map<string, Person>
   removedPeople: Set<string>
-  removed: { in: 'companies' | 'clients' | 'resources'; id: string }[]
+  connections: Map<string, { value: WrittenConnection; keys: string | undefined }>
+  removed: { in: 'companies' | 'clients' | 'resources' | 'connections'; id: string }[]
 }
 
 /** Sorts changes by what they are about. Secrets are sealed here: they reach no journal. */
-export function changesOf(changes: Change[], seal: (clientId: string, secrets: string) => string): Wanted {
+export function changesOf(
+  changes: Change[],
+  seal: { client(id: string, secrets: string): string; connection(id: string, keys: string): string },
+): Wanted {
   const wanted: Wanted = {
     companies: new Map(),
     clients: new Map(),
     resources: new Map(),
     people: new Map(),
+    connections: new Map(),
     removedPeople: new Set(),
     removed: [],
   }
@@ -67,8 +83,12 @@ export function changesOf(changes: Change[], seal: (clientId: string, secrets: s
     else if (change.kind === 'client') {
       const { client_id: id, client_secret, former_secrets, ...metadata } = change.value
       const secrets = secretsText({ client_secret, former_secrets })
-      const secret = secrets === undefined ? undefined : seal(id, secrets)
+      const secret = secrets === undefined ? undefined : seal.client(id, secrets)
       wanted.clients.set(id, { id, metadata: JSON.stringify(metadata), secret })
+    } else if (change.kind === 'connection') {
+      const { value, firstKey } = change
+      const keys = firstKey && seal.connection(value.id, JSON.stringify([firstKey]))
+      wanted.connections.set(value.id, { value: writtenConnection(value), keys })
     } else {
       const passwordHash = change.passwordHash ?? wanted.people.get(change.value.id)?.passwordHash
       wanted.people.set(change.value.id, { ...change.value, passwordHash })
@@ -77,7 +97,12 @@ export function changesOf(changes: Change[], seal: (clientId: string, secrets: s
   return wanted
 }
 
-const collectionOf = { company: 'companies', client: 'clients', resource: 'resources' } as const
+const collectionOf = {
+  company: 'companies',
+  client: 'clients',
+  resource: 'resources',
+  connection: 'connections',
+} as const
 
 /**
  * The steps, in an order in which no half of them lets anybody in: companies, clients and APIs, then people leave, then
@@ -97,6 +122,7 @@ export async function planOf(collections: Collections, wanted: Wanted, commit: n
   await checkMemberships(collections, wanted)
   await checkRemovedCompanies(collections, wanted, ids)
   await checkAddresses(collections, wanted, stored)
+  const connections = await connectionSteps(collections, wanted)
 
   const leaving = [...wanted.removedPeople]
   const apps = wanted.removed.flatMap(({ in: name, id }) => (name === 'clients' ? [id] : []))
@@ -104,6 +130,7 @@ export async function planOf(collections: Collections, wanted: Wanted, commit: n
     ...[...wanted.companies.values()].map(companyStep),
     ...[...wanted.clients.values()].map(clientStep),
     ...[...wanted.resources.values()].map(resourceStep),
+    ...connections,
     ...leaving.filter((id) => !wanted.people.has(id)).map((id) => removal('accounts', id, ACCOUNT_FIELDS)),
     ...(leaving.length + apps.length > 0 ? [{ forget: leaving, apps }] : []),
     ...[...wanted.people.values()].map((person) =>
@@ -113,6 +140,58 @@ export async function planOf(collections: Collections, wanted: Wanted, commit: n
     ...wanted.removed.map(({ in: name, id }) => removal(name, id, FIELDS[name])),
   ]
   return Promise.all(steps.map((step) => ('in' in step && !step.removes ? checked(collections, step, commit) : step)))
+}
+
+/** After the commit they hold together; the compare-and-set of the journal makes that the lock. */
+async function connectionSteps(collections: Collections, wanted: Wanted): Promise<Step[]> {
+  const { companies, clients, removed } = wanted
+  const isTouched =
+    wanted.connections.size + companies.size + removed.filter(({ in: name }) => name !== 'resources').length > 0
+  if (!isTouched) return []
+  const documents = await collections.connections.find({ removed: null }, undefined, NEWEST).sort({ _id: 1 }).lean()
+  const stored = new Map(documents.map((one) => [one._id, writtenOf(one)]))
+  const after = new Map(stored)
+  for (const { value } of wanted.connections.values()) after.set(value.id, value)
+  for (const { in: name, id } of removed) if (name === 'connections') after.delete(id)
+
+  const leaves = (name: string, id: string) => removed.some((one) => one.in === name && one.id === id)
+  const named = [...after.values()]
+  const found = await companiesOf(collections, [...new Set(named.map(({ company }) => company))])
+  const ids = [...new Set(named.flatMap(({ client }) => client ?? []))]
+  const apps = new Set(
+    ids.length === 0
+      ? []
+      : (await collections.clients.find({ _id: oneOf(ids), removed: null }, { _id: 1 }, NEWEST).lean()).map(
+          ({ _id }) => _id,
+        ),
+  )
+  checkConnections(
+    named,
+    (id) => (leaves('companies', id) ? undefined : (companies.get(id) ?? found.get(id))?.domains),
+    (id) => !leaves('clients', id) && (clients.has(id) || apps.has(id)),
+  )
+
+  return [...wanted.connections.values()].map(({ value, keys }): Step => {
+    const { id, company, client, state, domains, ...settings } = value
+    const before = stored.get(id)
+    if (before && before.company !== company)
+      throw new StoreConflict(`connection "${id}" stays with company "${before.company}": make another one`)
+    if (!before && keys === undefined) throw new StoreConflict(`connection "${id}" needs a key pair of ours`)
+    const stays = before !== undefined && testedAlike(before, value)
+    return {
+      in: 'connections',
+      id,
+      set: {
+        company,
+        state,
+        domains,
+        settings: JSON.stringify(settings),
+        ...(client !== undefined && { client }),
+        ...(!before && { keys }),
+      },
+      unset: [...(client === undefined ? ['client'] : []), ...(stays ? [] : ['testedAt'])],
+    }
+  })
 }
 
 async function checkMemberships(collections: Collections, { people, companies }: Wanted): Promise<void> {
@@ -254,17 +333,21 @@ const FIELDS = {
   companies: ['name', 'side', 'domains', 'disabled', 'mfa', 'help'],
   clients: ['metadata', 'secret'],
   resources: ['name', 'scopes', 'options'],
+  connections: ['company', 'client', 'state', 'domains', 'settings', 'keys', 'testedAt'],
 }
 
 /** The step with values as the schema has them; checked now, so that none can fail after the commit. */
 async function checked(collections: Collections, step: Write, commit: number): Promise<Write> {
   const Kind = collections[step.in] as unknown as Model<unknown>
-  const unchanged = step.in === 'accounts' ? UNCHANGED : {}
+  const unchanged = UNCHANGED[step.in as keyof typeof UNCHANGED]
   const document = new Kind({ _id: step.id, commit, ...unchanged, ...step.set }) as Document
   await document.validate()
   const values = document.toObject() as Record<string, unknown>
   return { ...step, set: Object.fromEntries(Object.keys(step.set).map((name) => [name, values[name]])) }
 }
 
-/** Stands for what a change of a person leaves as it is. */
-const UNCHANGED = { alwaysRequire2fa: false, securityEpoch: 0, factorVersion: 0, createdAt: 0 }
+/** Stands for what a change of a person or a connection leaves as it is. */
+const UNCHANGED = {
+  accounts: { alwaysRequire2fa: false, securityEpoch: 0, factorVersion: 0, createdAt: 0 },
+  connections: { keys: 'as they are' },
+}

@@ -7,7 +7,7 @@
  * can never be an operator or a path.
  */
 import { type Connection, type Model, Schema } from 'mongoose'
-import type { MembershipRole, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type { MembershipRole, Connection as SamlConnection, ServerRole, Side } from '../../interactions/kit/stores.ts'
 import type { SigningKey } from '../../server/stores.ts'
 
 /** Written by the directory: `commit` numbers the commit that wrote it last; `removed` leaves only that for a day. */
@@ -67,6 +67,18 @@ export interface ResourceDocument extends Filed {
   scopes: string[]
   /** Its other keys, JSON. */
   options: string
+}
+
+export interface ConnectionDocument extends Filed {
+  company: string
+  client?: string
+  state: SamlConnection['state']
+  domains: string[]
+  /** All else that a change writes, JSON. */
+  settings: string
+  /** Our key pairs, sealed. */
+  keys: string
+  testedAt?: number
 }
 
 /** The directory's commits: how many there were, and the steps of the last one until all of them are made. */
@@ -281,6 +293,18 @@ const SCHEMAS = {
   }),
   clients: filed({ metadata: text, secret: optionalText }),
   resources: filed({ name: text, scopes: list(), options: text }),
+  connections: filed({
+    company: text,
+    client: optionalText,
+    state: {
+      ...text,
+      enum: all<SamlConnection['state']>({ draft: true, testing: true, active: true, disabled: true }),
+    },
+    domains: list(),
+    settings: text,
+    keys: text,
+    testedAt: optionalCount,
+  }).index({ domains: 1 }),
   journal: plain({ commit: count, steps: optionalText, tries: optionalCount }),
 
   artifacts: plain({
@@ -386,6 +410,7 @@ export interface Collections {
   companies: Model<CompanyDocument>
   clients: Model<ClientDocument>
   resources: Model<ResourceDocument>
+  connections: Model<ConnectionDocument>
   journal: Model<JournalDocument>
   artifacts: Model<ArtifactDocument>
   throttles: Model<ThrottleDocument>

@@ -11,6 +11,7 @@ import {
   StoreConflict,
 } from '../../server/stores.ts'
 import { holds, othersCopy, taken, unfinished } from '../copying.ts'
+import { claimDomains } from './connections.ts'
 import { Connection, isDuplicate, type Row, type Value } from './driver.ts'
 import { checkVersion, migrate } from './migrations.ts'
 
@@ -127,6 +128,78 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
       recoveryCode: row['recovery_code'] === null ? undefined : recoveryCodeOf(String(row['recovery_code'])),
     }),
     put: putPerson,
+  },
+  connections: {
+    keys: ['id'],
+    tables: ['connections', 'connection_domains'],
+    rowOf: (row) => ({
+      id: String(row['id']),
+      company: String(row['company_id']),
+      client: text(row['client_id']),
+      state: row['state'] as Rows['connections']['state'],
+      domains: list(row['domains']),
+      settings: String(row['settings']),
+      keys: String(row['keys']),
+      testedAt: number(row['tested_at']),
+    }),
+    // Which domain leads to it, finish() writes: only then all of them are there.
+    put: (connection, { id, company, client, state, domains, settings, keys, testedAt }) =>
+      put(connection, 'connections', ['id'], {
+        id,
+        company_id: company,
+        client_id: client,
+        state,
+        domains: JSON.stringify(domains),
+        settings,
+        keys,
+        tested_at: testedAt,
+      }),
+  },
+  federation_requests: {
+    keys: ['handle'],
+    tables: ['federation_requests'],
+    rowOf: (row) => ({
+      handle: String(row['handle']),
+      id: String(row['id']),
+      connectionId: String(row['connection_id']),
+      interaction: String(row['interaction']),
+      createdAt: Number(row['created_at']),
+      expiresAt: Number(row['expires_at']),
+      forceAuthn: row['force_authn'] === 1,
+      authnContexts: list(row['authn_contexts']),
+      answered: row['answered'] === 1,
+      facts: text(row['facts']),
+    }),
+    put: (connection, row) =>
+      put(connection, 'federation_requests', ['handle'], {
+        handle: row.handle,
+        id: row.id,
+        connection_id: row.connectionId,
+        interaction: row.interaction,
+        created_at: row.createdAt,
+        expires_at: row.expiresAt,
+        force_authn: flag(row.forceAuthn),
+        authn_contexts: JSON.stringify(row.authnContexts),
+        answered: flag(row.answered),
+        facts: row.facts,
+      }),
+  },
+  used_assertions: {
+    keys: ['issuer', 'assertion_id'],
+    tables: ['used_assertions'],
+    rowOf: (row) => ({
+      issuer: String(row['issuer']),
+      assertionId: String(row['assertion_id']),
+      handle: String(row['handle']),
+      expiresAt: Number(row['usable_until']),
+    }),
+    put: (connection, { issuer, assertionId, handle, expiresAt }) =>
+      put(connection, 'used_assertions', ['issuer', 'assertion_id'], {
+        issuer,
+        assertion_id: assertionId,
+        handle,
+        usable_until: expiresAt,
+      }),
   },
   signing_keys: {
     keys: ['rowid'],
@@ -471,6 +544,13 @@ class SqliteCopy implements CopySource, CopyTarget {
         throw new StoreConflict(
           `a row of ${orphan['table']} names a missing row of ${orphan['parent']}: \`sallyport doctor\` on the source shows which`,
         )
+      const all = this.#connection.all('SELECT id, client_id, state, domains FROM connections').map((row) => ({
+        id: String(row['id']),
+        client: text(row['client_id']),
+        state: row['state'] as Rows['connections']['state'],
+        domains: list(row['domains']),
+      }))
+      claimDomains(this.#connection, all)
       this.#connection.run('DROP TABLE copying')
     })
   }

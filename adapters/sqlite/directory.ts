@@ -1,4 +1,4 @@
-import type { Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type { Connection as SamlConnection, Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Client,
@@ -7,11 +7,13 @@ import {
   type Resource,
   refuseIfChanged,
   StoreConflict,
+  type StoredConnection,
   type User,
   type UsersPart,
   writtenOf,
 } from '../../server/stores.ts'
 import { secretsFrom, secretsText } from '../client-secrets.ts'
+import type { SqliteConnections } from './connections.ts'
 import { type Connection, isDuplicate, type Row, type Value } from './driver.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
@@ -29,12 +31,14 @@ const USERS = `
 export class SqliteDirectory implements DirectoryStore {
   readonly #connection: Connection
   readonly #sealer: Sealer
+  readonly #connections: SqliteConnections
   /** Clients that were read, opened and parsed before; each counts as long as its row says the same. */
   readonly #known = new Map<string, { metadata: Value; secret: Value; client: Client }>()
 
-  constructor(connection: Connection, sealer: Sealer) {
+  constructor(connection: Connection, sealer: Sealer, connections: SqliteConnections) {
     this.#connection = connection
     this.#sealer = sealer
+    this.#connections = connections
   }
 
   async companies(): Promise<Company[]> {
@@ -78,6 +82,26 @@ export class SqliteDirectory implements DirectoryStore {
     return this.#connection.all('SELECT * FROM resources ORDER BY id').map(resourceOf)
   }
 
+  async connections(): Promise<StoredConnection[]> {
+    return this.#connections.list()
+  }
+
+  async connection(id: string): Promise<StoredConnection | undefined> {
+    return this.#connections.stored(id)
+  }
+
+  async replaceConnectionKeys(
+    id: string,
+    before: { certificate: string }[],
+    after: SamlConnection['keys'],
+  ): Promise<boolean> {
+    return this.#connections.replaceKeys(id, before, after)
+  }
+
+  async recordTest(id: string, now: number): Promise<boolean> {
+    return this.#connections.recordTest(id, now)
+  }
+
   async commit(changes: Change[]): Promise<void> {
     await this.#connection.write(() => {
       for (const change of changes)
@@ -91,6 +115,8 @@ export class SqliteDirectory implements DirectoryStore {
       for (const op of ['remove', 'put'])
         for (const change of changes) if (change.kind === 'user' && change.op === op) this.#apply(change)
       for (const change of changes) if (change.op === 'remove' && change.kind !== 'user') this.#apply(change)
+      if (changes.some(({ kind }) => kind === 'connection' || kind === 'company' || kind === 'client'))
+        this.#connections.inCheck()
     })
   }
 
@@ -117,6 +143,7 @@ export class SqliteDirectory implements DirectoryStore {
       const row = get(`${USERS} WHERE a.id = ?`, value.id)
       return row && writtenOf(userOf(row))
     }
+    if (kind === 'connection') return this.#connections.written(value.id)
     const row = get(`SELECT * FROM ${kind === 'company' ? 'companies' : 'resources'} WHERE id = ?`, value.id)
     return row && (kind === 'company' ? companyOf(row) : resourceOf(row))
   }
@@ -137,12 +164,14 @@ export class SqliteDirectory implements DirectoryStore {
       if (change.kind === 'user') this.#removeUser(change.id)
       if (change.kind === 'client') this.#removeClient(change.id)
       if (change.kind === 'resource') this.#remove('resources', 'id', change.id)
+      if (change.kind === 'connection') this.#connections.inRemove(change.id)
       return
     }
     if (change.kind === 'company') this.#putCompany(change.value)
     if (change.kind === 'user') this.#putUser(change)
     if (change.kind === 'client') this.#putClient(change.value)
     if (change.kind === 'resource') this.#putResource(change.value)
+    if (change.kind === 'connection') this.#connections.inPut(change)
   }
 
   #putCompany({ id, name, side, domains, disabled, mfa, help }: Company): void {

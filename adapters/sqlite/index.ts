@@ -4,6 +4,7 @@ import type { Database } from '../../server/stores.ts'
 import { SqliteAccounts } from './accounts.ts'
 import { SqliteArtifacts } from './artifacts.ts'
 import { SqliteAudit } from './audit.ts'
+import { SqliteConnections } from './connections.ts'
 import { SqliteConsents } from './consents.ts'
 import { refuseHalfCopy } from './copy.ts'
 import { SqliteDirectory } from './directory.ts'
@@ -57,6 +58,12 @@ const SEALED: { table: string; column: string; keys: string[]; place(row: Record
     place: (row) => ({ purpose: 'pending', owner: String(row['owner']), record: String(row['purpose']) }),
   },
   {
+    table: 'connections',
+    column: 'keys',
+    keys: ['id'],
+    place: (row) => ({ purpose: 'saml_key', owner: String(row['id']) }),
+  },
+  {
     table: 'federation_requests',
     column: 'facts',
     keys: ['handle'],
@@ -98,6 +105,7 @@ export class SqliteDatabase implements Database {
   readonly audit: SqliteAudit
   readonly artifacts: SqliteArtifacts
   readonly directory: SqliteDirectory
+  readonly connections: SqliteConnections
   readonly signingKeys: SqliteSigningKeys
   readonly auditReader: SqliteAudit
   /** For tests that take a guard away. */
@@ -124,7 +132,8 @@ export class SqliteDatabase implements Database {
     this.federation = new SqliteFederation(connection, sealer)
     this.audit = new SqliteAudit(connection)
     this.artifacts = new SqliteArtifacts(connection)
-    this.directory = new SqliteDirectory(connection, sealer)
+    this.connections = new SqliteConnections(connection, sealer)
+    this.directory = new SqliteDirectory(connection, sealer, this.connections)
     this.signingKeys = new SqliteSigningKeys(connection, sealer)
     this.auditReader = this.audit
   }

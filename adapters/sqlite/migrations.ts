@@ -169,6 +169,25 @@ const MIGRATIONS: string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX used_assertions_until ON used_assertions (usable_until);
   `,
+  `
+  CREATE TABLE connections (
+    id TEXT PRIMARY KEY,
+    company_id TEXT NOT NULL REFERENCES companies (id) DEFERRABLE INITIALLY DEFERRED,
+    client_id TEXT,
+    state TEXT NOT NULL,
+    domains TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    keys TEXT NOT NULL,
+    tested_at INTEGER
+  ) STRICT;
+  CREATE TABLE connection_domains ( -- of those that are not disabled
+    domain TEXT NOT NULL,
+    client_id TEXT NOT NULL, -- '': for every client
+    connection_id TEXT NOT NULL REFERENCES connections (id) ON DELETE CASCADE,
+    PRIMARY KEY (domain, client_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX connection_domains_connection ON connection_domains (connection_id);
+  `,
 ]
 
 /**

@@ -1,19 +1,23 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Command, Option } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import type { Config } from '../config.ts'
 import type { House } from '../open.ts'
-import { answer, configFor, operator, withHouse } from './house.ts'
+import { answer, configFor, Misused, operator, reasonGiven, withHouse } from './house.ts'
 
 /** `apply FILE`: brings the server to what the file says. */
 export function applyCommand(): Command {
   return new Command('apply')
-    .description('bring companies, people, APIs and clients to what a YAML or JSON file says; all or nothing')
+    .description(
+      'bring companies, people, APIs, clients and connections to what a YAML or JSON file says; all or nothing',
+    )
     .argument('<file>', 'seed file')
     .option('--dry-run', 'print the difference, write nothing')
     .option('--set-passwords', 'use `password` also where the account has one')
-    .addOption(new Option('--prune <what>', 'remove stored ones that the file does not list').choices(['clients']))
+    .option('--prune <what>', 'remove stored ones that the file does not list: clients, connections, or both', prunable)
+    .option('--force', 'activate connections in the mode forward though no dry run has succeeded')
+    .option('--reason <text>', 'with --force: why')
     .addHelpText(
       'after',
       '\nExamples:\n  sallyport apply seed.yaml --dry-run\n  sallyport apply seed.yaml --prune clients',
@@ -21,9 +25,12 @@ export function applyCommand(): Command {
     .action(
       async (
         file: string,
-        options: { dryRun?: boolean; setPasswords?: boolean; prune?: 'clients' },
+        options: { dryRun?: boolean; setPasswords?: boolean; prune?: string[]; force?: boolean; reason?: string },
         command: Command,
       ) => {
+        if ((options.reason !== undefined) !== (options.force ?? false))
+          throw new Misused('--force and --reason: one goes with the other')
+        const untested = options.reason === undefined ? {} : { untested: reasonGiven(options.reason) }
         const { applyPlan, parseSeed, planSeed, SeedError, untilItHolds } = await import('../seed.ts')
         const { planningOf } = await import('../provider.ts')
         const { endTheseSessions } = await import('../sessions.ts')
@@ -42,7 +49,9 @@ export function applyCommand(): Command {
           const planning = {
             ...(await planningOf(house)),
             setPasswords: options.setPasswords ?? false,
-            pruneClients: options.prune === 'clients',
+            pruneClients: options.prune?.includes('clients') ?? false,
+            pruneConnections: options.prune?.includes('connections') ?? false,
+            ...untested,
           }
           const plan = await untilItHolds(
             () => planSeed(database, seed, planning),
@@ -65,6 +74,12 @@ export function applyCommand(): Command {
         return withEmptyHouse(config, work)
       },
     )
+}
+
+function prunable(value: string): string[] {
+  const kinds = value.split(',')
+  if (kinds.every((kind) => kind === 'clients' || kind === 'connections')) return kinds
+  throw new InvalidArgumentError('It may be clients, connections, or both with a comma.')
 }
 
 /** Works with an empty server that is thrown away: a dry run before the first start must not be the first start. */

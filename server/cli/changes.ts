@@ -85,6 +85,29 @@ const CHOICES: Record<Noun, { id: string; choices: Choice[]; secret?: string; ad
     add: 'payments --name Payments --redirect-uri https://pay.example/callback',
     set: 'payments --set sallyport.mfa=required --unset scope',
   },
+  connection: {
+    id: 'id',
+    choices: [
+      { flags: '--company <id>', what: 'whose people it is for', key: 'company' },
+      { flags: '--domain <domain>', what: 'a domain of theirs', key: 'domains', many: true },
+      { flags: '--client <id>', what: 'the one client that it is for', key: 'client' },
+      { flags: '--mode <mode>', what: 'forward or allow_password', key: 'mode' },
+      {
+        flags: '--metadata-file <file>',
+        what: 'metadata of its identity provider',
+        key: 'idp',
+        read: ([file], present) => ({ ...urlOf(present), metadata_file: resolve(file!) }),
+      },
+      {
+        flags: '--metadata-url <url>',
+        what: 'where its identity provider publishes it: fetched now, and by `refresh`',
+        key: 'idp',
+        read: ([url]) => ({ metadata_url: url }),
+      },
+    ],
+    add: 'acme-sso --company acme --domain acme.example --mode forward --metadata-file idp.xml',
+    set: 'acme-sso --set state=testing --set jit=true',
+  },
 }
 
 /** Keys that `--set` does not take, and why. */
@@ -147,6 +170,12 @@ export function addChanges(command: Command, noun: Noun): void {
     )
 }
 
+/** Where its identity provider publishes its metadata stays known when a file is handed in. */
+function urlOf({ idp }: Entry): Entry {
+  const url = (idp as Entry | undefined)?.['metadata_url']
+  return url === undefined ? {} : { metadata_url: url }
+}
+
 type Options = Record<string, string | string[] | boolean | undefined> & { set?: string[]; unset?: string[] }
 
 const collect = (value: string, before: string[] = []) => [...before, value]
@@ -161,11 +190,12 @@ export function keysOf(noun: Noun, options: Options): NonNullable<Wanted['keys']
   const paths = [...pairs.map(([path]) => path), ...(options.unset ?? [])]
   for (const path of paths) {
     const [key = ''] = path.split('.')
-    const why = Object.hasOwn(NOT_SET, key) ? NOT_SET[key] : undefined
+    const why = Object.hasOwn(NOT_SET, key) && !(noun === 'connection' && key === 'state') ? NOT_SET[key] : undefined
     if (why !== undefined) throw new Misused(`${key}: ${why}`)
     if (key === CHOICES[noun].id)
       throw new Misused(`${key}: it is what the ${noun} is known by: add another and remove this one`)
   }
+  if (pairs.some(([path, value]) => path === 'state' && value === 'absent')) throw new Misused('state: use `remove`')
   return (present) => {
     const entry: Entry = { ...present }
     for (const { flags, key, many, read } of CHOICES[noun].choices) {
@@ -255,7 +285,8 @@ export async function confirm(what: string, along: string[], { stdin, stderr }: 
   }
 }
 
-function tell(command: Command, { lines, notes, clientSecret }: Changed, name: string): void {
+/** Says what was done. */
+export function tell(command: Command, { lines, notes, clientSecret }: Changed, name: string): void {
   for (const note of notes) process.stderr.write(`note: ${note}\n`)
   const shown = clientSecret === undefined ? [] : [`client_secret of ${name}, shown this once: ${clientSecret}`]
   answer(command, { changes: lines, notes, ...(clientSecret !== undefined && { client_secret: clientSecret }) }, [

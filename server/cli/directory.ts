@@ -1,8 +1,17 @@
 import { Command } from 'commander'
 import type { Noun as Name } from '../changes.ts'
-import { type Client, type Company, type DirectoryStore, goodFormer, type Resource, type User } from '../stores.ts'
+import {
+  type Client,
+  type Company,
+  type DirectoryStore,
+  goodFormer,
+  type Resource,
+  type StoredConnection,
+  type User,
+} from '../stores.ts'
 import { addChanges } from './changes.ts'
 import { addClientCommands } from './clients.ts'
+import { addConnectionCommands, addDomainCommand, shownConnection } from './connections.ts'
 import { answer, operator, personOf, Refused, reasonGiven, table, withHouse } from './house.ts'
 
 /** A noun of the directory: how it is found, and what of it is shown. Never a secret. */
@@ -14,7 +23,7 @@ interface Noun<Thing> {
   find(directory: DirectoryStore, id: string): Promise<Thing | undefined>
   columns: string[]
   row(thing: Thing): string[]
-  shown(thing: Thing): object
+  shown(thing: Thing, issuer: string): object | Promise<object>
 }
 
 const CLIENTS: Noun<Client> = {
@@ -89,13 +98,36 @@ const RESOURCES: Noun<Resource> = {
   shown: (resource) => resource,
 }
 
-/** `client|user|company|resource list|show|add|set|remove`, `client rotate-secret|check`, `user unlock`. */
+const CONNECTIONS: Noun<StoredConnection> = {
+  name: 'connection',
+  example: 'acme-sso',
+  what: 'connections to companies’ identity providers',
+  list: (directory) => directory.connections(),
+  find: (directory, id) => directory.connection(id),
+  columns: ['id', 'company', 'domains', 'client', 'mode', 'state', 'identity provider'],
+  row: ({ id, company, domains, client, mode, state, idp }) => [
+    id,
+    company,
+    domains.join(' '),
+    client ?? '-',
+    mode,
+    state,
+    idp.entityId,
+  ],
+  shown: shownConnection,
+}
+
+/** `client|user|company|resource|connection list|show|add|set|remove`, and what only one of them has. */
 export function directoryCommands(): Command[] {
   const users = commandOf(USERS)
   users.addCommand(unlockCommand())
   const clients = commandOf(CLIENTS)
   addClientCommands(clients)
-  return [clients, users, commandOf(COMPANIES), commandOf(RESOURCES)]
+  const companies = commandOf(COMPANIES)
+  addDomainCommand(companies)
+  const connections = commandOf(CONNECTIONS)
+  addConnectionCommands(connections)
+  return [clients, users, companies, commandOf(RESOURCES), connections]
 }
 
 function unlockCommand(): Command {
@@ -128,9 +160,10 @@ function commandOf<Thing>(noun: Noun<Thing>): Command {
     .command('list')
     .description(`list ${noun.what}`)
     .action((_options: unknown, self: Command) =>
-      withHouse(self, async ({ database }) => {
+      withHouse(self, async ({ database, config }) => {
         const things = await noun.list(database.directory)
-        answer(self, things.map(noun.shown), table([noun.columns, ...things.map(noun.row)]))
+        const shown = await Promise.all(things.map((one) => noun.shown(one, config.SALLYPORT_ISSUER)))
+        answer(self, shown, table([noun.columns, ...things.map(noun.row)]))
       }),
     )
   command
@@ -139,10 +172,10 @@ function commandOf<Thing>(noun: Noun<Thing>): Command {
     .description(`show one ${noun.name}`)
     .addHelpText('after', `\nExample:\n  sallyport ${noun.name} show ${noun.example} --json`)
     .action((id: string, _options: unknown, self: Command) =>
-      withHouse(self, async ({ database }) => {
+      withHouse(self, async ({ database, config }) => {
         const thing = await noun.find(database.directory, id)
         if (!thing) throw new Refused(`there is no ${noun.name} "${id}": \`sallyport ${noun.name} list\` shows all`)
-        const shown = noun.shown(thing)
+        const shown = await noun.shown(thing, config.SALLYPORT_ISSUER)
         answer(self, shown, table(Object.entries(shown).map(([name, value]) => [name, textOf(value)])))
       }),
     )

@@ -8,7 +8,7 @@ import { answer, type Common, Refused, withHouse } from './house.ts'
 /** `export`: the configuration as `apply` takes it. */
 export function exportCommand(): Command {
   return new Command('export')
-    .description('write companies, people, APIs and clients as a seed file, without any secret')
+    .description('write companies, people, APIs, clients and connections as a seed file, without any secret')
     .option('--output <file>', 'write there instead of to standard output; the file is replaced when all is written')
     .addHelpText(
       'after',

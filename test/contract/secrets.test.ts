@@ -7,7 +7,7 @@ import { openSqlite, type SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { KeyRing, type KeyRingFile, newKeyRing, SealBroken, withNewKey } from '../../interactions/kit/keyring.ts'
 import { createAdapter } from '../../interactions/kit/oidc-adapter.ts'
 import type { Sealer } from '../../interactions/kit/stores.ts'
-import type { Change, Database } from '../../server/stores.ts'
+import type { Change, Company, Database, WrittenConnection } from '../../server/stores.ts'
 import { freshName, useMongo } from '../support/mongo.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
@@ -18,6 +18,7 @@ const SECRETS = {
   former: 'the-former-secret-of-that-client',
   key: '{"kty":"EC","d":"the-private-part-of-a-signing-key"}',
   pending: 'the-pending-recovery-code',
+  saml: 'the-private-key-of-a-connection',
   facts: 'what-an-identity-provider-said-of-a-person',
   session: 'the-session-id-that-is-in-a-cookie',
   code: 'the-authorization-code-in-a-redirect',
@@ -27,6 +28,19 @@ const SECRETS = {
 }
 
 const FORMER = [{ secret: SECRETS.former, until: NOW + 60 }]
+
+const CONNECTION: WrittenConnection = {
+  id: 'acme-sso',
+  company: 'acme',
+  domains: ['acme.example'],
+  mode: 'forward',
+  state: 'active',
+  jit: false,
+  trustedContexts: [],
+  idp: { entityId: 'urn:idp', ssoUrl: 'https://idp.example', binding: 'redirect', certificates: [] },
+  attributes: {},
+}
+const COMPANY: Company = { id: 'acme', name: 'Acme', side: 'none', domains: ['acme.example'], disabled: false }
 
 const person = (id: string): Change => ({
   kind: 'user',
@@ -64,9 +78,11 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     instances = []
     db = await open()
     await db.directory.commit([
+      { kind: 'company', op: 'put', value: COMPANY },
       person('ana'),
       person('bob'),
       { kind: 'client', op: 'put', value: { client_id: 'app', client_secret: SECRETS.client, former_secrets: FORMER } },
+      { kind: 'connection', op: 'put', value: CONNECTION, firstKey: { privateKey: SECRETS.saml, certificate: 'c' } },
     ])
     for (const id of ['ana', 'bob'] as const)
       await db.factors.activateTotp(id, {
@@ -164,9 +180,11 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const onlyNew = { keys: [both.keys[0]!] }
     await assert.rejects((await open(onlyNew)).factors.totpSecret('ana'), /no key ".*" on the key ring: put it back/)
 
-    assert.equal(await rotated.rewrap(), 9)
+    assert.equal(await rotated.rewrap(), 10)
     assert.equal(await rotated.rewrap(), 0)
     await all(await open(onlyNew), onlyNew)
+    const connection = await (await open(onlyNew)).connections.connection('acme-sso')
+    assert.equal(connection?.keys[0]?.privateKey, SECRETS.saml)
     assert.equal(await (await open(onlyNew)).federation.takeFacts('handle', 'uid', NOW), SECRETS.facts)
     await all(await open(both), both)
   })

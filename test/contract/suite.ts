@@ -10,6 +10,7 @@ import {
   type Database,
   type Resource,
   StoreConflict,
+  type WrittenConnection,
   writtenOf,
 } from '../../server/stores.ts'
 
@@ -44,6 +45,30 @@ const putCompany = (more: Partial<Company> = {}): Change => ({
   kind: 'company',
   op: 'put',
   value: { ...COMPANY, ...more },
+})
+
+const CONNECTION: WrittenConnection = {
+  id: 'acme-sso',
+  company: 'acme',
+  domains: ['acme.example'],
+  mode: 'forward',
+  state: 'active',
+  jit: false,
+  trustedContexts: [],
+  idp: {
+    entityId: 'https://idp.example/acme',
+    ssoUrl: 'https://idp.example/sso',
+    binding: 'redirect',
+    certificates: [{ pem: 'a certificate', notBefore: 1, notAfter: NOW }],
+  },
+  attributes: {},
+}
+const keyPair = (name: string) => ({ privateKey: `${name} private`, certificate: `${name} certificate` })
+const connect = (more: Partial<WrittenConnection> = {}, firstKey = keyPair('first')): Change => ({
+  kind: 'connection',
+  op: 'put',
+  value: { ...CONNECTION, ...more },
+  firstKey,
 })
 
 const winners = (results: unknown[]) => results.filter(Boolean).length
@@ -1192,6 +1217,181 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(winners(await fifty((one) => one.directory.raiseEpoch('ana'))), 50)
         assert.equal((await ana()).securityEpoch, 50)
         assert.equal(await db.directory.raiseEpoch('nobody'), false)
+      })
+    })
+
+    describe('connections', () => {
+      const COMPANIES = [
+        putCompany({ domains: ['acme.example', 'b.example'] }),
+        putCompany({ id: 'best', domains: ['best.example'] }),
+        { kind: 'client', op: 'put', value: { client_id: 'app' } } as Change,
+      ]
+      const foreign = { ...CONNECTION.idp, entityId: 'https://idp.example/best' }
+      const refused = async (about: RegExp, ...changes: Change[]) => {
+        const half: Change = { kind: 'client', op: 'put', value: { client_id: 'half' } }
+        await assert.rejects(
+          db.directory.commit([half, ...changes]),
+          (error: Error) => error instanceof StoreConflict && about.test(error.message),
+        )
+        assert.equal(await other.directory.client('half'), undefined)
+      }
+      beforeEach(() => db.directory.commit(COMPANIES))
+
+      it('come back as they were written, the directory’s without a private key', async () => {
+        const full = {
+          client: 'app',
+          metadataUrl: 'https://idp.example/metadata',
+          nameIdFormat: 'urn:x',
+          attributes: { email: 'mail', name: 'displayName' },
+          trustedContexts: ['urn:mfa'],
+        }
+        await db.directory.commit([connect(full)])
+        const written = { ...CONNECTION, ...full }
+        assert.deepEqual(await other.connections.connection('acme-sso'), { ...written, keys: [keyPair('first')] })
+        const seen = { ...written, keys: [{ certificate: 'first certificate' }] }
+        assert.deepEqual(await other.directory.connection('acme-sso'), seen)
+        assert.deepEqual(await other.directory.connections(), [seen])
+        assert.equal(await other.connections.connection('none'), undefined)
+      })
+      it('lead from a domain, exactly: the one for the client before the one for all, and none that is not active', async () => {
+        await db.directory.commit([
+          connect(),
+          connect({ id: 'for-app', client: 'app' }),
+          connect({ id: 'testing', state: 'testing', domains: ['b.example'] }),
+        ])
+        const found = async (domain: string, client: string) =>
+          (await other.connections.connectionFor(domain, client))?.id
+        assert.equal(await found('acme.example', 'app'), 'for-app')
+        assert.equal(await found('acme.example', 'another'), 'acme-sso')
+        for (const domain of ['b.example', 'Acme.example', 'acme.example.', 'x.acme.example', 'acme', ''])
+          assert.equal(await found(domain, 'app'), undefined, domain)
+        await db.directory.commit([connect({ id: 'for-app', client: 'app', state: 'disabled' })])
+        assert.equal(await found('acme.example', 'app'), 'acme-sso')
+        await db.directory.commit([putCompany({ domains: ['acme.example', 'b.example'], disabled: true })])
+        assert.equal(await found('acme.example', 'app'), undefined)
+      })
+      it('have a domain once for each client, unless disabled, and only a verified one', async () => {
+        await db.directory.commit([connect()])
+        await refused(/acme\.example is taken by connection/, connect({ id: 'second' }))
+        await refused(/taken/, connect({ id: 'second', state: 'draft', domains: ['b.example', 'acme.example'] }))
+        await refused(/no verified domain/, connect({ id: 'second', domains: ['best.example'] }))
+        await refused(/no verified domain/, putCompany({ domains: ['b.example'] }))
+        await refused(/does not exist/, connect({ id: 'second', client: 'none' }))
+        await refused(/does not exist/, connect({ id: 'second', company: 'none', idp: foreign }))
+        // One gives it up and another takes it, in one commit, whatever their order.
+        await db.directory.commit([connect({ id: 'second' }), connect({ state: 'disabled' })])
+        assert.equal((await other.connections.connectionFor('acme.example', 'app'))?.id, 'second')
+        await refused(/taken/, connect())
+        await db.directory.commit([
+          connect({ id: 'second', domains: ['b.example'] }),
+          connect({ id: 'third', client: 'app', domains: ['b.example'] }),
+          connect(),
+        ])
+        assert.equal((await other.connections.connectionFor('b.example', 'app'))?.id, 'third')
+        assert.equal((await other.connections.connectionFor('b.example', 'x'))?.id, 'second')
+        assert.equal((await other.connections.connectionFor('acme.example', 'x'))?.id, 'acme-sso')
+      })
+      it('give a domain to one of parallel commits', async () => {
+        const results = await Promise.allSettled(
+          Array.from({ length: 10 }, (_, index) =>
+            (index % 2 ? db : other).directory.commit([
+              connect({ id: `c-${index}` }),
+              { kind: 'client', op: 'put', value: { client_id: `of-${index}` } },
+            ]),
+          ),
+        )
+        const won = results.flatMap(({ status }, index) => (status === 'fulfilled' ? [index] : []))
+        assert.equal(won.length, 1)
+        for (const result of results)
+          if (result.status === 'rejected') assert.match((result.reason as Error).message, /taken by connection/)
+        assert.deepEqual(
+          (await other.directory.connections()).map(({ id }) => id),
+          [`c-${won[0]}`],
+        )
+        assert.equal((await other.directory.clients()).filter(({ client_id }) => client_id.startsWith('of-')).length, 1)
+      })
+      it('activate a domain once, whichever of two drafts comes first', async () => {
+        await db.directory.commit(['one', 'two'].map((id) => connect({ id, state: 'disabled' })))
+        const results = await Promise.allSettled(
+          ['one', 'two'].map((id, index) => (index ? db : other).directory.commit([connect({ id, state: 'active' })])),
+        )
+        assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1)
+        const active = (await db.directory.connections()).filter(({ state }) => state === 'active')
+        assert.equal(active.length, 1)
+        assert.equal((await other.connections.connectionFor('acme.example', 'app'))?.id, active[0]!.id)
+      })
+      it('share an identity provider inside one company, and with no other', async () => {
+        await db.directory.commit([connect(), connect({ id: 'second', domains: ['b.example'] })])
+        const best = { id: 'best-sso', company: 'best', domains: ['best.example'] }
+        await refused(/another company/, connect(best))
+        await refused(/another company/, connect({ ...best, state: 'disabled' }))
+        await db.directory.commit([connect({ ...best, idp: foreign })])
+        const results = await Promise.allSettled([
+          db.directory.commit([connect({ id: 'x', state: 'disabled', idp: { ...foreign, entityId: 'urn:new' } })]),
+          other.directory.commit([
+            connect({ ...best, id: 'y', state: 'disabled', idp: { ...foreign, entityId: 'urn:new' } }),
+          ]),
+        ])
+        assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1)
+      })
+      it('stay with their company, and it and their client stay while they are there', async () => {
+        await db.directory.commit([connect({ client: 'app' })])
+        await refused(/stays with company "acme"/, connect({ company: 'best', domains: ['best.example'] }))
+        await refused(/does not exist/, { kind: 'client', op: 'remove', id: 'app' })
+        const people: Change[] = ['ana', 'bob'].map((id) => ({ kind: 'user', op: 'remove', id }))
+        const company: Change = { kind: 'company', op: 'remove', id: 'acme' }
+        await refused(/acme/, ...people, company)
+        await db.directory.commit([
+          { kind: 'connection', op: 'remove', id: 'acme-sso' },
+          { kind: 'client', op: 'remove', id: 'app' },
+        ])
+        assert.deepEqual(await other.directory.connections(), [])
+        assert.equal(await other.connections.connectionFor('acme.example', 'app'), undefined)
+      })
+      it('are refused without a first key pair, and keep theirs when they are written again', async () => {
+        await refused(/needs a key pair/, { kind: 'connection', op: 'put', value: CONNECTION })
+        await db.directory.commit([connect()])
+        await db.directory.commit([connect({ jit: true }, keyPair('other'))])
+        assert.deepEqual((await other.connections.connection('acme-sso'))?.keys, [keyPair('first')])
+        await db.directory.commit([{ kind: 'connection', op: 'remove', id: 'acme-sso' }])
+        await db.directory.commit([connect({}, keyPair('other'))])
+        assert.deepEqual((await other.connections.connection('acme-sso'))?.keys, [keyPair('other')])
+      })
+      it('change keys once from what was read', async () => {
+        await db.directory.commit([connect()])
+        const before = (await db.directory.connection('acme-sso'))!.keys
+        const results = await Promise.all(
+          Array.from({ length: 10 }, (_, index) =>
+            (index % 2 ? db : other).directory.replaceConnectionKeys('acme-sso', before, [
+              keyPair(`new-${index}`),
+              keyPair('first'),
+            ]),
+          ),
+        )
+        assert.equal(winners(results), 1)
+        const { keys } = (await other.connections.connection('acme-sso'))!
+        assert.deepEqual(keys, [keyPair(`new-${results.indexOf(true)}`), keyPair('first')])
+        assert.equal(await db.directory.replaceConnectionKeys('none', before, []), false)
+      })
+      it('remember a dry run until what it tried is changed', async () => {
+        await db.directory.commit([connect({ state: 'testing' })])
+        const testedAt = async () => (await other.directory.connection('acme-sso'))?.testedAt
+        assert.equal(await testedAt(), undefined)
+        assert.equal(await db.directory.recordTest('acme-sso', NOW), true)
+        assert.equal(await db.directory.recordTest('none', NOW), false)
+        await db.directory.commit([connect({ jit: true, mode: 'allow_password' })])
+        assert.equal(await testedAt(), NOW)
+        await db.directory.commit([connect({ idp: { ...CONNECTION.idp, ssoUrl: 'https://idp.example/other' } })])
+        assert.equal(await testedAt(), undefined)
+      })
+      it('refuse a change of what somebody else has changed since', async () => {
+        await db.directory.commit([{ ...connect(), was: null } as Change])
+        await refused(/changed by somebody else/, { ...connect(), was: null } as Change)
+        await db.directory.commit([{ ...connect({ jit: true }), was: CONNECTION } as Change])
+        await refused(/changed by somebody else/, { ...connect({ state: 'disabled' }), was: CONNECTION } as Change)
+        // Keys and tests are not what a change writes.
+        await db.directory.recordTest('acme-sso', NOW)
+        await db.directory.commit([{ ...connect(), was: { ...CONNECTION, jit: true } } as Change])
       })
     })
 

@@ -285,8 +285,8 @@ describe('export', () => {
     )
     assert.equal(
       await yamlOf(first),
-      `# Companies, people, APIs and clients, as \`sallyport apply\` takes them.
-# Passwords and client secrets are not in here: apply leaves those that are stored as they are.
+      `# Companies, people, APIs, clients and connections, as \`sallyport apply\` takes them.
+# Passwords, client secrets and private keys are not in here: apply leaves those that are stored as they are.
 companies:
   - id: acme
     name: Acme
@@ -312,6 +312,7 @@ clients:
       - https://pay.example/cb
     sallyport:
       offline: true
+connections: []
 `,
     )
   })
@@ -334,7 +335,13 @@ clients: [{ client_id: a, client_secret: ${SECRET}, redirect_uris: [https://a.ex
 
   it('is of an empty server what an empty server is', async () => {
     assert.deepEqual(await apply(first, await yamlOf(first)), [])
-    assert.deepEqual(JSON.parse(await jsonOf(first)), { companies: [], users: [], resources: [], clients: [] })
+    assert.deepEqual(JSON.parse(await jsonOf(first)), {
+      companies: [],
+      users: [],
+      resources: [],
+      clients: [],
+      connections: [],
+    })
   })
 
   for (const count of [499, 500, 501, 1000])

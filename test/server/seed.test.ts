@@ -208,7 +208,7 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['a key twice', 'users: []\nusers: []', /line 2/],
     ['a list for a file', '- a', /sections/],
     ['nothing', '', /sections/],
-    ['a section not built yet', 'connections: []', /connections: not built yet/],
+    ['a section not built yet', 'brand: {}', /brand: not built yet/],
     ['an unknown section', 'user: []', /user: unknown key, did you mean users\?/],
     ['an unknown key', user('pasword: x'), /pasword: unknown key, did you mean password\?/],
     ['an address of keys', full('jwks_uri: "https://a.example/jwks"'), /jwks_uri: is not fetched.*under jwks/],
