@@ -316,8 +316,10 @@ const textOf = (value: unknown) => (typeof value === 'string' ? value.slice(0, 3
 
 async function closed(server: Server): Promise<void> {
   const done = new Promise<void>((resolve) => server.close(() => resolve()))
-  server.closeIdleConnections()
+  // Again and again: a connection that was answered meanwhile would be kept open by whoever asked.
+  const idle = setInterval(() => server.closeIdleConnections(), 50)
   const force = setTimeout(() => server.closeAllConnections(), GRACE_MS)
   await done
+  clearInterval(idle)
   clearTimeout(force)
 }
