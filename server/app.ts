@@ -217,6 +217,8 @@ function boundary({ logger }: House, screen: Screen): Middleware {
       if (ctx.status === 404 && ctx.body === undefined) screen.message(ctx, 'not_found', { status: 404 })
     } catch (error) {
       logger.error({ requestId: ctx.state['requestId'] as string, error: (error as Error).stack }, 'unexpected')
+      // What failed may have failed after the answer was made: an app's code must not leave with the page.
+      ctx.remove('Location')
       screen.message(ctx, 'server_error', { status: 500, reference: true })
     }
   }
