@@ -12,7 +12,7 @@ import type { Outcome } from './kit/room.ts'
 import { formActionsOf, interactionPath, originOf } from './kit/router.ts'
 import { isOneOf, pathOf, routeOf } from './kit/routes.ts'
 import { inLanguage, requestId, type Screen, seeOther } from './kit/screen.ts'
-import { StoreUnavailable } from './kit/stores.ts'
+import type { StoreUnavailable } from './kit/stores.ts'
 import type { Completed } from './options.ts'
 import type { SessionFacts } from './policy.ts'
 
@@ -79,8 +79,10 @@ export function unavailable(provider: Provider, screen: Screen, options: Complet
   }
 }
 
+/** {@link StoreUnavailable} by its name: of a package that is installed twice, or loaded twice, there are two classes. */
 const isOutage = (error: unknown): boolean =>
-  error instanceof StoreUnavailable || (error instanceof Error && error.cause !== undefined && isOutage(error.cause))
+  error instanceof Error &&
+  (error.name === ('StoreUnavailable' satisfies StoreUnavailable['name']) || isOutage(error.cause))
 
 /**
  * The library sets the session cookie on every answer. Ours has no expiry, so repeating what the browser sent says nothing

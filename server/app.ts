@@ -229,6 +229,8 @@ function boundary({ logger }: House, screen: Screen): Middleware {
       if (ctx.status === 404 && ctx.body === undefined) screen.message(ctx, 'not_found', { status: 404 })
     } catch (error) {
       logger.error({ requestId: ctx.state['requestId'] as string, error: (error as Error).stack }, 'unexpected')
+      // What failed may have failed after the answer was made: an app's code must not leave with the page.
+      ctx.remove('Location')
       screen.message(ctx, 'server_error', { status: 500, reference: true })
     }
   }
@@ -328,8 +330,10 @@ const textOf = (value: unknown) => (typeof value === 'string' ? value.slice(0, 3
 
 async function closed(server: Server): Promise<void> {
   const done = new Promise<void>((resolve) => server.close(() => resolve()))
-  server.closeIdleConnections()
+  // Again and again: a connection that was answered meanwhile would be kept open by whoever asked.
+  const idle = setInterval(() => server.closeIdleConnections(), 50)
   const force = setTimeout(() => server.closeAllConnections(), GRACE_MS)
   await done
+  clearInterval(idle)
   clearTimeout(force)
 }

@@ -26,6 +26,7 @@ const DUTIES = 'test/contract/duties.test.ts'
 const CONTRACT = 'test/contract/sqlite.test.ts'
 const POLICY = 'test/interactions/policy.test.ts'
 const ROUTER = 'test/interactions/router.test.ts'
+const OUTAGE = 'test/faults/outage.test.ts'
 const SAML = 'test/interactions/federation/saml.test.ts'
 
 const policy = (name: string, find: string, replace: string, test = POLICY): Mutation => ({
@@ -313,6 +314,20 @@ const MUTATIONS: Mutation[] = [
     'return sameSignIn(stored, next) ? ',
     'return !stored ? ',
   ),
+  {
+    name: 'an outage that the library caught is answered by it',
+    file: 'interactions/middleware.ts',
+    find: 'if (isOutage(error)) outage.add(ctx)',
+    replace: '',
+    test: OUTAGE,
+  },
+  {
+    name: 'an app’s code leaves with the page of an outage',
+    file: 'interactions/middleware.ts',
+    find: "    ctx.remove('Location')\n",
+    replace: '',
+    test: OUTAGE,
+  },
   {
     name: 'an old session cookie is set again',
     file: 'interactions/middleware.ts',

@@ -86,14 +86,21 @@ function explained(error: NodeJS.ErrnoException): Error {
   return new Refused('the package oidc-provider is not installed: npm install oidc-provider@9', { cause: error })
 }
 
-/** Tells what went wrong in one line. @returns the exit code */
-export function failed(thrown: unknown): number {
+/** What went wrong, in one line where it is no mistake of ours, and the exit code. */
+export function told(thrown: unknown): { text: string; exitCode: number } {
   const error = explained(thrown as Error)
   const { message, stack, name } = error
   const expected = [Refused, StoreConflict].some((kind) => error instanceof kind)
   // By name: their modules load only where they are needed.
   const misused = ['ConfigError', 'Misused', 'SeedError'].includes(name)
-  const text = expected || misused || name === 'StoreUnavailable' ? oneLine(message) : (stack ?? message)
+  const outside = ['StoreUnavailable', 'WorkersFailed'].includes(name)
+  const text = expected || misused || outside ? oneLine(message) : (stack ?? message)
+  return { text, exitCode: misused ? 2 : 1 }
+}
+
+/** Tells what went wrong in one line. @returns the exit code */
+export function failed(thrown: unknown): number {
+  const { text, exitCode } = told(thrown)
   process.stderr.write(`sallyport: ${text}\n`)
-  return misused ? 2 : 1
+  return exitCode
 }

@@ -4,7 +4,16 @@ import fc from 'fast-check'
 import { revokeConsent } from '../../interactions/index.ts'
 import { type ConsentQuestion, consentReasons } from '../../interactions/policy.ts'
 import { now } from '../support/clock.ts'
-import { API, CALLBACK, claimsIn, errorOf, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
+import {
+  API,
+  CALLBACK,
+  claimsIn,
+  errorOf,
+  openTestHouse,
+  payloadsOf,
+  signIn,
+  type TestHouse,
+} from '../support/house.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
 
 const hasCode = (answer: Answer) => /[?&]code=/.test(answer.location ?? '')
@@ -168,9 +177,10 @@ describe('consent', () => {
       const answer = await visitor.submit(asked)
       const scope = (await test.exchange(answer, 'poster'))['scope']
       assert.equal(scope, 'openid')
-      const grants = test.database.connection
-        .all("SELECT payload ->> '$.openid.scope' AS scope FROM artifacts WHERE model = 'Grant' AND account_id = ?", id)
-        .map((row) => row['scope'])
+      const grants = (await payloadsOf(test, 'Grant', id)).map((payload) => {
+        const { openid } = JSON.parse(payload) as { openid: { scope: string } }
+        return openid.scope
+      })
       assert.deepEqual(grants.sort(), ['openid', 'openid email'], 'the wider grant of before is not gone on with')
       assert.deepEqual((await test.database.consents.find(id, 'poster'))?.permissions, ['openid'])
     } finally {

@@ -160,6 +160,16 @@ export async function stolen({ database, folder }: TestHouse): Promise<string> {
     .join('\n')
 }
 
+/** The stored payloads of a kind that belong to a person, as JSON text. */
+export async function payloadsOf({ database }: TestHouse, model: string, accountId: string): Promise<string[]> {
+  if (!('collections' in database))
+    return database.connection
+      .all('SELECT payload FROM artifacts WHERE model = ? AND account_id = ?', model, accountId)
+      .map(({ payload }) => String(payload))
+  const { artifacts } = (database as unknown as MongoDatabase).collections
+  return (await artifacts.collection.find({ model, accountId }).toArray()).map(({ payload }) => String(payload))
+}
+
 /** Starts a server. */
 export async function openTestHouse(
   env: Record<string, string> = {},
