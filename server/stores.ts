@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type {
   Artifact,
   AuditEvent,
+  FederatedName,
   FormerSecret,
   Membership,
   MembershipRole,
@@ -258,6 +259,8 @@ export interface Rows {
   /** `privateJwk` is sealed. */
   signing_keys: SigningKey
   consents: { account: string; client: string; permissions: string[]; since: number }
+  /** What companies' identity providers call our people. */
+  links: FederatedName & { account: string; since: number }
   devices: { device: string; account: string; lastUsed: number; expiresAt: number }
   throttles: ThrottleState & { key: string; expiresAt?: number | undefined }
   /** `value` is sealed. */
@@ -285,6 +288,7 @@ export const KINDS: readonly Kind[] = Object.keys({
   people: true,
   signing_keys: true,
   consents: true,
+  links: true,
   devices: true,
   throttles: true,
   pending: true,
