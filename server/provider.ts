@@ -8,6 +8,7 @@ import {
   type Sallyport,
 } from '../interactions/index.ts'
 import type { Config } from './config.ts'
+import { newcomers } from './newcomers.ts'
 import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
 import { jwksOf } from './signing-keys.ts'
@@ -36,7 +37,7 @@ export const hasherOf = (config: Config) =>
   })
 
 /** The plugin over the server's database. */
-export function sallyportOf({ config, database, keyRing, logger }: House): Sallyport {
+export function sallyportOf({ config, connections, database, keyRing, logger }: House): Sallyport {
   return createSallyport(config.SALLYPORT_ISSUER, {
     stores: database,
     keyRing,
@@ -52,6 +53,8 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
     },
     language: config.SALLYPORT_LANGUAGE,
     limits: limitsOf(config),
+    connections,
+    people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {
       const resource = (await database.directory.resources()).find((one) => one.id === id)
