@@ -201,12 +201,15 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     await take(ctx, open, here, answer)
   }
 
-  const aboutOf = ({ interaction, client, ...open }: Open, here: Judgement) => ({
-    accountId: here.account?.id,
-    clientId: client.clientId,
-    cid: interaction.cid,
-    reasons: [...interactionReasons({ interaction, client, ...open }), ...here.because],
-  })
+  /** What every row of the audit about this question says. */
+  function aboutOf(open: Open, here: Judgement) {
+    return {
+      accountId: here.account?.id,
+      clientId: open.client.clientId,
+      cid: open.interaction.cid,
+      reasons: [...interactionReasons(open), ...here.because],
+    }
+  }
 
   /** Tells the audit of an answer, and does what it leads to. */
   async function take(ctx: Context, open: Open, here: Judgement, answer: Answer) {
