@@ -99,7 +99,16 @@ const MUTATIONS: Mutation[] = [
     '',
     PROPERTY,
   ),
-  policy('a new password keeps older factors', '=> primary === undefined || at > primary)', '=> true || primary)'),
+  policy(
+    'a new password keeps older factors',
+    '=> primary === undefined || (chain.fed === undefined && at > primary)',
+    '=> true || primary',
+  ),
+  policy('a company’s sign-in keeps older factors', '(chain.fed === undefined && at > primary)', 'at > primary'),
+  policy('a company’s sign-in meets every company’s enforcement', 'fedBy === companyId && ', 'fedBy && '),
+  policy('mfa.sso: challenge is not heard', " && enforcement.sso !== 'challenge'", ''),
+  policy('an identity provider’s second factor satisfies a payor', 'rank === 2 && !byRole && !smsOnly', 'rank === 2'),
+  policy('a password counts as the company’s sign-in', 'return chain.fed === undefined ? undefined : ', 'return '),
   policy(
     'the session counts in spite of its epoch',
     'if (session.epoch !== account.securityEpoch) return false',
