@@ -14,6 +14,7 @@ import type { Outcome, Room, Rule } from './kit/room.ts'
 import { interactionRoutes, type RouterParts } from './kit/router.ts'
 import { pathOf } from './kit/routes.ts'
 import { requestId, type Screen } from './kit/screen.ts'
+import { leaveSignedOut } from './kit/trail.ts'
 import { backchannelEvent, type EndingParts, endSessions as endForGood, reasonOf } from './logout.ts'
 import {
   discovery,
@@ -137,6 +138,8 @@ export function attach(provider: Provider, parts: AttachParts): void {
   provider.use(people(deviceGate(provider, screen, options, record)))
   const { connections, defaultClient } = options
   if (connections) {
+    // The identity provider would sign in again at once whoever has just signed out here.
+    provider.on('end_session.success', (ctx) => leaveSignedOut(ctx as unknown as Context))
     const { federation, throttle } = stores
     provider.use(
       people(samlRoutes({ provider, connections, federation, throttle, screen, record, defaultClient, now })),

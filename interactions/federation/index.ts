@@ -95,10 +95,11 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
   const handOff = definePage({
     form: z.strictObject({}),
 
-    /** Straight on, but not when somebody has been there and comes back. */
+    /** Straight on, but not when somebody has been there and comes back, or has just signed out. */
     async arrive(visit) {
       const connection = await connectionFor(visit)
-      const goesOn = !connection || (visit.sso.sent !== true && connection.idp.binding === 'redirect')
+      const goesOn =
+        !connection || (visit.sso.sent !== true && !visit.signedOut && connection.idp.binding === 'redirect')
       return goesOn ? leave(visit) : undefined
     },
 

@@ -89,6 +89,8 @@ export interface Visit {
   query: Readonly<Record<string, unknown>>
   /** The company's sign-in of this chain. */
   sso: NonNullable<Outcome['sso']>
+  /** Somebody signed out in this browser just now. */
+  signedOut: boolean
   /** What the request asks of a sign-in, whoever signs in. */
   asks: Judgement['asks']
   /** What was just sent and could not be used, so that nobody types it again. Never shown where it may be secret. */

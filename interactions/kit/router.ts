@@ -17,7 +17,7 @@ import { goTo } from './parked.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
 import { type Around, type Screen, seeOther, speak } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
-import { leaveTrail, readTrail, successorOf } from './trail.ts'
+import { hasSignedOut, leaveTrail, readTrail, successorOf } from './trail.ts'
 
 /** What becomes of a device code (RFC 8628) whose interaction does not come to its end. */
 export interface Devices {
@@ -426,6 +426,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       permissions: permissionsIn(interaction),
       query: ctx.query,
       sso: outcome.sso ?? {},
+      signedOut: hasSignedOut(ctx),
       asks: here.asks,
       posted: (ctx.request.body ?? {}) as Record<string, unknown>,
       network: networkOf(ctx.ip),
