@@ -155,7 +155,7 @@ function extendModels(provider: Provider, decided: Decided): void {
     const { IN_PAYLOAD } = Model as { IN_PAYLOAD: string[] }
     Object.defineProperty(Model, 'IN_PAYLOAD', { configurable: true, get: () => [...IN_PAYLOAD, ...more] })
   }
-  extend(provider.Session, 'factors', 'fedBy', 'epoch', 'created', 'idle')
+  extend(provider.Session, 'factors', 'fedBy', 'until', 'epoch', 'created', 'idle')
 
   for (const Model of [provider.AuthorizationCode, provider.DeviceCode, provider.RefreshToken, provider.AccessToken]) {
     extend(Model, 'epoch', 'secondFactorTime', 'fedBy')
@@ -272,7 +272,7 @@ function keepProofs(provider: Provider, { limits, now }: Completed): void {
     }
     const factors = merge(session.factors ?? {}, proofs.times)
     session.factors = factors
-    if (primaryOf(proofs.times) !== undefined) session.fedBy = proofs.fedBy
+    if (primaryOf(proofs.times) !== undefined) Object.assign(session, { fedBy: proofs.fedBy, until: proofs.until })
     session.idle = now() + limits.idle
     session.epoch = securityEpoch
     session.amr = amrOf(factors)

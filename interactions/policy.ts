@@ -530,8 +530,9 @@ export const missingPermissions = (client: ClientRules, asked: readonly string[]
 export interface SessionFacts {
   accountId?: string | undefined
   factors?: FactorTimes | undefined
-  /** The company whose identity provider vouched for `factors.fed`. */
+  /** The company whose identity provider vouched for `factors.fed`, and when that wants the session to end. */
   fedBy?: string | undefined
+  until?: number | undefined
   epoch?: number | undefined
   /** When this session began; the absolute limit counts from here. */
   created?: number | undefined
@@ -546,7 +547,7 @@ export interface SessionLimits {
 }
 
 /**
- * A session counts only while its epoch is the account's and both limits stand. Checked here because the library accepts
+ * A session counts only while its epoch is the account's and its limits stand. Checked here because the library accepts
  * a session 15 s after its end, and slides the end with each request, whatever it was answered.
  */
 export function sessionAlive(
@@ -558,6 +559,8 @@ export function sessionAlive(
   if (!session || session.accountId !== account.id || account.disabled) return false
   if (session.epoch !== account.securityEpoch) return false
   if (session.created === undefined || now >= session.created + limits.absolute) return false
+  // SAML Core §2.7.2, SessionNotOnOrAfter.
+  if (session.until !== undefined && now >= session.until) return false
   return session.idle !== undefined && now < session.idle
 }
 

@@ -338,8 +338,8 @@ const MUTATIONS: Mutation[] = [
   ),
   router(
     'a proof leaves no audit row',
-    'if (note)\n      await record(',
-    'if (note && !visit)\n      await record(',
+    'of notes)\n      await record(',
+    'of notes.slice(9))\n      await record(',
     ACCEPTANCE,
   ),
   router("another browser's interaction", 'if (!holds(ctx, uid)) return lost(ctx, uid)', '', ROUTER),

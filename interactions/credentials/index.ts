@@ -43,10 +43,11 @@ export const credentials = ({ accounts, devices, passwords, sso }: CredentialsPa
       async arrive({ identifier: { typed, hinted }, reasons, sso: { sent }, client }) {
         if (!sso || hinted === undefined || typed !== undefined || sent !== undefined) return undefined
         if (reasons.includes('different_account') || reasons.includes('hinted_account')) return undefined
-        const mode = await sso.mode(normaliseEmail(hinted), client.id)
-        const isDomain = hinted.startsWith('@')
+        const address = normaliseEmail(hinted)
+        const mode = await sso.mode(address, client.id)
+        const isDomain = address.startsWith('@')
         if (mode !== 'forward' && !(isDomain && mode === 'allow_password')) return undefined
-        return { is: 'turned', page: sso.page, outcome: isDomain ? {} : { identifier: normaliseEmail(hinted) } }
+        return { is: 'turned', page: sso.page, outcome: isDomain ? {} : { identifier: address } }
       },
 
       form: z.strictObject({
@@ -63,7 +64,7 @@ export const credentials = ({ accounts, devices, passwords, sso }: CredentialsPa
       }),
       async show({ identifier, posted, reasons }) {
         const typed = typeof posted['email'] === 'string' ? posted['email'] : identifier.typed
-        const hinted = identifier.hinted?.startsWith('@') ? undefined : identifier.hinted
+        const hinted = identifier.hinted?.trim().startsWith('@') ? undefined : identifier.hinted
         return {
           view: 'credentials',
           title: 'credentials.title',

@@ -1,5 +1,6 @@
 /** Who has come from an identity provider: which of our people, and whether they may. */
 
+import { normaliseEmail } from '../kit/network.ts'
 import type { Visit } from '../kit/room.ts'
 import type {
   Account,
@@ -92,7 +93,8 @@ export async function admit(
   }
 
   const { typed, hinted } = visit.identifier
-  const expected = typed ?? (hinted === undefined || hinted.startsWith('@') ? undefined : hinted.trim().toLowerCase())
+  const address = typed ?? normaliseEmail(hinted ?? '')
+  const expected = address === '' || address.startsWith('@') ? undefined : address
   if (expected !== undefined && expected !== facts.email && expected !== linked?.email) return { is: 'other' }
 
   const known = linked ?? (await accounts.findByEmail(facts.email))?.account
@@ -125,7 +127,7 @@ const newcomer = (people: PeopleStore | undefined, { email, name }: Facts, { com
 
 /**
  * Whether the identity provider says that it asked for two factors, just now, in words that this connection trusts: a context
- * only when it was asked for (docs: REFEDS MFA Profile), or Entra's attribute.
+ * only when it was asked for (REFEDS MFA Profile), or Entra's attribute.
  */
 function vouches({ trustedContexts }: Connection, facts: Facts, request: FederationRequest, now: number): boolean {
   const isFresh = request.forceAuthn || facts.authnInstant >= now - FRESH

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { InteractionError } from '../kit/errors.ts'
 import { digest } from '../kit/keyring.ts'
+import { normaliseEmail } from '../kit/network.ts'
 import { type Answer, definePage, type RoomPage, type Visit } from '../kit/room.ts'
 import type { Connection, ConnectionStore, FederationStore, ThrottleRule, ThrottleStore } from '../kit/stores.ts'
 import { type Arrivals, admit } from './arrival.ts'
@@ -37,7 +38,7 @@ export const companySignIn = (connections: ConnectionStore, issuer: string) => (
 })
 
 const connectionOf = async (connections: ConnectionStore, address: string, clientId: string) => {
-  const domain = domainOf(address)
+  const domain = domainOf(normaliseEmail(address))
   return domain === '' ? undefined : connections.connectionFor(domain, clientId)
 }
 
@@ -112,7 +113,11 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
       return {
         view: 'federation',
         title: 'federation.title',
-        locals: { domain: domainOf(typed ?? hinted), identifierUrl: visit.url(), ...(post && { post }) },
+        locals: {
+          domain: domainOf(normaliseEmail(typed ?? hinted)),
+          identifierUrl: visit.url(),
+          ...(post && { post }),
+        },
         ...(connection && { formActions: [new URL(connection.idp.ssoUrl).origin] }),
       }
     },
@@ -158,6 +163,7 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
           accountId: account.id,
           securityEpoch: account.securityEpoch,
           at: facts.authnInstant,
+          until: facts.sessionNotOnOrAfter,
           company: connection!.company,
           mfa,
           outcome: { sso: { sent: true }, ...(linked && { notice: 'notice.linked' }) },

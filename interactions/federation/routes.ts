@@ -27,7 +27,7 @@ export interface SamlRoutesParts {
 /** Characters: 350 KB of Base64, written as a form writes it. */
 const BODY_LIMIT = 512 * 1024
 /** A company may be behind one address. What is refused leaves a row in the audit. */
-const RESPONSES: ThrottleRule = { kind: 'window', limit: 600, seconds: 60 }
+const RESPONSES: ThrottleRule = { kind: 'window', limit: 300, seconds: 60 }
 
 /** `/saml/:connection/metadata` and `/saml/:connection/acs`. */
 export function samlRoutes(parts: SamlRoutesParts): Middleware {

@@ -20,6 +20,8 @@ export interface ChainProofs {
   times: FactorTimes
   /** The company whose identity provider vouched for `fed`. */
   fedBy?: string | undefined
+  /** When it wants the session to end. */
+  until?: number | undefined
 }
 
 /** What the rooms leave in the stored Interaction (`result`, carried on by `lastSubmission`). */
@@ -125,8 +127,11 @@ export type Answer =
       audit?: AuditNote | AuditNote[]
     } & (
       | { factor: Exclude<Factor, 'fed' | 'fed_mfa'> }
-      /** `at`: seconds; when the identity provider of this company asked. `mfa`: it is trusted to have asked for two factors. */
-      | { factor: 'fed'; at: number; company: string; mfa: boolean }
+      /**
+       * `at`: when the identity provider of this company asked; `until`: when it wants the session to end, seconds.
+       * `mfa`: it is trusted to have asked for two factors.
+       */
+      | { factor: 'fed'; at: number; until: number | undefined; company: string; mfa: boolean }
     ))
   /** Nothing was proven; the policy looks again (a reservation, an acknowledgement, a consent). */
   | { is: 'settled'; outcome?: Outcome; audit?: AuditNote }

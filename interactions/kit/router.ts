@@ -266,7 +266,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
    * The chain's proofs and this one. Proofs of another person are dropped, and those of another epoch than the account
    * had when the question was asked: the proof's own write may have raised it, and then the chain goes on.
    */
-  function withProof({ outcome }: Open, answer: Answer & { is: 'proved' }, here: Judgement): ChainProofs {
+  function withProof({ outcome, session }: Open, answer: Answer & { is: 'proved' }, here: Judgement): ChainProofs {
     const { accountId, securityEpoch } = answer
     const former = outcome.proofs
     const seen = here.account?.id === accountId ? here.account.securityEpoch : undefined
@@ -277,11 +277,12 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       const at = Math.min(answer.at, now())
       const times = rule.addProof(kept, 'fed', at)
       const proven = answer.mfa ? rule.addProof(times, 'fed_mfa', at) : times
-      return { accountId, securityEpoch, times: proven, fedBy: answer.company }
+      return { accountId, securityEpoch, times: proven, fedBy: answer.company, until: answer.until }
     }
     const times = rule.addProof(kept, answer.factor, now())
-    const fedBy = raised ? here.fedBy : former?.fedBy
-    return { accountId, securityEpoch, times, ...(times.fed !== undefined && { fedBy }) }
+    if (times.fed === undefined) return { accountId, securityEpoch, times }
+    const until = goesOn ? former.until : (session as { until?: number } | undefined)?.until
+    return { accountId, securityEpoch, times, fedBy: raised ? here.fedBy : former?.fedBy, until }
   }
 
   /** The proof raised the epoch: every session but this one is dead, and their apps should know. */

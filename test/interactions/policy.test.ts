@@ -471,6 +471,8 @@ describe('policy: when a session counts', () => {
     ['as long as it is used', true, {}, {}, NOW + 10],
     ['not after its idle limit, to the second', false, {}, {}, NOW + 3600],
     ['not after the absolute limit, however much it was used', false, { idle: NOW + 99999 }, {}, NOW + 43200],
+    ['not after the end that an identity provider set', false, { until: NOW + 5 }, {}, NOW + 5],
+    ['before it', true, { until: NOW + 5 }, {}, NOW + 4],
     ['not with an older epoch', false, { epoch: 2 }, {}, NOW],
     ['not for a disabled account', false, {}, { disabled: true }, NOW],
     ['not for somebody else', false, { accountId: 'b' }, {}, NOW],

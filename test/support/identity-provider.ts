@@ -28,6 +28,8 @@ export interface SignedIn {
   /** Seconds ago. */
   proved?: number
   context?: string
+  /** SessionNotOnOrAfter. */
+  sessionEnds?: string
   /** More attributes, in canonical form. */
   attributes?: string
   /** Whatever else is to be said in another way. */
@@ -152,7 +154,7 @@ export class IdentityProvider {
       nameId: nameId(value, { Format: format }),
       confirmations: confirmation(data, undefined, undefined, to),
       conditions: element('saml:Conditions', { NotBefore: at(-60), NotOnOrAfter: at(300) }, audience(asked.spEntityId)),
-      authn: authnStatement({ AuthnInstant: at(-proved) }, person.context),
+      authn: authnStatement({ AuthnInstant: at(-proved), SessionNotOnOrAfter: person.sessionEnds }, person.context),
       attributes: element(
         'saml:AttributeStatement',
         {},

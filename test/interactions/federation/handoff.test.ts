@@ -248,7 +248,7 @@ describe('federation: the hand-off', () => {
       }
     })
     it('goes by login_hint without a page, also for a domain alone', async () => {
-      for (const hint of [newEmail(), '@acme.example', 'ANA@ACME.EXAMPLE']) {
+      for (const hint of [newEmail(), '@acme.example', ' @ACME.example ', 'ANA@ACME.EXAMPLE ']) {
         const sent = await test.visitor().go(test.authUrl({ login_hint: hint }))
         assert.ok(sent.location?.startsWith(acme.url), hint)
       }
@@ -294,8 +294,10 @@ describe('federation: the hand-off', () => {
       const password = await typeEmail(visitor, email)
       connections.put(acme.connection())
       const { action, hidden } = formOf(password)
-      for (let count = 0; count < 12; count++)
-        await visitor.request(action, { form: { ...hidden, password: 'wrong wrong wrong wrong' } })
+      for (let count = 0; count < 25; count++) {
+        const posted = await visitor.request(action, { form: { ...hidden, password: 'wrong wrong wrong wrong' } })
+        assert.equal(posted.status, 303)
+      }
       connections.put(acme.connection({ mode: 'allow_password' }))
       const other = test.visitor()
       assert.ok(hasCode(await signIn(other, await other.go(test.authUrl()), email)))
@@ -398,6 +400,20 @@ describe('federation: the hand-off', () => {
       const { page } = await sso(email, { person: { proved: -50 } })
       const { auth_time: time } = claimsIn((await test.exchange(page)).id_token)
       assert.ok(time <= Math.floor(Date.now() / 1000))
+    })
+    it('ends when the identity provider says so, and is asked for again without a loop', async () => {
+      const email = newEmail()
+      await standardAt(email)
+      const end = new Date(Date.now() + 600_000).toISOString()
+      const { visitor, page } = await sso(email, { person: { sessionEnds: end } })
+      assert.ok(hasCode(page))
+      assert.ok(hasCode(await visitor.go(test.authUrl())))
+      wait(601)
+      assert.equal(errorOf(await visitor.go(test.authUrl({ prompt: 'none' }))), 'login_required')
+      const gone = new Date(Date.now() - 30_000).toISOString()
+      const again = await sso(email, { visitor, person: { sessionEnds: gone } })
+      assert.ok(hasCode(again.page))
+      assert.equal(errorOf(await visitor.go(test.authUrl({ prompt: 'none' }))), 'login_required')
     })
     it('of an old session at the identity provider does not end ours at once', async () => {
       const email = newEmail()
