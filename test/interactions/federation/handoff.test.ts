@@ -840,6 +840,16 @@ describe('federation: the hand-off', () => {
         await standardAt(email)
         assert.match(headingOf((await sso(email, { params: asked, person })).page), /Secure Your Account/)
       })
+    it('does not count one that is trusted no longer', async () => {
+      connections.put(acme.connection({ trustedContexts: [REFEDS] }))
+      const email = newEmail()
+      await standardAt(email)
+      const visitor = test.visitor()
+      const sent = await typeEmail(visitor, email, asked)
+      connections.put(acme.connection())
+      const page = await comeBack(visitor, sent.location, { email, context: REFEDS })
+      assert.match(headingOf(page), /Secure Your Account/)
+    })
     it('never satisfies a payor, nor who asks for the app', async () => {
       connections.put(acme.connection({ trustedContexts: [REFEDS] }))
       const payor = newEmail()
@@ -918,7 +928,12 @@ describe('federation: the hand-off', () => {
     it('is refused where no app takes them, and when the response is not a good one', async () => {
       assertRefused(await postResponse(unsolicited(newEmail())))
       assert.equal(await lastCode('federation.response'), 'unsolicited')
+      const client = (await test.database.directory.client('payments'))!
+      const start = 'https://rp.example/start'
+      await put({ kind: 'client', op: 'put', value: { ...client, initiate_login_uri: start } })
       connections.put(acme.connection({ client: 'payments' }))
+      assert.equal((await postResponse(unsolicited(newEmail()))).status, 303)
+      assertRefused(await postResponse(unsolicited('x@else.example')))
       const { key } = acme
       acme.key = best.key
       try {
