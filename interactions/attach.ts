@@ -4,6 +4,7 @@ import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { clientRules, type Decided, type TokenFacts } from './configuration.ts'
 import type { Decision, Situation } from './decision.ts'
 import { answerOnce, deviceGate, refuse, reopen, slowDown } from './device.ts'
+import { samlRoutes } from './federation/routes.ts'
 import { acceptFormerSecrets } from './former-secrets.ts'
 import { createRecorder, type Happened } from './kit/audit.ts'
 import { behindTheRequest, holdAnswer } from './kit/behind.ts'
@@ -13,6 +14,7 @@ import type { Outcome, Room, Rule } from './kit/room.ts'
 import { interactionRoutes, type RouterParts } from './kit/router.ts'
 import { pathOf } from './kit/routes.ts'
 import { requestId, type Screen } from './kit/screen.ts'
+import { leaveSignedOut } from './kit/trail.ts'
 import { backchannelEvent, type EndingParts, endSessions as endForGood, reasonOf } from './logout.ts'
 import {
   discovery,
@@ -35,9 +37,11 @@ import {
   carriedOver,
   counted,
   merge,
+  primaryOf,
   ROOM_OF,
   type SessionFacts,
   sessionAlive,
+  signedInBy,
 } from './policy.ts'
 
 /** What {@link attach} needs besides the provider. */
@@ -78,7 +82,19 @@ export function attach(provider: Provider, parts: AttachParts): void {
         ...situation,
         client: clientRules({ sallyport: client }),
       })
-      return { account, open, counted: counted(requirement, proofs), because: requirement.because }
+      const { because, maxAge, rank, thisChainOnly } = requirement
+      return {
+        account,
+        open,
+        counted: counted(requirement, proofs),
+        fedBy: signedInBy(proofs),
+        because,
+        asks: {
+          anew: thisChainOnly || maxAge !== undefined,
+          since: maxAge === undefined ? undefined : situation.started - maxAge,
+          second: rank >= 2,
+        },
+      }
     },
     addProof,
     carriedOver,
@@ -120,6 +136,15 @@ export function attach(provider: Provider, parts: AttachParts): void {
   }
   provider.use(slowDown(provider, options))
   provider.use(people(deviceGate(provider, screen, options, record)))
+  const { connections, defaultClient } = options
+  if (connections) {
+    // The identity provider would sign in again at once whoever has just signed out here.
+    provider.on('end_session.success', (ctx) => leaveSignedOut(ctx as unknown as Context))
+    const { federation, throttle } = stores
+    provider.use(
+      people(samlRoutes({ provider, connections, federation, throttle, screen, record, defaultClient, now })),
+    )
+  }
   const routed = { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now }
   provider.use(people(interactionRoutes(routed)))
 }
@@ -130,10 +155,10 @@ function extendModels(provider: Provider, decided: Decided): void {
     const { IN_PAYLOAD } = Model as { IN_PAYLOAD: string[] }
     Object.defineProperty(Model, 'IN_PAYLOAD', { configurable: true, get: () => [...IN_PAYLOAD, ...more] })
   }
-  extend(provider.Session, 'factors', 'epoch', 'created', 'idle')
+  extend(provider.Session, 'factors', 'fedBy', 'until', 'epoch', 'created', 'idle')
 
   for (const Model of [provider.AuthorizationCode, provider.DeviceCode, provider.RefreshToken, provider.AccessToken]) {
-    extend(Model, 'epoch', 'secondFactorTime')
+    extend(Model, 'epoch', 'secondFactorTime', 'fedBy')
     const prototype = Model.prototype as unknown as { save(...rest: unknown[]): Promise<unknown> }
     const save = prototype.save
     // The code carries what the decision knew; refresh and access tokens copy it from what they are made of.
@@ -172,16 +197,20 @@ function useOnce(provider: Provider, { stores: { artifacts }, now }: Completed):
   }
 }
 
-function origin(ctx: KoaContextWithOIDC, decided: Decided): Pick<TokenFacts, 'epoch' | 'secondFactorTime'> {
+function origin(ctx: KoaContextWithOIDC, decided: Decided): Pick<TokenFacts, 'epoch' | 'secondFactorTime' | 'fedBy'> {
   const decision = decided.settled(ctx)
   if (decision?.claims && decision.account)
-    return defined({ epoch: decision.account.securityEpoch, secondFactorTime: decision.claims.second_factor_time })
+    return defined({
+      epoch: decision.account.securityEpoch,
+      secondFactorTime: decision.claims.second_factor_time,
+      fedBy: signedInBy(decision.proofs),
+    })
   const { AuthorizationCode, DeviceCode, RotatedRefreshToken, RefreshToken } = ctx.oidc.entities as Record<
     string,
     TokenFacts | undefined
   >
   const source = AuthorizationCode ?? DeviceCode ?? RotatedRefreshToken ?? RefreshToken
-  return defined({ epoch: source?.epoch, secondFactorTime: source?.secondFactorTime })
+  return defined({ epoch: source?.epoch, secondFactorTime: source?.secondFactorTime, fedBy: source?.fedBy })
 }
 
 const defined = <T extends object>(object: T) =>
@@ -236,17 +265,19 @@ function keepProofs(provider: Provider, { limits, now }: Completed): void {
     if (!alive) {
       // Signed in again on the cookie of a dead session: nothing of the old one is taken over.
       // Not now: a chain that raised the epoch itself goes on with the password of the session before.
+      // Nor when the identity provider says: its sign-in may be older than a session may get.
       session.created = proofs.times.pwd ?? now()
       session.factors = {}
       session.authorizations = undefined
     }
     const factors = merge(session.factors ?? {}, proofs.times)
     session.factors = factors
+    if (primaryOf(proofs.times) !== undefined) Object.assign(session, { fedBy: proofs.fedBy, until: proofs.until })
     session.idle = now() + limits.idle
     session.epoch = securityEpoch
     session.amr = amrOf(factors)
     session.acr = acrOf(factors)
-    session.loginTs = factors.pwd ?? proofs.times.pwd ?? now()
+    session.loginTs = primaryOf(factors) ?? now()
   })
 }
 

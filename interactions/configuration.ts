@@ -46,6 +46,8 @@ export interface TokenFacts {
   amr?: string[]
   acr?: string
   authTime?: number
+  /** The company whose identity provider vouched for the sign-in. */
+  fedBy?: string
   /** Of an access token: what it says besides. */
   extra?: Record<string, unknown>
 }
@@ -284,7 +286,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     const agreed = !token || !client || clientRules(client).first_party === true
     if (!agreed && !(await stores.consents.find(id, client.clientId))) return undefined
     if (token?.kind === 'RefreshToken') {
-      const needed = requirement({}, clientRules(client), record, METHODS, now())
+      const needed = requirement({}, clientRules(client), record, METHODS, now(), token.fedBy)
       if (!stillSatisfies(needed, token.amr ?? [])) return undefined
     }
     const own = await configuration.findAccount?.(ctx, id, token as Parameters<FindAccount>[2])

@@ -13,6 +13,7 @@ import {
   type SessionFacts,
   type SessionLimits,
   sessionAlive,
+  signedInBy,
 } from './policy.ts'
 
 /** A request, as far as it has come. */
@@ -71,8 +72,9 @@ export function createDecision(
       chain: pending?.times ?? {},
       started,
       unsubmitted: pending !== undefined && !outcome?.login,
+      fedBy: { session: alive ? session?.fedBy : undefined, chain: pending?.fedBy },
     }
-    const needed = requirement(params, client, known, available, at)
+    const needed = requirement(params, client, known, available, at, signedInBy(proofs))
     const subject = known && {
       id: known.id,
       enrolled: known.enrolled,

@@ -13,6 +13,7 @@ import { consent } from './consent/index.ts'
 import { credentials, passwordCounter } from './credentials/index.ts'
 import { createDecision } from './decision.ts'
 import { enrollment } from './enrollment/index.ts'
+import { companySignIn, federation } from './federation/index.ts'
 import { type Assets, loadAssets } from './kit/assets.ts'
 import { securityHeaders } from './kit/headers.ts'
 import { loadLanguages } from './kit/messages.ts'
@@ -96,8 +97,13 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   const { totpWindow } = limits
   const newId = () => randomBytes(12).toString('base64url')
 
+  const { connections, people } = completed
+  const sso = connections && companySignIn(connections, issuer)
+  const login = credentials({ accounts: stores.accounts, devices: stores.devices, passwords, sso })
+  const handOff = connections && federation({ ...stores, connections, people, issuer })
+
   const rooms = {
-    credentials: credentials({ accounts: stores.accounts, devices: stores.devices, passwords }),
+    credentials: { ...login, pages: { ...login.pages, ...handOff } },
     challenge: challenge({ factors, passwords, totpWindow, reservationSeconds: limits.interaction }),
     // A colon separates issuer and account in the label of an authenticator app.
     enrollment: enrollment({ factors, pending, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId }),

@@ -4,7 +4,7 @@ import type { PasswordHasher } from './factors/password.ts'
 import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
 import type { Wording } from './kit/messages.ts'
-import type { Method, Stores } from './kit/stores.ts'
+import type { ConnectionStore, Method, PeopleStore, Stores } from './kit/stores.ts'
 import type { SessionLimits } from './policy.ts'
 
 /** The plugin's options. */
@@ -17,6 +17,12 @@ export interface SallyportOptions {
   client?: (clientId: string) => Promise<ClientMetadata | undefined>
   /** The API of a resource indicator (RFC 8707), or `undefined` when there is none. */
   resource?: (id: string) => Promise<Api | undefined>
+  /** Companies' connections to their identity providers. Without them nobody is sent to one. */
+  connections?: ConnectionStore | undefined
+  /** Makes accounts for people whom a connection with `jit` sends for the first time. */
+  people?: PeopleStore | undefined
+  /** The app that people come to who begin at their identity provider, when their connection names none. */
+  defaultClient?: string | undefined
   limits?: Partial<Limits>
   /** A CSS file of your own: it comes after ours, and may be no more than the colours that ours begins with. */
   stylesheet?: string | URL

@@ -82,6 +82,8 @@ export interface Requirement {
   rank: number
   /** The methods that satisfy it. */
   methods: Method[]
+  /** A second factor that a trusted identity provider vouches for satisfies it too. */
+  providerMfa: boolean
   /** `prompt=login`: only proofs of this chain count. */
   thisChainOnly: boolean
   /** Seconds. */
@@ -110,6 +112,8 @@ export interface Proofs {
   started: number
   /** The chain's proofs have not been submitted to oidc-provider yet. */
   unsubmitted: boolean
+  /** The companies whose identity providers vouched for the `fed` of each. */
+  fedBy?: { session?: string | undefined; chain?: string | undefined } | undefined
 }
 
 /** Who is in front of us, as far as the decision needs it. */
@@ -143,7 +147,11 @@ export interface Claims {
 const PAYOR_APP_ROLES: MembershipRole[] = ['payments_admin', 'disburser', 'beneficiary_approver']
 
 /** What one membership asks of its holder. */
-function needsOfMembership(membership: Membership, now: number): { methods: Method[]; because: string[] } {
+function needsOfMembership(
+  membership: Membership,
+  now: number,
+  fedBy: string | undefined,
+): { methods: Method[]; because: string[] } {
   const payor = membership.side === 'payor' || membership.side === 'both'
   const paying = membership.roles.filter((role) => PAYOR_APP_ROLES.includes(role))
   // Fails closed: who may move money needs a second factor, whatever the company was called.
@@ -152,14 +160,18 @@ function needsOfMembership(membership: Membership, now: number): { methods: Meth
     methods: app.length > 0 ? ['otp'] : ['otp', 'sms'],
     because: [
       ...[...app, ...any].map((role) => `role:${role}@${membership.companyId}`),
-      ...(enforces(membership, now) ? [`company:${membership.companyId}`] : []),
+      ...(enforces(membership, now, fedBy) ? [`company:${membership.companyId}`] : []),
     ],
   }
 }
 
-/** A company's enforcement begins with the first second of its date in its zone. */
-function enforces({ enforcement }: Membership, now: number): boolean {
+/**
+ * A company's enforcement begins with the first second of its date in its zone. Who came through the company's own identity
+ * provider was asked there, unless the company wants its people to be asked here too.
+ */
+function enforces({ companyId, enforcement }: Membership, now: number, fedBy: string | undefined): boolean {
   if (!enforcement) return false
+  if (fedBy === companyId && enforcement.sso !== 'challenge') return false
   const today = new Intl.DateTimeFormat('en-CA', { timeZone: enforcement.zone }).format(now * 1000) // YYYY-MM-DD
   return today >= enforcement.from
 }
@@ -170,6 +182,7 @@ function enforces({ enforcement }: Membership, now: number): boolean {
  *
  * @param params the authorization request, validated by oidc-provider
  * @param available the methods this server has built
+ * @param fedBy the company whose identity provider vouches for the sign-in ({@link signedInBy})
  */
 export function requirement(
   params: Record<string, unknown>,
@@ -177,6 +190,7 @@ export function requirement(
   account: Pick<Account, 'memberships' | 'serverRoles' | 'alwaysRequire2fa'> | undefined,
   available: readonly Method[],
   now: number,
+  fedBy?: string,
 ): Requirement {
   let rank = 0
   const because: string[] = []
@@ -185,7 +199,7 @@ export function requirement(
     if (to > 1) because.push(source)
   }
 
-  const needs = (account?.memberships ?? []).filter(({ active }) => active).map((m) => needsOfMembership(m, now))
+  const needs = (account?.memberships ?? []).filter(({ active }) => active).map((m) => needsOfMembership(m, now, fedBy))
   for (const source of needs.flatMap((need) => need.because)) raise(2, source)
   for (const role of account?.serverRoles ?? []) raise(2, `role:${role}`)
   if (account?.alwaysRequire2fa) raise(2, 'person')
@@ -226,6 +240,8 @@ export function requirement(
   return {
     rank,
     methods,
+    // Somebody else's word: never for those who may move money or run this server, nor where the app itself is asked for.
+    providerMfa: rank === 2 && !byRole && !smsOnly,
     unreachable: impossible.find((sentence) => typeof sentence === 'string'),
     thisChainOnly: words(params['prompt']).includes('login'),
     maxAge: seconds(params['max_age']),
@@ -317,19 +333,33 @@ const seconds = (value: unknown): number | undefined =>
 
 /** The chain with one more proof. A primary proof starts over. */
 export const addProof = (chain: FactorTimes, factor: Factor, at: number): FactorTimes =>
-  factor === 'pwd' ? { pwd: at } : { ...chain, [factor]: at }
+  isPrimary(factor) ? { [factor]: at } : { ...chain, [factor]: at }
+
+const isPrimary = (factor: Factor) => factor === 'pwd' || factor === 'fed'
+
+/** When the primary proof was made. */
+export const primaryOf = ({ pwd, fed }: FactorTimes): number | undefined => pwd ?? fed
+
+/** The company whose identity provider vouches for the sign-in that counts, or `undefined`. */
+export function signedInBy({ chain, session, fedBy }: Pick<Proofs, 'chain' | 'session' | 'fedBy'>): string | undefined {
+  if (primaryOf(chain) === undefined) return session.fed === undefined ? undefined : fedBy?.session
+  return chain.fed === undefined ? undefined : fedBy?.chain
+}
 
 /**
  * What a chain takes over the epoch that it raised itself, by a new app in place of a lost one: the primary proof, as far
  * as it counts. The former second factors are dead.
  */
-export const carriedOver = (counting: FactorTimes): FactorTimes =>
-  counting.pwd === undefined ? {} : { pwd: counting.pwd }
+export const carriedOver = ({ pwd, fed }: FactorTimes): FactorTimes =>
+  pwd !== undefined ? { pwd } : fed !== undefined ? { fed } : {}
 
-/** Session and chain together. A new primary proof drops every older one; a step-up keeps them. */
+/**
+ * Session and chain together. A new primary proof drops every older one; a step-up keeps them. A company's sign-in drops
+ * all: its time is the identity provider's, and what was proven since then was not proven after it came here.
+ */
 export function merge(session: FactorTimes, chain: FactorTimes): FactorTimes {
-  const primary = chain.pwd
-  const kept = entries(session).filter(([, at]) => primary === undefined || at > primary)
+  const primary = primaryOf(chain)
+  const kept = entries(session).filter(([, at]) => primary === undefined || (chain.fed === undefined && at > primary))
   const merged: FactorTimes = Object.fromEntries(kept)
   for (const [factor, at] of entries(chain)) merged[factor] = Math.max(merged[factor] ?? 0, at)
   return merged
@@ -343,7 +373,7 @@ export function counted(needed: Requirement, proofs: Proofs): FactorTimes {
   const ofSession = ([factor, at]: [Factor, number]) => {
     if (needed.thisChainOnly) return false
     if (needed.maxAge !== undefined && at < proofs.started - needed.maxAge) return false
-    if (factor === 'pwd' || needed.secondFactorMaxAge === undefined) return true
+    if (isPrimary(factor) || needed.secondFactorMaxAge === undefined) return true
     return needed.secondFactorMaxAge > 0 && at >= proofs.started - needed.secondFactorMaxAge
   }
   return merge(Object.fromEntries(entries(proofs.session).filter(ofSession)), proofs.chain)
@@ -367,9 +397,9 @@ export function openReasons(
   if (needed.accountIds && !needed.accountIds.includes(subject.id)) return open('hinted_account')
   const counting = counted(needed, proofs)
   const all = merge(proofs.session, proofs.chain)
-  if (counting.pwd === undefined) return open(missingPrimary(needed, all))
+  if (primaryOf(counting) === undefined) return open(missingPrimary(needed, all))
 
-  if (needed.rank >= 2 && !needed.methods.some((method) => counting[method] !== undefined)) {
+  if (needed.rank >= 2 && !hasSecond(needed, counting)) {
     if (subject.reserved) return open('recovery_code_reserved', needed.methods)
 
     const usable = needed.methods.filter((method) => subject.enrolled[method] !== undefined)
@@ -390,9 +420,13 @@ export function openReasons(
   return undefined
 }
 
+const hasSecond = (needed: Requirement, counting: FactorTimes) =>
+  needed.methods.some((method) => counting[method] !== undefined) ||
+  (needed.providerMfa && counting.fed_mfa !== undefined)
+
 function missingPrimary(needed: Requirement, all: FactorTimes): Reason {
   if (needed.thisChainOnly) return 'login_prompt'
-  return all.pwd === undefined ? 'no_session' : 'max_age'
+  return primaryOf(all) === undefined ? 'no_session' : 'max_age'
 }
 
 function missingSecond(needed: Requirement, usable: Method[], all: FactorTimes): Reason {
@@ -402,7 +436,10 @@ function missingSecond(needed: Requirement, usable: Method[], all: FactorTimes):
 
 const open = (reason: Reason, offer: Method[] = []): Open => ({ prompt: REASONS[reason][0], reasons: [reason], offer })
 
-/** `amr` of these proofs (RFC 8176): only what was proven. `mfa` when two different factors were. */
+/**
+ * `amr` of these proofs (RFC 8176): only what was proven. `mfa` when two different factors were. A company's sign-in has no
+ * registered value, so it has none.
+ */
 export const amrOf = (times: FactorTimes): string[] => {
   const factors = (['pwd', 'otp', 'sms'] as const).filter((factor) => times[factor] !== undefined)
   return rankOf(times) >= 2 ? [...factors, 'mfa'] : factors
@@ -412,9 +449,9 @@ export const amrOf = (times: FactorTimes): string[] => {
 export const acrOf = (times: FactorTimes): string => OWN_ACR[rankOf(times)]!
 
 function rankOf(times: FactorTimes): 0 | 1 | 2 | 3 {
-  if (times.pwd === undefined) return 0
+  if (primaryOf(times) === undefined) return 0
   if (times.otp !== undefined) return 3
-  return times.sms !== undefined ? 2 : 1
+  return times.sms !== undefined || times.fed_mfa !== undefined ? 2 : 1
 }
 
 /**
@@ -429,7 +466,7 @@ export function claimsOf(needed: Requirement, proofs: Proofs): Claims {
     .sort((a, b) => RANK.get(b)! - RANK.get(a)!)
   const namesAlias = needed.requestedAcr.some((value) => RANK.has(value) && !value.startsWith('urn:sallyport:'))
   const named = needed.acrEssential || namesAlias
-  const second = Math.max(counting.otp ?? 0, counting.sms ?? 0)
+  const second = Math.max(counting.otp ?? 0, counting.sms ?? 0, counting.fed_mfa ?? 0)
   return {
     amr: amrOf(counting),
     acr: (named && met[0]) || acrOf(counting),
@@ -440,7 +477,11 @@ export function claimsOf(needed: Requirement, proofs: Proofs): Claims {
 
 /** A refresh asks again for the rank, not for freshness: true when a token with this `amr` still satisfies. */
 export function stillSatisfies(needed: Requirement, amr: readonly string[]): boolean {
-  return needed.rank < 2 || needed.methods.some((method) => amr.includes(method))
+  return (
+    needed.rank < 2 ||
+    needed.methods.some((method) => amr.includes(method)) ||
+    (needed.providerMfa && amr.includes('mfa'))
+  )
 }
 
 /** Why a person is asked whether an app may go on. The text is what a relying party reads with `prompt=none`. */
@@ -489,6 +530,9 @@ export const missingPermissions = (client: ClientRules, asked: readonly string[]
 export interface SessionFacts {
   accountId?: string | undefined
   factors?: FactorTimes | undefined
+  /** The company whose identity provider vouched for `factors.fed`, and when that wants the session to end. */
+  fedBy?: string | undefined
+  until?: number | undefined
   epoch?: number | undefined
   /** When this session began; the absolute limit counts from here. */
   created?: number | undefined
@@ -503,7 +547,7 @@ export interface SessionLimits {
 }
 
 /**
- * A session counts only while its epoch is the account's and both limits stand. Checked here because the library accepts
+ * A session counts only while its epoch is the account's and its limits stand. Checked here because the library accepts
  * a session 15 s after its end, and slides the end with each request, whatever it was answered.
  */
 export function sessionAlive(
@@ -515,6 +559,8 @@ export function sessionAlive(
   if (!session || session.accountId !== account.id || account.disabled) return false
   if (session.epoch !== account.securityEpoch) return false
   if (session.created === undefined || now >= session.created + limits.absolute) return false
+  // SAML Core §2.7.2, SessionNotOnOrAfter.
+  if (session.until !== undefined && now >= session.until) return false
   return session.idle !== undefined && now < session.idle
 }
 

@@ -1,5 +1,5 @@
 /** Opens what a server stands on: the key ring, the database, the first signing key. */
-import { type KeyRing, SealBroken } from '../interactions/index.ts'
+import { type ConnectionStore, type KeyRing, SealBroken } from '../interactions/index.ts'
 import { type Config, ConfigError } from './config.ts'
 import { openStore, storeExists, storeName } from './database.ts'
 import { createKeyRing, KeyRingOnDisk, readKeyRing } from './key-ring-file.ts'
@@ -12,6 +12,8 @@ export interface House {
   config: Config
   keyRing: KeyRing
   database: Database
+  /** Companies' connections to their identity providers. */
+  connections?: ConnectionStore | undefined
   logger: Logger
   /** Closes the database. Later calls do nothing. */
   close(): Promise<void>

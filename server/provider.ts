@@ -8,6 +8,7 @@ import {
   type Sallyport,
 } from '../interactions/index.ts'
 import { type Config, isLoopback } from './config.ts'
+import { newcomers } from './newcomers.ts'
 import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
 import { SeedError } from './seed-error.ts'
@@ -37,7 +38,13 @@ export const hasherOf = (config: Config) =>
   })
 
 /** The plugin over the server's database. */
-export function sallyportOf({ config, database, keyRing, logger }: House): Sallyport {
+export function sallyportOf({
+  config,
+  database,
+  connections = database.connections,
+  keyRing,
+  logger,
+}: House): Sallyport {
   return createSallyport(config.SALLYPORT_ISSUER, {
     stores: database,
     keyRing,
@@ -53,6 +60,8 @@ export function sallyportOf({ config, database, keyRing, logger }: House): Sally
     },
     language: config.SALLYPORT_LANGUAGE,
     limits: limitsOf(config),
+    connections,
+    people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {
       const resource = (await database.directory.resources()).find((one) => one.id === id)

@@ -8,6 +8,7 @@ import type {
   AuditEvent,
   Connection,
   ConnectionStore,
+  FederatedName,
   FederationRequest,
   FormerSecret,
   Membership,
@@ -372,6 +373,8 @@ export interface Rows {
   /** `privateJwk` is sealed. */
   signing_keys: SigningKey
   consents: { account: string; client: string; permissions: string[]; since: number }
+  /** What companies' identity providers call our people. */
+  links: FederatedName & { account: string; since: number }
   devices: { device: string; account: string; lastUsed: number; expiresAt: number }
   throttles: ThrottleState & { key: string; expiresAt?: number | undefined }
   /** `value` is sealed. */
@@ -403,6 +406,7 @@ export const KINDS: readonly Kind[] = Object.keys({
   connections: true,
   signing_keys: true,
   consents: true,
+  links: true,
   devices: true,
   throttles: true,
   pending: true,

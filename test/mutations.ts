@@ -66,6 +66,14 @@ const saml = (name: string, file: string, find: string, replace: string, test = 
   test,
 })
 
+const handOff = (name: string, file: string, find: string, replace: string): Mutation => ({
+  name: `hand-off: ${name}`,
+  file: `interactions/${file}`,
+  find,
+  replace,
+  test: 'test/interactions/federation/handoff.test.ts',
+})
+
 const MUTATIONS: Mutation[] = [
   // The decision.
   policy('a factor is added on a password alone', 'if (others.length > 0 && !proven)', 'if (others.length > 99)'),
@@ -100,7 +108,16 @@ const MUTATIONS: Mutation[] = [
     '',
     PROPERTY,
   ),
-  policy('a new password keeps older factors', '=> primary === undefined || at > primary)', '=> true || primary)'),
+  policy(
+    'a new password keeps older factors',
+    '=> primary === undefined || (chain.fed === undefined && at > primary)',
+    '=> true || primary',
+  ),
+  policy('a company’s sign-in keeps older factors', '(chain.fed === undefined && at > primary)', 'at > primary'),
+  policy('a company’s sign-in meets every company’s enforcement', 'fedBy === companyId && ', 'fedBy && '),
+  policy('mfa.sso: challenge is not heard', " && enforcement.sso !== 'challenge'", ''),
+  policy('an identity provider’s second factor satisfies a payor', 'rank === 2 && !byRole && !smsOnly', 'rank === 2'),
+  policy('a password counts as the company’s sign-in', 'return chain.fed === undefined ? undefined : ', 'return '),
   policy(
     'the session counts in spite of its epoch',
     'if (session.epoch !== account.securityEpoch) return false',
@@ -127,6 +144,95 @@ const MUTATIONS: Mutation[] = [
     replace: '? chain',
     test: EPOCH,
   },
+  // The way to a company's identity provider and back.
+  handOff(
+    'a posted password is looked at in forward mode',
+    'credentials/index.ts',
+    "if (await mustGo(sso, visit)) return { is: 'turned', page: sso!.page }\n        const",
+    'const',
+  ),
+  handOff(
+    'passwords of people without one are counted',
+    'credentials/index.ts',
+    'if (await mustGo(sso, visit)) return undefined',
+    '',
+  ),
+  handOff('everybody is sent round again', 'federation/index.ts', 'visit.sso.sent !== true && !visit', '!visit'),
+  handOff('whoever signed out is signed in again', 'federation/index.ts', '&& !visit.signedOut ', ''),
+  handOff('prompt=login does not force a sign-in', 'federation/index.ts', 'asks.anew || sso.other', 'sso.other'),
+  handOff(
+    'requests without end',
+    'federation/index.ts',
+    "if (!allowed) throw new InteractionError('sso_too_often'",
+    "if (false) throw new InteractionError('sso_too_often'",
+  ),
+  handOff(
+    'a handle opens any interaction',
+    'federation/index.ts',
+    'takeFacts(handle, visit.uid,',
+    'takeFacts(handle, request?.interaction ?? visit.uid,',
+  ),
+  handOff(
+    'a disabled connection lets in who is on the way',
+    'federation/arrival.ts',
+    "if (connection?.state !== 'active')",
+    'if (!connection)',
+  ),
+  handOff(
+    'a disabled connection takes responses',
+    'federation/routes.ts',
+    "if (connection.state !== 'active')",
+    'if (false)',
+  ),
+  handOff('a disabled person comes in', 'federation/arrival.ts', 'if (account.disabled)', 'if (false)'),
+  handOff('a disabled member comes in', 'federation/arrival.ts', 'if (membership && !membership.active)', 'if (false)'),
+  handOff(
+    'an address is worth more than an address',
+    'federation/arrival.ts',
+    'if (isAddress && linked.email !== facts.email)',
+    'if (false)',
+  ),
+  handOff(
+    'a company speaks for who has left it',
+    'federation/arrival.ts',
+    'if (!speaksFor(linked.email))',
+    'if (false)',
+  ),
+  handOff(
+    'somebody else than expected comes in',
+    'federation/arrival.ts',
+    "expected !== linked?.email) return { is: 'other' }",
+    "expected !== linked?.email && false) return { is: 'other' }",
+  ),
+  handOff('an heir of an address takes the account', 'federation/arrival.ts', "if (outcome === 'taken')", 'if (false)'),
+  handOff('a transient name is linked', 'federation/arrival.ts', 'facts.lasts\n    ?', 'true\n    ?'),
+  handOff('everybody is made an account', 'federation/arrival.ts', 'known || !connection.jit ?', 'known ?'),
+  handOff(
+    'a context counts that was not asked for',
+    'federation/arrival.ts',
+    'request.authnContexts.includes(context)',
+    'context',
+  ),
+  handOff(
+    'a context counts that is not trusted',
+    'federation/arrival.ts',
+    'said.every((one) => trustedContexts.includes(one))',
+    'true',
+  ),
+  handOff('a second factor of days ago counts', 'federation/arrival.ts', 'isFresh &&', ''),
+  handOff(
+    'an unsolicited response with other faults begins a sign-in',
+    'federation/routes.ts',
+    'failed.length === 1 && ',
+    '',
+  ),
+  handOff('a sign-in of the future', 'kit/router.ts', 'Math.min(answer.at, now())', 'now() + 500'),
+  handOff(
+    'a company’s sign-in is forgotten in the refresh token',
+    'configuration.ts',
+    'METHODS, now(), token.fedBy)',
+    'METHODS, now())',
+  ),
   // SAML.
   saml('comments and DOCTYPEs are parsed', 'strict-xml', "if (kind === '!')", "if (kind === 'never')"),
   saml('elements are not counted', 'strict-xml', 'if (elements > limits.elements)', 'if (elements > 1e9)'),
@@ -234,8 +340,8 @@ const MUTATIONS: Mutation[] = [
   ),
   router(
     'a proof leaves no audit row',
-    'if (note)\n      await record(',
-    'if (note && !visit)\n      await record(',
+    'of notes)\n      await record(',
+    'of notes.slice(9))\n      await record(',
     ACCEPTANCE,
   ),
   router("another browser's interaction", 'if (!holds(ctx, uid)) return lost(ctx, uid)', '', ROUTER),

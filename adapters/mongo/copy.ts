@@ -7,6 +7,7 @@ import { idOf as artifactId, ENDED, KEPT } from './artifacts.ts'
 import { idOf as auditId, behind } from './audit.ts'
 import { CERTAIN, Connection, type MongoAddress, oneOf, SETTLED } from './driver.ts'
 import { FEDERATION_KEPT } from './federation.ts'
+import { linkIds } from './links.ts'
 import { checkVersion, migrate, refuseHalfCopy } from './migrations.ts'
 import { DEVICE_KEPT, PENDING_KEPT, pairId } from './pending.ts'
 import {
@@ -21,6 +22,7 @@ import {
   collectionsOf,
   type DeviceDocument,
   type FederationRequestDocument,
+  type LinkDocument,
   type PendingDocument,
   type ResourceDocument,
   type SigningKeysDocument,
@@ -133,6 +135,18 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
       { account, client, permissions: [...permissions].sort(), since },
     ],
     documentsOf: (row) => [{ _id: pairId(row.account, row.client), ...row }],
+  }),
+  links: place<'links', LinkDocument>({
+    in: 'links',
+    filter: { leads: true },
+    rowsOf: ({ _id, leads: _leads, ...row }) => [row],
+    documentsOf: (row) => {
+      const ids = linkIds(row, row.account)
+      return [
+        { _id: ids.place, leads: false, ...row },
+        { _id: ids.name, leads: true, ...row },
+      ]
+    },
   }),
   devices: place<'devices', DeviceDocument>({
     in: 'devices',

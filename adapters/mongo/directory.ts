@@ -269,9 +269,10 @@ export class MongoDirectory implements DirectoryStore {
 
   /** What belongs to removed people, and what was agreed with removed apps, goes with them; the audit stays. */
   async #forget(ids: string[], apps: string[]): Promise<void> {
-    const { artifacts, consents, devices } = this.#collections
+    const { artifacts, consents, devices, links } = this.#collections
     await artifacts.deleteMany({ accountId: oneOf(ids) }, CERTAIN)
     await devices.deleteMany({ account: oneOf(ids) }, CERTAIN)
+    await links.deleteMany({ account: oneOf(ids) }, CERTAIN)
     await consents.deleteMany({ $or: [{ account: oneOf(ids) }, { client: oneOf(apps) }] }, CERTAIN)
   }
 

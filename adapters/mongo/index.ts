@@ -11,6 +11,7 @@ import { clientPlace, MongoDirectory } from './directory.ts'
 import { CERTAIN, CHEAP, Connection, type MongoAddress, NEWEST, oneOf } from './driver.ts'
 import { MongoFactors, totpPlace } from './factors.ts'
 import { FEDERATION_KEPT, factsPlace, MongoFederation } from './federation.ts'
+import { MongoLinks } from './links.ts'
 import { checkVersion, missingIndexes, refuseHalfCopy } from './migrations.ts'
 import { MongoDevices, MongoPending, PENDING_KEPT, pendingPlace } from './pending.ts'
 import { type Collections, collectionsOf } from './schemas.ts'
@@ -71,6 +72,7 @@ export class MongoDatabase implements Database {
   readonly pending: MongoPending
   readonly consents: MongoConsents
   readonly federation: MongoFederation
+  readonly links: MongoLinks
   readonly audit: MongoAudit
   readonly artifacts: MongoArtifacts
   readonly directory: MongoDirectory
@@ -93,6 +95,7 @@ export class MongoDatabase implements Database {
     this.pending = new MongoPending(connection, collections, sealer)
     this.consents = new MongoConsents(connection, collections)
     this.federation = new MongoFederation(connection, collections, sealer)
+    this.links = new MongoLinks(connection, collections)
     this.audit = new MongoAudit(connection, collections)
     this.artifacts = new MongoArtifacts(connection, collections)
     this.connections = new MongoConnections(connection, collections, sealer)

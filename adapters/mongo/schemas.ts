@@ -169,6 +169,19 @@ export interface UsedAssertionDocument {
   expires: Date
 }
 
+export interface LinkDocument {
+  /** JSON of what it claims: an account's place at an identity provider, or a name there (links.ts). */
+  _id: string
+  /** It is the name, which leads to the account. */
+  leads: boolean
+  account: string
+  company: string
+  issuer: string
+  format: string
+  name: string
+  since: number
+}
+
 export interface ConsentDocument {
   /** JSON of account and client. */
   _id: string
@@ -362,6 +375,15 @@ const SCHEMAS = {
   }).index({ expires: 1 }, atItsDate),
   used_assertions: plain({ handle: text, expires: { type: Date, required: true } }).index({ expires: 1 }, atItsDate),
 
+  links: plain({
+    leads: yesOrNo,
+    account: text,
+    company: text,
+    issuer: text,
+    format: text,
+    name: text,
+    since: count,
+  }).index({ account: 1 }),
   consents: plain({ account: text, client: text, permissions: list(), since: count })
     .index({ account: 1 })
     .index({ client: 1 }),
@@ -418,6 +440,7 @@ export interface Collections {
   pending: Model<PendingDocument>
   federation_requests: Model<FederationRequestDocument>
   used_assertions: Model<UsedAssertionDocument>
+  links: Model<LinkDocument>
   consents: Model<ConsentDocument>
   signing_keys: Model<SigningKeysDocument>
   audit: Model<AuditDocument>

@@ -244,6 +244,27 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
         })
     },
   },
+  links: {
+    keys: ['account_id', 'company_id', 'issuer'],
+    tables: ['links'],
+    rowOf: (row) => ({
+      account: String(row['account_id']),
+      company: String(row['company_id']),
+      issuer: String(row['issuer']),
+      format: String(row['format']),
+      name: String(row['name']),
+      since: Number(row['linked_at']),
+    }),
+    put: (connection, { account, company, issuer, format, name, since }) =>
+      put(connection, 'links', ['account_id', 'company_id', 'issuer'], {
+        account_id: account,
+        company_id: company,
+        issuer,
+        format,
+        name,
+        linked_at: since,
+      }),
+  },
   devices: {
     keys: ['device', 'account_id'],
     tables: ['devices'],

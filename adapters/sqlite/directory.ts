@@ -245,6 +245,7 @@ export class SqliteDirectory implements DirectoryStore {
     this.#connection.run('DELETE FROM artifacts WHERE account_id = ?', id)
     this.#connection.run('DELETE FROM devices WHERE account_id = ?', id)
     this.#connection.run('DELETE FROM consents WHERE account_id = ?', id)
+    this.#connection.run('DELETE FROM links WHERE account_id = ?', id)
     this.#remove('accounts', 'id', id)
   }
 

@@ -11,6 +11,7 @@ import { SqliteDirectory } from './directory.ts'
 import { Connection, type Value } from './driver.ts'
 import { SqliteFactors } from './factors.ts'
 import { SqliteFederation } from './federation.ts'
+import { SqliteLinks } from './links.ts'
 import { migrate } from './migrations.ts'
 import { SqliteDevices, SqlitePending } from './pending.ts'
 import { SqliteSigningKeys } from './signing-keys.ts'
@@ -102,6 +103,7 @@ export class SqliteDatabase implements Database {
   readonly pending: SqlitePending
   readonly consents: SqliteConsents
   readonly federation: SqliteFederation
+  readonly links: SqliteLinks
   readonly audit: SqliteAudit
   readonly artifacts: SqliteArtifacts
   readonly directory: SqliteDirectory
@@ -130,6 +132,7 @@ export class SqliteDatabase implements Database {
     this.pending = new SqlitePending(connection, sealer)
     this.consents = new SqliteConsents(connection)
     this.federation = new SqliteFederation(connection, sealer)
+    this.links = new SqliteLinks(connection)
     this.audit = new SqliteAudit(connection)
     this.artifacts = new SqliteArtifacts(connection)
     this.connections = new SqliteConnections(connection, sealer)

@@ -188,6 +188,18 @@ const MIGRATIONS: string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX connection_domains_connection ON connection_domains (connection_id);
   `,
+  `
+  CREATE TABLE links (
+    account_id TEXT NOT NULL, -- no reference: an embedding app's people are not in this file
+    company_id TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    format TEXT NOT NULL,
+    name TEXT NOT NULL,
+    linked_at INTEGER NOT NULL,
+    PRIMARY KEY (account_id, company_id, issuer)
+  ) STRICT, WITHOUT ROWID;
+  CREATE UNIQUE INDEX links_name ON links (company_id, issuer, format, name);
+  `,
 ]
 
 /**

@@ -4,7 +4,7 @@ import type { PasswordHasher } from '../factors/password.ts'
 import { InteractionError, wrongCredentials } from '../kit/errors.ts'
 import { digest } from '../kit/keyring.ts'
 import { normaliseEmail } from '../kit/network.ts'
-import { type Attempt, definePage, type Room } from '../kit/room.ts'
+import { type Attempt, definePage, type Room, type Visit } from '../kit/room.ts'
 import type { AccountStore, Counter, DeviceStore, ThrottleRule } from '../kit/stores.ts'
 
 /** One person's passwords: slower from the fifth, half an hour after each tenth, closed at a hundred (NIST §3.2.2, PCI 8.3.4). */
@@ -20,13 +20,36 @@ export interface CredentialsParts {
   accounts: AccountStore
   devices: DeviceStore
   passwords: PasswordHasher
+  /** Companies that have a sign-in of their own, if there are any. */
+  sso?: CompanySignIn | undefined
+}
+
+/** Where people go whose company has a sign-in of its own. By the domain alone: who exists makes no difference (R22). */
+export interface CompanySignIn {
+  /** The page that takes them there. */
+  page: string
+  /** Whether people of this address, or of the domain in `@domain`, must go to their company, or may. */
+  mode(address: string, clientId: string): Promise<'forward' | 'allow_password' | undefined>
+  /** What `form-action` must let the first page's form lead to: nobody knows yet where a person goes. */
+  formActions: string[]
 }
 
 /** Asks who somebody is, and for their password. */
-export const credentials = ({ accounts, devices, passwords }: CredentialsParts): Room => ({
+export const credentials = ({ accounts, devices, passwords, sso }: CredentialsParts): Room => ({
   name: 'credentials',
   pages: {
     '': definePage({
+      /** Where the app knows whom it asks for, nobody has to type it. Once: after that a person has come back to choose. */
+      async arrive({ identifier: { typed, hinted }, reasons, sso: { sent }, client }) {
+        if (!sso || hinted === undefined || typed !== undefined || sent !== undefined) return undefined
+        if (reasons.includes('different_account') || reasons.includes('hinted_account')) return undefined
+        const address = normaliseEmail(hinted)
+        const mode = await sso.mode(address, client.id)
+        const isDomain = address.startsWith('@')
+        if (mode !== 'forward' && !(isDomain && mode === 'allow_password')) return undefined
+        return { is: 'turned', page: sso.page, outcome: isDomain ? {} : { identifier: address } }
+      },
+
       form: z.strictObject({
         email: z
           .string()
@@ -41,17 +64,21 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
       }),
       async show({ identifier, posted, reasons }) {
         const typed = typeof posted['email'] === 'string' ? posted['email'] : identifier.typed
+        const hinted = identifier.hinted?.trim().startsWith('@') ? undefined : identifier.hinted
         return {
           view: 'credentials',
           title: 'credentials.title',
-          locals: { email: typed ?? identifier.hinted ?? '', hinted: reasons.includes('hinted_account') },
+          locals: { email: typed ?? hinted ?? '', hinted: reasons.includes('hinted_account') },
+          ...(sso && { formActions: sso.formActions }),
         }
       },
       async attempt({ network }) {
         return fromNetwork([{ key: `identifier|${network}`, rule: IDENTIFIER }], 'login.identifier')
       },
-      async submit(_visit, { email }) {
-        return { is: 'turned', page: 'password', outcome: { identifier: email } }
+      async submit({ client }, { email }) {
+        const outcome = { identifier: email, sso: undefined }
+        if (sso && (await sso.mode(email, client.id)) === 'forward') return { is: 'turned', page: sso.page, outcome }
+        return { is: 'turned', page: 'password', outcome }
       },
     }),
 
@@ -61,12 +88,19 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
         username: z.string().optional(),
         password: z.string('password_missing').min(1, 'password_missing'),
       }),
-      async show({ identifier, url }) {
-        const locals = { email: identifier.typed ?? '', identifierUrl: url() }
+      async arrive(visit) {
+        return (await mustGo(sso, visit)) ? { is: 'turned', page: sso!.page } : undefined
+      },
+      async show({ identifier: { typed = '' }, client, url }) {
+        const ssoUrl = (await sso?.mode(typed, client.id)) && url(sso!.page)
+        const locals = { email: typed, identifierUrl: url(), ...(ssoUrl && { ssoUrl }) }
         return { view: 'credentials-password', title: 'credentials-password.title', locals }
       },
 
-      async attempt({ identifier: { typed = '' }, network, device }): Promise<Attempt> {
+      async attempt(visit): Promise<Attempt | undefined> {
+        if (await mustGo(sso, visit)) return undefined
+        const { identifier, network, device } = visit
+        const { typed = '' } = identifier
         const known = await accounts.findByEmail(typed)
         const trusted = await devices.knows(device ?? '', known?.account.id ?? '')
         return fromNetwork(
@@ -81,7 +115,10 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
         )
       },
 
-      async submit({ identifier: { typed = '' } }, { password }) {
+      async submit(visit, { password }) {
+        // Whoever must go to their company has no password here, whatever the store says.
+        if (await mustGo(sso, visit)) return { is: 'turned', page: sso!.page }
+        const { typed = '' } = visit.identifier
         if (typed === '') throw new InteractionError('email_missing', { field: 'username' })
         const known = await accounts.findByEmail(typed)
         // One hash on every path: unknown, disabled and passwordless accounts cost what a known one costs (R21, R23).
@@ -102,6 +139,9 @@ export const credentials = ({ accounts, devices, passwords }: CredentialsParts):
     }),
   },
 })
+
+const mustGo = async (sso: CompanySignIn | undefined, { identifier, client }: Visit): Promise<boolean> =>
+  identifier.typed !== undefined && (await sso?.mode(identifier.typed, client.id)) === 'forward'
 
 /** The counter of this address's wrong passwords, the same whether there is such an account. */
 export const passwordCounter = (email: string): string => `password|account|${digest(email)}`

@@ -27,6 +27,8 @@ export type ErrorCode =
   | 'user_code_missing'
   | 'wrong_user_code'
   | 'user_code_used'
+  | 'sso_gone'
+  | 'sso_too_often'
   | 'form_invalid'
   | 'form_expired'
   | 'cross_site'

@@ -16,6 +16,8 @@ export interface Page {
   /** The h1. By convention the message `<view>.title`. */
   title: string
   error?: PageError
+  /** What happened meanwhile, in a sentence. */
+  notice?: string
   /** The app that asked. */
   clientName?: string
   csrf?: string
@@ -35,7 +37,7 @@ export interface Pages {
   render(messages: Messages, view: string, page: Page & { nonce: string }): string
 }
 
-const OPTIONAL = ['error', 'clientName', 'csrf', 'action', 'cancel', 'different', 'help']
+const OPTIONAL = ['error', 'notice', 'clientName', 'csrf', 'action', 'cancel', 'different', 'help']
 
 /**
  * The pages, from the EJS files in `views/`.

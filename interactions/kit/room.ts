@@ -4,8 +4,11 @@ import { type ErrorCode, InteractionError } from './errors.ts'
 import type { Messages } from './messages.ts'
 import type { Account, Counter, Method } from './stores.ts'
 
-/** What can be proven, by its name in our bookkeeping. `pwd` is the primary proof, the others are second factors. */
-export type Factor = 'pwd' | Method
+/**
+ * What can be proven, by its name in our bookkeeping. `pwd` and `fed`, a company's sign-in, are primary proofs; the others
+ * are second factors. `fed_mfa`: that company's identity provider says so, and is trusted with it.
+ */
+export type Factor = 'pwd' | 'fed' | 'fed_mfa' | Method
 
 /** When each factor was proven, seconds since 1970. */
 export type FactorTimes = Partial<Record<Factor, number>>
@@ -15,6 +18,10 @@ export interface ChainProofs {
   accountId: string
   securityEpoch: number
   times: FactorTimes
+  /** The company whose identity provider vouched for `fed`. */
+  fedBy?: string | undefined
+  /** When it wants the session to end. */
+  until?: number | undefined
 }
 
 /** What the rooms leave in the stored Interaction (`result`, carried on by `lastSubmission`). */
@@ -26,6 +33,17 @@ export interface Outcome {
   reservedFor?: string | undefined
   /** The e-mail address typed on the identifier page. */
   identifier?: string | undefined
+  /** The company's sign-in of this chain. */
+  sso?:
+    | {
+        /** The person was sent there: not again without being asked. */
+        sent?: boolean | undefined
+        /** Somebody else came back, with this address: the identity provider is to ask anew. */
+        other?: string | undefined
+      }
+    | undefined
+  /** What the next page tells the person: a message key. Until a page is answered. */
+  notice?: string | undefined
   /** "Not you?": the session in this browser does not count for this request. */
   differentAccount?: boolean | undefined
   /** Submitted to oidc-provider only when nothing is open: the deferred login. */
@@ -69,6 +87,14 @@ export interface Visit {
   identifier: { typed?: string | undefined; hinted?: string | undefined }
   /** What the app asks for, and what of it the person has not agreed to before (Consent in stores.ts). For `consent`. */
   permissions: { asked: string[]; missing: string[] }
+  /** The query of the address. */
+  query: Readonly<Record<string, unknown>>
+  /** The company's sign-in of this chain. */
+  sso: NonNullable<Outcome['sso']>
+  /** Somebody signed out in this browser just now. */
+  signedOut: boolean
+  /** What the request asks of a sign-in, whoever signs in. */
+  asks: Judgement['asks']
   /** What was just sent and could not be used, so that nobody types it again. Never shown where it may be secret. */
   posted: Record<string, unknown>
   /** The person's network (IPv4 address, IPv6 /64) as a key for counters. */
@@ -86,24 +112,45 @@ export interface Shown {
   title: string
   titleVars?: Record<string, string>
   locals?: Record<string, unknown>
+  /** Origins where this page's form may end, besides ours and the app's. */
+  formActions?: string[]
 }
 
 /** What an answer leads to. A room never says "logged in": it says what was proven, the policy decides. */
 export type Answer =
   /** A factor was proven now. `securityEpoch`: the account's, as read before the proof, or as the proof's own write left it. */
-  | { is: 'proved'; factor: Factor; accountId: string; securityEpoch: number; audit?: AuditNote }
+  | ({
+      is: 'proved'
+      accountId: string
+      securityEpoch: number
+      outcome?: Outcome
+      audit?: AuditNote | AuditNote[]
+    } & (
+      | { factor: Exclude<Factor, 'fed' | 'fed_mfa'> }
+      /**
+       * `at`: when the identity provider of this company asked; `until`: when it wants the session to end, seconds.
+       * `mfa`: it is trusted to have asked for two factors.
+       */
+      | { factor: 'fed'; at: number; until: number | undefined; company: string; mfa: boolean }
+    ))
   /** Nothing was proven; the policy looks again (a reservation, an acknowledgement, a consent). */
   | { is: 'settled'; outcome?: Outcome; audit?: AuditNote }
   /** Another request did it first: the other of two clicks, or another browser. */
   | { is: 'overtaken' }
   /** Another page of the same room. */
   | { is: 'turned'; page: string; outcome?: Outcome }
+  /** An address elsewhere. */
+  | { is: 'sent'; to: string; outcome?: Outcome }
+  /** A page that says no more than a stranger may know, with a reference to the audit's row. `again`: the page that leads on. */
+  | { is: 'refused'; message: 'sso_refused'; again: string; audit: AuditNote }
   /** A text file. */
   | { is: 'download'; name: string; text: string }
 
 /** What the audit says of it. */
 export interface AuditNote {
   event: string
+  /** Whom it is about, when the answer does not say. */
+  accountId?: string
   details?: Record<string, string | number | boolean | string[]>
 }
 
@@ -122,9 +169,12 @@ export interface Attempt {
 export interface RoomPage<Form = unknown> {
   /** The form's fields; an issue's message is the code of the error to show. */
   form: z.ZodType<Form>
+  /** What opening the page does, if it does anything: an answer in place of the page. */
+  arrive?(visit: Visit): Promise<Answer | undefined>
   /** Without it the page only takes a form: opened by itself it leads to the room's first page, which shows its errors too. */
   show?(visit: Visit): Promise<Shown>
-  attempt?(visit: Visit, form: Form): Promise<Attempt>
+  /** `undefined`: the answer will not be looked at. */
+  attempt?(visit: Visit, form: Form): Promise<Attempt | undefined>
   /** @throws {InteractionError} the page is shown again with the message */
   submit(visit: Visit, form: Form): Promise<Answer>
   /** The fresh wrong answers that are told to the person as "tries left". */
@@ -146,6 +196,13 @@ export interface Judgement {
   /** The proofs that count for this request, the session's and the chain's. */
   counted: FactorTimes
   open: { prompt: string; reasons: readonly string[]; offer: Method[] } | undefined
+  /** The company whose identity provider vouches for the sign-in that counts. */
+  fedBy: string | undefined
+  /**
+   * What the request asks of a sign-in, whoever signs in. `anew`: the person is to be asked, whatever they proved before;
+   * `since`: no proof older than this counts, seconds; `second`: one proof is not enough.
+   */
+  asks: { anew: boolean; since: number | undefined; second: boolean }
   /** Who raised the requirement, for the audit. */
   because: readonly string[]
 }

@@ -17,7 +17,7 @@ import { goTo } from './parked.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
 import { type Around, type Screen, seeOther, speak } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
-import { leaveTrail, readTrail, successorOf } from './trail.ts'
+import { hasSignedOut, leaveTrail, readTrail, successorOf } from './trail.ts'
 
 /** What becomes of a device code (RFC 8628) whose interaction does not come to its end. */
 export interface Devices {
@@ -119,7 +119,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
         if (segment === 'cancel') return await cancel(ctx, open)
         if (segment === 'different') return await different(ctx, open)
         if (page) return await submit(ctx, open, page, fields)
-      } else if (page) return await visit(ctx, open, segment, page)
+      } else if (page) return await arrive(ctx, open, segment, page)
     } catch (error) {
       const shown = asInteractionError(error)
       const link = appLink(client, screen.messages(ctx))
@@ -136,10 +136,22 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     })
   }
 
-  /** GET: shows the page, unless its question is not the open one any more. */
-  async function visit(ctx: Context, open: Open, segment: string, page: RoomPage) {
+  /** GET: shows the page, unless its question is not the open one any more, or it has an answer by itself. */
+  async function arrive(ctx: Context, open: Open, segment: string, page: RoomPage) {
     const here = await judge(open, { ...open.outcome, login: undefined })
     if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+    if (page.arrive) {
+      let answer: Answer | undefined
+      try {
+        answer = await page.arrive(visitOf(ctx, open, here))
+      } catch (error) {
+        if (!(error instanceof InteractionError)) throw error
+        // The other of two requests for this address may be about to finish.
+        if ((await lookAgain(open)) === 'answered') return seeOther(ctx, open.interaction.returnTo)
+        throw error
+      }
+      if (answer) return take(ctx, open, here, answer)
+    }
     if (!page.show) return seeOther(ctx, interactionPath(provider, open.interaction.uid))
     await show(ctx, open, segment, here)
   }
@@ -155,12 +167,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     if (!parsed.success) throw formError(parsed.error.issues[0])
     const attempt = await page.attempt?.(visit, parsed.data)
     const verdict = attempt && (await stores.throttle.take(attempt.counters, visit.now))
-    const about = {
-      accountId: visit.account?.id,
-      clientId: visit.client.id,
-      cid: visit.cid,
-      reasons: [...interactionReasons(open), ...here.because],
-    }
+    const about = aboutOf(open, here)
     if (attempt && verdict && !verdict.allowed) {
       await record(ctx, { ...about, event: attempt.event, outcome: 'failure', details: { code: 'throttled' } })
       throw refused(attempt, verdict)
@@ -191,14 +198,30 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     }
     if (attempt && answer.is !== 'download')
       await stores.throttle.clear(attempt.counters.filter(({ rule }) => rule.kind === 'streak').map(({ key }) => key))
-    const note = 'audit' in answer ? answer.audit : undefined
-    if (note)
+    await take(ctx, open, here, answer)
+  }
+
+  /** What every row of the audit about this question says. */
+  function aboutOf(open: Open, here: Judgement) {
+    return {
+      accountId: here.account?.id,
+      clientId: open.client.clientId,
+      cid: open.interaction.cid,
+      reasons: [...interactionReasons(open), ...here.because],
+    }
+  }
+
+  /** Tells the audit of an answer, and does what it leads to. */
+  async function take(ctx: Context, open: Open, here: Judgement, answer: Answer) {
+    const notes = 'audit' in answer && answer.audit ? [answer.audit].flat() : []
+    for (const { event, accountId, details } of notes)
       await record(ctx, {
-        ...about,
-        accountId: answer.is === 'proved' ? answer.accountId : about.accountId,
-        event: note.event,
-        outcome: 'success',
-        details: note.details,
+        ...aboutOf(open, here),
+        ...(answer.is === 'proved' && { accountId: answer.accountId }),
+        ...(accountId !== undefined && { accountId }),
+        event,
+        outcome: answer.is === 'refused' ? 'failure' : 'success',
+        details,
       })
 
     switch (answer.is) {
@@ -211,12 +234,31 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       case 'turned':
         await keep(open, { ...open.outcome, ...answer.outcome })
         return seeOther(ctx, interactionPath(provider, open.interaction.uid, answer.page))
+      case 'sent':
+        await keep(open, { ...open.outcome, ...answer.outcome })
+        return seeOther(ctx, answer.to)
+      case 'refused':
+        return screen.message(ctx, answer.message, {
+          status: 400,
+          link: {
+            href: interactionPath(provider, open.interaction.uid, answer.again),
+            label: screen.messages(ctx).t('message.again'),
+          },
+          reference: true,
+        })
+      case 'overtaken':
+        return proceed(ctx, open, open.outcome)
       case 'settled':
-        return proceed(ctx, open, { ...open.outcome, ...answer.outcome })
+        return proceed(ctx, open, { ...open.outcome, notice: undefined, ...answer.outcome })
       case 'proved':
         if (here.account?.id === answer.accountId && here.account.securityEpoch !== answer.securityEpoch)
           await endOthers(ctx, open, answer.accountId)
-        return proceed(ctx, open, { ...open.outcome, proofs: withProof(open, answer, here) })
+        return proceed(ctx, open, {
+          ...open.outcome,
+          notice: undefined,
+          ...answer.outcome,
+          proofs: withProof(open, answer, here),
+        })
     }
   }
 
@@ -224,14 +266,23 @@ export function interactionRoutes(parts: RouterParts): Middleware {
    * The chain's proofs and this one. Proofs of another person are dropped, and those of another epoch than the account
    * had when the question was asked: the proof's own write may have raised it, and then the chain goes on.
    */
-  function withProof({ outcome }: Open, answer: Answer & { is: 'proved' }, here: Judgement): ChainProofs {
+  function withProof({ outcome, session }: Open, answer: Answer & { is: 'proved' }, here: Judgement): ChainProofs {
     const { accountId, securityEpoch } = answer
     const former = outcome.proofs
     const seen = here.account?.id === accountId ? here.account.securityEpoch : undefined
     const goesOn = former?.accountId === accountId && former.securityEpoch === seen
     const raised = seen !== undefined && seen !== securityEpoch
     const kept = raised ? rule.carriedOver(here.counted) : goesOn ? former.times : {}
-    return { accountId, securityEpoch, times: rule.addProof(kept, answer.factor, now()) }
+    if (answer.factor === 'fed') {
+      const at = Math.min(answer.at, now())
+      const times = rule.addProof(kept, 'fed', at)
+      const proven = answer.mfa ? rule.addProof(times, 'fed_mfa', at) : times
+      return { accountId, securityEpoch, times: proven, fedBy: answer.company, until: answer.until }
+    }
+    const times = rule.addProof(kept, answer.factor, now())
+    if (times.fed === undefined) return { accountId, securityEpoch, times }
+    const until = goesOn ? former.until : (session as { until?: number } | undefined)?.until
+    return { accountId, securityEpoch, times, fedBy: raised ? here.fedBy : former?.fedBy, until }
   }
 
   /** The proof raised the epoch: every session but this one is dead, and their apps should know. */
@@ -248,7 +299,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const login = proofs && after.account?.id === proofs.accountId && finished
     if (login) {
       // amr and acr of the session are computed when it is written; these are for the library's own record.
-      const ts = proofs.times.pwd ?? open.started
+      const ts = proofs.times.pwd ?? proofs.times.fed ?? open.started
       pending.login = { accountId: proofs.accountId, ts, remember: false, amr: [], acr: '' }
       await rememberDevice(ctx, proofs.accountId)
       leave(ctx, open, true)
@@ -342,16 +393,19 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const visit = visitOf(ctx, open, here)
     const { pages } = rule.room(interaction.prompt.name)!
     const segment = pages[asked]?.show ? asked : ''
+    const { notice } = open.outcome
+    const shown = await pages[segment]!.show!(visit)
     const around: Around = {
+      ...(notice !== undefined && { notice: visit.messages.t(notice) }),
       clientName: visit.client.name,
       csrf: formToken(secretOf(uid)),
       action: visit.url(segment),
       cancel: { action: visit.url('cancel') },
-      formActions: formActionsOf(interaction.params),
+      formActions: [...formActionsOf(interaction.params), ...(shown.formActions ?? [])],
       error,
     }
     if (visit.account) around.different = { action: visit.url('different') }
-    screen.show(ctx, await pages[segment]!.show!(visit), around)
+    screen.show(ctx, shown, around)
   }
 
   function visitOf(ctx: Context, open: Open, here: Judgement): Visit {
@@ -371,6 +425,10 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       offer: here.open?.offer ?? [],
       identifier: { typed: outcome.identifier, hinted: stringOf(params['login_hint']) },
       permissions: permissionsIn(interaction),
+      query: ctx.query,
+      sso: outcome.sso ?? {},
+      signedOut: hasSignedOut(ctx),
+      asks: here.asks,
       posted: (ctx.request.body ?? {}) as Record<string, unknown>,
       network: networkOf(ctx.ip),
       device: device && digest(device),

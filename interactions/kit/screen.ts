@@ -33,6 +33,7 @@ export type MessageName =
   | 'posted_expired'
   | 'cross_site'
   | 'still_signed_in'
+  | 'sso_refused'
 
 /** Those that the same address may get past a little later. */
 const PASSING: readonly MessageName[] = ['unavailable', 'busy', 'server_error']

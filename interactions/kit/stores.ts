@@ -36,8 +36,11 @@ export interface Membership {
   roles: MembershipRole[]
   /** False when the membership or the company is disabled: then it does not count. */
   active: boolean
-  /** The company demands a second factor of everybody from this day on (a date in that zone). */
-  enforcement?: { from: string; zone: string } | undefined
+  /**
+   * The company demands a second factor of everybody from this day on (a date in that zone). Who came through the company's
+   * own identity provider need not prove one here, unless `sso` says `challenge`.
+   */
+  enforcement?: { from: string; zone: string; sso?: 'challenge' | undefined } | undefined
   /** What the company tells its people who lost phone and recovery code: one line of plain text. */
   help?: string | undefined
 }
@@ -329,6 +332,41 @@ export interface FederationStore {
   takeFacts(handle: string, interaction: string, now: number): Promise<string | undefined>
 }
 
+/** A person as an identity provider names them to one company. */
+export interface FederatedName {
+  company: string
+  /** The identity provider's entity ID. */
+  issuer: string
+  /** The Format of the NameID, and its value. */
+  format: string
+  name: string
+}
+
+/** Which of a company's people are which of ours. */
+export interface LinkStore {
+  /** The account that this name was linked to. */
+  find(name: FederatedName): Promise<string | undefined>
+  /**
+   * Links a name to an account. Once: a name has one account, and an account has one name at one identity provider of a
+   * company. A link that stands stays as it is.
+   *
+   * @returns `linked` for the one caller that made the link; `known` when just this link stood already; `taken` when the name
+   * belongs to another account, or the account to another name
+   */
+  link(name: FederatedName, accountId: string, now: number): Promise<'linked' | 'known' | 'taken'>
+  /** Forgets every name of this account. @returns how many there were */
+  unlinkAll(accountId: string): Promise<number>
+}
+
+/** Makes accounts for people who come for the first time. An app without it has none made. */
+export interface PeopleStore {
+  /**
+   * Makes a person without password and roles who is a member of this company. Once per address.
+   * @returns `undefined` when the address is somebody's already, or the company is disabled or gone
+   */
+  create(person: { email: string; name?: string | undefined; company: string }): Promise<Account | undefined>
+}
+
 /**
  * What one person lets one app do. A permission is the name of an OpenID scope (`email`), `claim <name>` for a claim asked
  * for by itself, or `<API> <scope>` for a scope of an API.
@@ -460,6 +498,7 @@ export interface Stores {
   pending: PendingStore
   consents: ConsentStore
   federation: FederationStore
+  links: LinkStore
   audit: AuditStore
   artifacts: ArtifactStore
 }

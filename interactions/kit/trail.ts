@@ -41,6 +41,23 @@ export function readTrail(ctx: Context): Trail | undefined {
   return JSON.parse(Buffer.from(value, 'base64url').toString()) as Trail // signed: nobody else wrote it
 }
 
+const signedOutName = (ctx: Context) => (ctx.secure ? '__Host-signed-out' : 'signed-out')
+const SIGNED_OUT_MS = 5 * 60 * 1000
+
+/** Remembers for five minutes that somebody signed out in this browser: nobody is to be signed in again unasked. */
+export function leaveSignedOut(ctx: Context): void {
+  ctx.cookies.set(signedOutName(ctx), '1', {
+    signed: true,
+    httpOnly: true,
+    sameSite: 'lax',
+    path: '/',
+    maxAge: SIGNED_OUT_MS,
+  })
+}
+
+/** Somebody signed out in this browser just now. */
+export const hasSignedOut = (ctx: Context): boolean => ctx.cookies.get(signedOutName(ctx), { signed: true }) === '1'
+
 /** An interaction, as far as its successor is concerned. */
 export interface Step {
   uid: string

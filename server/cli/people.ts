@@ -11,9 +11,16 @@ interface Why {
   by?: string
 }
 
-/** `user disable|enable|sessions|end-sessions|consents`, for the command `user`. */
+/** `user disable|enable|sessions|end-sessions|unlink|consents`, for the command `user`. */
 export function peopleCommands(): Command[] {
-  return [switching(true), switching(false), sessionsCommand(), endSessionsCommand(), consentsCommand()]
+  return [
+    switching(true),
+    switching(false),
+    sessionsCommand(),
+    endSessionsCommand(),
+    unlinkCommand(),
+    consentsCommand(),
+  ]
 }
 
 function switching(disabled: boolean): Command {
@@ -68,6 +75,35 @@ function endSessionsCommand(): Command {
           return true
         })
         answer(self, { email: user.email, ...toldOf(ended) }, [`${user.email}: ${endedIn(ended)}`])
+      }),
+    )
+}
+
+function unlinkCommand(): Command {
+  return new Command('unlink')
+    .argument('<email>')
+    .requiredOption('--reason <text>', 'why, and how you made sure who asked')
+    .option('--by <who>', 'who asked for it, when that is not you')
+    .description("forget which name their company's identity provider gives a person: the next sign-in links anew")
+    .addHelpText(
+      'after',
+      '\nExample:\n  sallyport user unlink ana@acme.example --reason "new identity provider account" --by "IT, ticket 4711"',
+    )
+    .action((email: string, why: Why, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const user = await personOf(database, email)
+        const details = { reason: reasonGiven(why.reason ?? ''), ...by(why) }
+        const { audited } = await import('../audited.ts')
+        let links = 0
+        const act = { event: 'federation.unlinked', actor: operator(), accountId: user.id, details }
+        await audited(database.audit, act, async () => {
+          links = await database.links.unlinkAll(user.id)
+          if (links === 0) throw new Refused(`${user.email} is linked to no identity provider`)
+          return { links }
+        })
+        answer(self, { email: user.email, links }, [
+          `${user.email}: ${links} ${links === 1 ? 'link' : 'links'} forgotten; the next sign-in at their company links anew`,
+        ])
       }),
     )
 }

@@ -98,6 +98,10 @@ const ROWS: { [K in Kind]: Rows[K][] } = {
   consents: [
     { account: 'ana', client: 'a.$b', permissions: ['claim name', 'email', 'https://api.example a'], since: 4 },
   ],
+  links: [
+    { account: 'ana', company: 'acme', issuer: 'https://idp.example', format: 'urn:f', name: 'n"[', since: 4 },
+    { account: 'ana', company: 'best', issuer: 'https://idp.example', format: 'urn:f', name: 'n"[', since: 5 },
+  ],
   devices: [{ device: 'd"[', account: 'ana', lastUsed: FAR, expiresAt: FAR + 400 * 24 * 60 * 60 }],
   throttles: [
     { key: 'k', count: 9, since: 3, blockedUntil: 44, disabled: false, expiresAt: FAR },

@@ -647,6 +647,48 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
     })
 
+    describe('links', () => {
+      const ana = { company: 'acme', issuer: 'https://idp.example', format: 'urn:persistent', name: 'a-1' }
+
+      it('links a name to one account, and says so once', async () => {
+        const results = await fifty((one) => one.links.link(ana, 'ana', NOW))
+        assert.equal(results.filter((result) => result === 'linked').length, 1)
+        assert.equal(results.filter((result) => result === 'known').length, 49)
+        assert.equal(await other.links.find(ana), 'ana')
+        for (const more of [{ company: 'best' }, { issuer: 'https://x.example' }, { format: 'urn:x' }, { name: 'A-1' }])
+          assert.equal(await other.links.find({ ...ana, ...more }), undefined)
+      })
+      it('lets one of many accounts have a name', async () => {
+        const results = await fifty((one, index) => one.links.link(ana, `person-${index}`, NOW))
+        assert.equal(results.filter((result) => result === 'linked').length, 1)
+        assert.equal(results.filter((result) => result === 'taken').length, 49)
+        assert.equal(await other.links.find(ana), `person-${results.indexOf('linked')}`)
+      })
+      it('lets one of many names have an account', async () => {
+        const results = await fifty((one, index) => one.links.link({ ...ana, name: `a-${index}` }, 'ana', NOW))
+        assert.equal(results.filter((result) => result === 'linked').length, 1)
+        assert.equal(results.filter((result) => result === 'taken').length, 49)
+        for (const [index, result] of results.entries())
+          assert.equal(await db.links.find({ ...ana, name: `a-${index}` }), result === 'linked' ? 'ana' : undefined)
+        assert.equal(await other.links.link({ ...ana, company: 'best', name: 'a-x' }, 'ana', NOW), 'linked')
+      })
+      it('leaves an account free whose name was taken', async () => {
+        await db.links.link(ana, 'ana', NOW)
+        assert.equal(await db.links.link(ana, 'bob', NOW), 'taken')
+        assert.equal(await db.links.link({ ...ana, name: 'b-1' }, 'bob', NOW), 'linked')
+      })
+      it('forgets the names of one account', async () => {
+        await db.links.link(ana, 'ana', NOW)
+        await db.links.link({ ...ana, company: 'best' }, 'ana', NOW)
+        await db.links.link({ ...ana, name: 'b-1' }, 'bob', NOW)
+        assert.equal(await other.links.unlinkAll('ana'), 2)
+        assert.equal(await other.links.unlinkAll('ana'), 0)
+        assert.equal(await db.links.find(ana), undefined)
+        assert.equal(await db.links.find({ ...ana, name: 'b-1' }), 'bob')
+        assert.equal(await db.links.link({ ...ana, name: 'a-2' }, 'ana', NOW), 'linked')
+      })
+    })
+
     describe('consents', () => {
       it('add up, once each, and are found by person and app', async () => {
         await db.consents.remember('ana', 'app', ['openid', 'api read'], NOW)

@@ -19,6 +19,7 @@ import {
   requirement,
   type Subject,
   sessionAlive,
+  signedInBy,
   stillSatisfies,
 } from '../../interactions/policy.ts'
 
@@ -92,6 +93,54 @@ describe('policy: who needs a second factor, and which', () => {
   it('names who raised the bar', () => {
     const { because } = needed(person(at('payor', 'disburser')), { acr_values: ACR_2FA }, { mfa: 'required' })
     assert.deepEqual(because, ['role:disburser@c', 'client', 'acr_values'])
+  })
+
+  it('a company’s own sign-in meets its own enforcement, and nothing else', () => {
+    const at = (company: string, more: Partial<Membership> = {}): Membership => ({
+      ...enforced('2020-01-01'),
+      companyId: company,
+      ...more,
+    })
+    const rank = (account: Needs, fedBy?: string, client: ClientRules = {}, params = {}) =>
+      requirement(params, client, account, BOTH, NOW, fedBy).rank
+    assert.equal(rank(person(at('a')), 'a'), 0)
+    assert.equal(rank(person(at('a'))), 2)
+    assert.equal(rank(person(at('a')), 'b'), 2)
+    assert.equal(rank(person(at('a'), at('b')), 'a'), 2, 'another company’s enforcement stands')
+    assert.equal(rank(person(at('a', { side: 'payor', roles: ['disburser'] })), 'a'), 2, 'a role’s need stands')
+    assert.equal(rank({ ...person(at('a')), alwaysRequire2fa: true }, 'a'), 2, 'the person’s own switch stands')
+    assert.equal(rank(person(at('a')), 'a', { mfa: 'required' }), 2, 'the app’s need stands')
+    assert.equal(rank(person(at('a')), 'a', {}, { acr_values: ACR_2FA }), 2, 'what was asked for stands')
+    const challenge = { enforcement: { from: '2020-01-01', zone: 'UTC', sso: 'challenge' as const } }
+    assert.equal(rank(person(at('a', challenge)), 'a'), 2, 'unless it wants its people to be asked here too')
+  })
+
+  it('a trusted identity provider’s second factor is enough for rank 2, never for payors, servers or the app', () => {
+    const trusts = (account: Needs, params: Record<string, string> = {}, client: ClientRules = {}) =>
+      needed(account, params, client).providerMfa
+    const essential = (name: string, ...values: string[]) => ({
+      claims: JSON.stringify({ id_token: { [name]: { essential: true, values } } }),
+    })
+    assert.equal(trusts(person(), { acr_values: ACR_2FA }), true)
+    assert.equal(trusts(person(at('payee', 'payments_admin'))), true)
+    assert.equal(trusts(person(), {}, { mfa: 'required' }), true)
+    assert.equal(trusts(person(at('payor', 'payments_admin'))), false)
+    assert.equal(trusts({ ...person(), serverRoles: ['support'] }), false)
+    assert.equal(trusts(person(), { acr_values: ACR_2FA_APP }), false)
+    assert.equal(trusts(person(), essential('amr', 'otp')), false)
+    assert.equal(trusts(person(), essential('amr', 'sms')), false)
+    assert.equal(trusts(person(), essential('amr', 'mfa')), true)
+  })
+
+  it('whose sign-in counts: the chain’s, else the session’s', () => {
+    const by = (chain: FactorTimes, session: FactorTimes) =>
+      signedInBy({ chain, session, fedBy: { chain: 'c', session: 's' } })
+    assert.equal(by({ fed: 1 }, { fed: 1 }), 'c')
+    assert.equal(by({ otp: 1 }, { fed: 1 }), 's')
+    assert.equal(by({}, { fed: 1 }), 's')
+    assert.equal(by({ pwd: 1 }, { fed: 1 }), undefined)
+    assert.equal(by({}, { pwd: 1 }), undefined)
+    assert.equal(signedInBy({ chain: { fed: 1 }, session: {} }), undefined)
   })
 
   it('a request raises the bar and never lowers it', () => {
@@ -235,6 +284,24 @@ describe('policy: which question comes next', () => {
     ['nobody yet', 'no_session', [anybody, undefined, proofs()]],
     ['"Not you?"', 'different_account', [anybody, undefined, proofs(), { differentAccount: true }]],
     ['a password is enough', undefined, [anybody, subject(), proofs({ pwd: NOW })]],
+    ['a company’s sign-in is enough', undefined, [anybody, subject(), proofs({ fed: NOW - 9999 })]],
+    ['a payor by a company’s sign-in', 'second_factor_missing', [payor, withApp, proofs({ fed: NOW })]],
+    [
+      'a payor whose second factor is the identity provider’s',
+      'second_factor_missing',
+      [payor, withApp, proofs({ fed: NOW, fed_mfa: NOW })],
+    ],
+    ['a payee, likewise, is let in', undefined, [payee, subject(), proofs({ fed: NOW, fed_mfa: NOW })]],
+    [
+      'max_age: the identity provider’s time counts',
+      'max_age',
+      [needed(person(), { max_age: '60' }), subject(), proofs({}, { fed: NOW - 61 })],
+    ],
+    [
+      'second_factor_max_age counts the identity provider’s time too',
+      'mfa_not_enrolled',
+      [needed(person(), { second_factor_max_age: '10' }), subject(), proofs({}, { fed: NOW - 11, fed_mfa: NOW - 11 })],
+    ],
     ['a payor without an app', 'mfa_not_enrolled', [payor, subject(), proofs({ pwd: NOW })]],
     ['a payor with an app', 'second_factor_missing', [payor, withApp, proofs({ pwd: NOW })]],
     ['a payor after both', undefined, [payor, withApp, proofs({ pwd: NOW, otp: NOW })]],
@@ -341,6 +408,18 @@ describe('policy: what the tokens say', () => {
     ['a live session with both', {}, { pwd: NOW - 5, otp: NOW - 5 }, ['pwd', 'otp', 'mfa'], ACR_2FA_APP],
     ['a step-up keeps the password', { otp: NOW }, { pwd: NOW - 50 }, ['pwd', 'otp', 'mfa'], ACR_2FA_APP],
     ['a new password drops an older code', { pwd: NOW }, { pwd: NOW - 50, otp: NOW - 40 }, ['pwd'], ACR_1FA],
+    ['a company’s sign-in has no value of its own', { fed: NOW - 99 }, {}, [], ACR_1FA],
+    ['a company’s sign-in and app', { fed: NOW - 99, otp: NOW }, {}, ['otp', 'mfa'], ACR_2FA_APP],
+    ['a company’s sign-in with its second factor', { fed: NOW, fed_mfa: NOW }, {}, ['mfa'], ACR_2FA],
+    ['… and the app besides', { fed: NOW, fed_mfa: NOW, otp: NOW }, {}, ['otp', 'mfa'], ACR_2FA_APP],
+    ['a password drops a company’s sign-in', { pwd: NOW }, { fed: NOW - 9, fed_mfa: NOW - 9 }, ['pwd'], ACR_1FA],
+    [
+      'a company’s sign-in drops what came after its time, before it came here',
+      { fed: NOW - 99 },
+      { pwd: NOW - 200, otp: NOW - 40 },
+      [],
+      ACR_1FA,
+    ],
     [
       'a new password keeps a newer code of another tab',
       { pwd: NOW - 60 },
@@ -378,6 +457,9 @@ describe('policy: what the tokens say', () => {
     assert.equal(stillSatisfies(payor, ['pwd', 'otp', 'mfa']), true)
     assert.equal(stillSatisfies(payor, ['pwd', 'sms', 'mfa']), false)
     assert.equal(stillSatisfies(needed(person()), ['pwd']), true)
+    assert.equal(stillSatisfies(payor, ['mfa']), false, 'somebody else’s second factor is none for a payor')
+    assert.equal(stillSatisfies(needed(person(), {}, { mfa: 'required' }), ['mfa']), true)
+    assert.equal(stillSatisfies(needed(person(), {}, { mfa: 'required' }), []), false)
   })
 })
 
@@ -389,6 +471,8 @@ describe('policy: when a session counts', () => {
     ['as long as it is used', true, {}, {}, NOW + 10],
     ['not after its idle limit, to the second', false, {}, {}, NOW + 3600],
     ['not after the absolute limit, however much it was used', false, { idle: NOW + 99999 }, {}, NOW + 43200],
+    ['not after the end that an identity provider set', false, { until: NOW + 5 }, {}, NOW + 5],
+    ['before it', true, { until: NOW + 5 }, {}, NOW + 4],
     ['not with an older epoch', false, { epoch: 2 }, {}, NOW],
     ['not for a disabled account', false, {}, { disabled: true }, NOW],
     ['not for somebody else', false, { accountId: 'b' }, {}, NOW],
@@ -400,7 +484,15 @@ describe('policy: when a session counts', () => {
 
 describe('policy: property', () => {
   const second = fc.integer({ min: 1, max: 9000 })
-  const times = fc.record({ pwd: second, otp: second, sms: second }, { requiredKeys: [] }) as fc.Arbitrary<FactorTimes>
+  const times = fc.record(
+    { pwd: second, fed: second, fed_mfa: second, otp: second, sms: second },
+    { requiredKeys: [] },
+  ) as fc.Arbitrary<FactorTimes>
+  /** How the primary proof is made, when it is: by whose identity provider, how long ago there, and what it says. */
+  const primary = fc.option(
+    fc.record({ company: fc.constantFrom('a', 'b'), ago: fc.constantFrom(0, 50, 5000), mfa: fc.boolean() }),
+    { nil: undefined },
+  )
   const membership: fc.Arbitrary<Membership> = fc.record({
     companyId: fc.constantFrom('a', 'b'),
     side: fc.constantFrom('payor', 'payee', 'both', 'none'),
@@ -456,27 +548,48 @@ describe('policy: property', () => {
         client,
         params,
         fc.array(fc.constantFrom(1, 20, 400), { minLength: 16, maxLength: 16 }),
-        (session, alive, otp, sms, usesRecovery, who, rules, asked, pauses) => {
+        primary,
+        (session, alive, otp, sms, usesRecovery, who, rules, asked, pauses, company) => {
           let now = 10_000
           const started = now
           let used = false
           let front: Subject | undefined =
-            alive && session.pwd ? subject({ enrolled: { ...(otp && { otp: 1 }), ...(sms && { sms: 1 }) } }) : undefined
-          let given: Proofs = { session: front ? session : {}, chain: {}, started, unsubmitted: false }
+            alive && (session.pwd ?? session.fed)
+              ? subject({ enrolled: { ...(otp && { otp: 1 }), ...(sms && { sms: 1 }) } })
+              : undefined
+          let given: Proofs = {
+            session: front ? session : {},
+            chain: {},
+            started,
+            unsubmitted: false,
+            fedBy: { session: 'b', chain: company?.company },
+          }
           const held = { ...(otp && { otp: 1 }), ...(sms && { sms: 1 }) }
 
           for (let step = 0; ; step++) {
             assert.ok(step < 12, 'no loop')
-            const need = requirement(asked, rules, front && who, BOTH, now)
+            const need = requirement(asked, rules, front && who, BOTH, now, signedInBy(given))
             const open = openReasons(need, front, given, now)
             if (!open) {
               const counts = counted(need, given)
-              assert.ok(counts.pwd, 'a primary proof')
+              assert.ok(counts.pwd ?? counts.fed, 'a primary proof')
               if (need.rank >= 2)
                 assert.ok(
-                  need.methods.some((method) => counts[method]),
+                  need.methods.some((method) => counts[method]) || (need.providerMfa && counts.fed_mfa),
                   'a second factor of a kind that is allowed',
                 )
+              const pays = who.memberships.some(
+                ({ active, side, roles }) =>
+                  active &&
+                  (side === 'payor' || side === 'both') &&
+                  roles.some((role) => /payments_admin|disburser$/.test(role)),
+              )
+              if (pays) assert.ok(counts.otp, 'whoever pays has proven the app, whoever vouches')
+              const enforced = who.memberships.filter(
+                ({ active, enforcement }) => active && enforcement?.from === '1970-01-01',
+              )
+              if (enforced.some(({ companyId }) => counts.fed === undefined || companyId !== signedInBy(given)))
+                assert.ok(counts.otp ?? counts.sms ?? counts.fed_mfa, 'a company’s enforcement is met')
               for (const [factor, time] of Object.entries(counts) as ['pwd', number][])
                 assert.ok(
                   given.chain[factor] === time || (given.session[factor] === time && !need.thisChainOnly),
@@ -492,7 +605,8 @@ describe('policy: property', () => {
                 )
               assert.equal(said.amr.includes('otp'), counts.otp !== undefined)
               assert.equal(said.auth_time, Math.min(...Object.values(counts)))
-              if (need.secondFactorMaxAge === 0 && need.rank >= 2) assert.ok(given.chain.otp ?? given.chain.sms)
+              if (need.secondFactorMaxAge === 0 && need.rank >= 2)
+                assert.ok(given.chain.otp ?? given.chain.sms ?? given.chain.fed_mfa)
               return
             }
             // People answer at once after a while: whoever takes more than five minutes each time proves again each time.
@@ -504,10 +618,20 @@ describe('policy: property', () => {
               case 'login':
                 if (open.reasons[0] === 'unreachable') return // an error for the app
                 if (open.reasons[0] === 'login_not_submitted')
-                  given = { ...given, session: merge(given.session, given.chain), unsubmitted: false }
+                  given = {
+                    ...given,
+                    session: merge(given.session, given.chain),
+                    unsubmitted: false,
+                    fedBy: { ...given.fedBy, session: signedInBy(given) },
+                  }
                 else {
                   front = subject({ enrolled: { ...held }, unacknowledged: front?.unacknowledged ?? false })
-                  prove('pwd')
+                  if (!company) prove('pwd')
+                  else {
+                    const times = addProof(given.chain, 'fed', now - company.ago)
+                    const chain = company.mfa ? addProof(times, 'fed_mfa', now - company.ago) : times
+                    given = { ...given, chain, unsubmitted: true }
+                  }
                 }
                 break
               case 'mfa':

@@ -134,6 +134,21 @@ for (const store of ['SQLite', 'MongoDB'])
       assert.match(table.stdout, /^id .*created .*last used .*apps/)
     })
 
+    it('unlink: forgets which name an identity provider gives somebody, once', async () => {
+      const { email, id } = await somebody()
+      const name = { company: 'city', issuer: 'https://idp.example', format: 'urn:f', name: `name-of-${email}` }
+      await test.database.links.link(name, id, 1)
+      const why = ['--reason', 'new account there', '--by', 'IT']
+      const done = await sallyport('user', 'unlink', email, ...why, '--json')
+      assert.equal(done.code, 0, done.stderr)
+      assert.deepEqual(done.json(), { email, links: 1 })
+      assert.equal(await test.database.links.find(name), undefined)
+      const row = await newest(id, 'federation.unlinked')
+      assert.deepEqual(row?.details, { reason: 'new account there', by: 'IT', links: 1 })
+      const again = await sallyport('user', 'unlink', email, ...why)
+      assert.equal(again.code, 1)
+      assert.match(again.complaint, /linked to no identity provider/)
+    })
     it('end-sessions: all of them, with what an app may do without one; who could not be told is named', async () => {
       const { email, id } = await somebody()
       const [one, two] = [test.visitor(), test.visitor()]
@@ -195,7 +210,9 @@ for (const store of ['SQLite', 'MongoDB'])
         [['sessions', 'nobody@x.example'], 1],
         [['end-sessions', 'nobody@x.example'], 1],
         [['consents', 'nobody@x.example'], 1],
+        [['unlink', 'nobody@x.example', '--reason', 'x'], 1],
         [['disable', email], 2],
+        [['unlink', email], 2],
         [['disable', email, '--reason', ' '], 1],
         [['end-sessions', email, '--reason', ' '], 1],
       ]

@@ -10,7 +10,7 @@ import pino from 'pino'
 import type { MongoDatabase } from '../../adapters/mongo/index.ts'
 import type { SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { createPasswordHasher } from '../../interactions/index.ts'
-import type { ArtifactStore, Stores } from '../../interactions/kit/stores.ts'
+import type { ArtifactStore, ConnectionStore, Stores } from '../../interactions/kit/stores.ts'
 import { startServer } from '../../server/app.ts'
 import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
@@ -176,7 +176,12 @@ export async function openTestHouse(
   {
     folder = temporaryFolder(),
     artifacts,
-  }: { folder?: string; artifacts?: (database: Database) => ArtifactStore } = {},
+    connections,
+  }: {
+    folder?: string
+    artifacts?: (database: Database) => ArtifactStore
+    connections?: ConnectionStore
+  } = {},
 ): Promise<TestHouse> {
   const store = await storeOf(folder)
   const port = Number(env['PORT'] ?? (await freePort()))
@@ -199,6 +204,7 @@ export async function openTestHouse(
   const logger = pino({ level: config.SALLYPORT_LOG_LEVEL }, { write: (line: string) => void logs.push(line) })
   const house = await openHouse(config, { createKeys: true, logger })
   const database = house.database as SqliteDatabase // unless a test names another store, and then it knows
+  if (connections) house.connections = connections
   if (artifacts) Object.assign(database, { artifacts: artifacts(database) })
   await database.directory.commit([
     ...COMPANIES,

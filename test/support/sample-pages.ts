@@ -43,6 +43,11 @@ interface First {
 const VIEWS = {
   credentials: { view: 'credentials', locals: { ...flow, email: '' } },
   'credentials-password': { view: 'credentials-password', locals: { ...flow, email, identifierUrl: '/identifier' } },
+  federation: { view: 'federation', locals: { ...flow, domain: 'acme.example', identifierUrl: '/identifier' } },
+  'federation-other': {
+    view: 'federation-other',
+    locals: { ...flow, domain: 'acme.example', came: 'bo@acme.example', expected: email },
+  },
   enrollment: {
     view: 'enrollment',
     locals: {
@@ -119,6 +124,29 @@ type View = keyof typeof VIEWS
 /** Pages that look different with other facts. */
 const OTHER_FACTS: Record<string, First> = {
   'credentials.hinted': { ...VIEWS.credentials, locals: { ...VIEWS.credentials.locals, email, hinted: true } },
+  'credentials-password.company_sign_in': {
+    ...VIEWS['credentials-password'],
+    locals: { ...VIEWS['credentials-password'].locals, ssoUrl: '/sso' },
+  },
+  'federation.post': {
+    ...VIEWS.federation,
+    locals: {
+      ...VIEWS.federation.locals,
+      post: { url: 'https://idp.acme.example/sso', fields: { SAMLRequest: 'PHNhbWxwOg==', RelayState: 'handle' } },
+    },
+  },
+  'federation-other.long_names': {
+    ...VIEWS['federation-other'],
+    locals: { ...VIEWS['federation-other'].locals, came: longEmail, expected: `another.${longEmail}` },
+  },
+  'challenge.linked': {
+    ...VIEWS.challenge,
+    locals: {
+      ...VIEWS.challenge.locals,
+      notice:
+        "Your company sign-in now opens your account here. If this was not you, tell your company's administrator.",
+    },
+  },
   'credentials-password.long_names': {
     ...VIEWS['credentials-password'],
     locals: {
@@ -197,7 +225,7 @@ interface Shown {
 
 const CODE: View[] = ['enrollment', 'challenge']
 const COUNTED: View[] = ['credentials', 'credentials-password', 'enrollment', 'challenge', 'challenge-recovery-code']
-const FORMS: View[] = [...COUNTED, 'recovery', 'consent']
+const FORMS: View[] = [...COUNTED, 'federation', 'federation-other', 'recovery', 'consent']
 
 /** `cross_site` has a page of its own. */
 const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
@@ -237,6 +265,8 @@ const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   recovery_code_blocked: [{ on: ['challenge-recovery-code'], retryAfter: 30 * 60 }],
   acknowledge_missing: [{ on: ['recovery'], field: 'acknowledged' }],
   recovery_code_replaced: [{ on: ['recovery'] }],
+  sso_gone: [{ on: ['federation'] }],
+  sso_too_often: [{ on: ['federation'], retryAfter: 8 * 60 }],
   form_invalid: [{ on: FORMS }],
   user_code_missing: [{ on: ['device'], field: 'user_code' }],
   wrong_user_code: [{ on: ['device'], field: 'user_code' }],
@@ -272,6 +302,7 @@ const MESSAGES: Record<MessageName, Said[]> = {
   bad_request: [{ reference: true }, { toApp: true, reference: true, as: 'from_app' }],
   unknown_client: [{ reference: true }],
   posted_expired: [{}],
+  sso_refused: [{ reference: true }, { label: 'message.again', reference: true, as: 'again' }],
   still_signed_in: [{}, { toApp: true, as: 'from_app' }],
 }
 
