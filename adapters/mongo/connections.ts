@@ -35,6 +35,17 @@ export class MongoConnections implements ConnectionStore {
     })
   }
 
+  async anyFor(clientId: string): Promise<boolean> {
+    const filter = {
+      state: 'active' as const,
+      removed: null,
+      $or: [{ client: { $exists: false } }, { client: clientId }],
+    }
+    return this.#connection.guarded(
+      async () => (await this.#collections.connections.findOne(filter, { _id: 1 }, NEWEST).lean()) !== null,
+    )
+  }
+
   /** For the directory: without private keys. */
   async list(): Promise<StoredConnection[]> {
     const { connections } = this.#collections

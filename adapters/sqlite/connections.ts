@@ -40,6 +40,11 @@ export class SqliteConnections implements ConnectionStore {
     return row && { ...writtenOf(row), keys: this.#keysOf(row) }
   }
 
+  async anyFor(clientId: string): Promise<boolean> {
+    const sql = `SELECT 1 FROM connections WHERE state = 'active' AND (client_id IS NULL OR client_id = ?) LIMIT 1`
+    return this.#connection.get(sql, clientId) !== undefined
+  }
+
   /** For the directory: without private keys. */
   list(): StoredConnection[] {
     return this.#connection.all('SELECT * FROM connections ORDER BY id').map((row) => this.#storedOf(row))

@@ -31,7 +31,7 @@ export interface CompanySignIn {
   /** Whether people of this address, or of the domain in `@domain`, must go to their company, or may. */
   mode(address: string, clientId: string): Promise<'forward' | 'allow_password' | undefined>
   /** What `form-action` must let the first page's form lead to: nobody knows yet where a person goes. */
-  formActions: string[]
+  formActions(clientId: string): Promise<string[]>
 }
 
 /** Asks who somebody is, and for their password. */
@@ -62,14 +62,14 @@ export const credentials = ({ accounts, devices, passwords, sso }: CredentialsPa
               .regex(/^[^@\s]+@[^@\s]+$/, 'email_invalid'),
           ),
       }),
-      async show({ identifier, posted, reasons }) {
+      async show({ client, identifier, posted, reasons }) {
         const typed = typeof posted['email'] === 'string' ? posted['email'] : identifier.typed
         const hinted = identifier.hinted?.trim().startsWith('@') ? undefined : identifier.hinted
         return {
           view: 'credentials',
           title: 'credentials.title',
           locals: { email: typed ?? hinted ?? '', hinted: reasons.includes('hinted_account') },
-          ...(sso && { formActions: sso.formActions }),
+          ...(sso && { formActions: await sso.formActions(client.id) }),
         }
       },
       async attempt({ network }) {

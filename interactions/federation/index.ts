@@ -33,8 +33,11 @@ export const returnPage = (handle: string): string => `${RETURN}?${new URLSearch
 export const companySignIn = (connections: ConnectionStore, issuer: string) => ({
   page: START,
   mode: async (address: string, clientId: string) => (await connectionOf(connections, address, clientId))?.mode,
-  // On this machine an identity provider may be there without TLS.
-  formActions: issuer.startsWith('https:') ? ['https:'] : ['https:', 'http:'],
+  async formActions(clientId: string) {
+    if (!(await connections.anyFor(clientId))) return []
+    // On this machine an identity provider may be there without TLS.
+    return issuer.startsWith('https:') ? ['https:'] : ['https:', 'http:']
+  },
 })
 
 const connectionOf = async (connections: ConnectionStore, address: string, clientId: string) => {

@@ -303,6 +303,8 @@ export interface ConnectionStore {
   connection(id: string): Promise<Connection | undefined>
   /** The active one that people of this domain take to this client. @param domain lower case */
   connectionFor(domain: string, clientId: string): Promise<Connection | undefined>
+  /** True when people of some domain take an active one to this client. */
+  anyFor(clientId: string): Promise<boolean>
 }
 
 /** Sign-ins at companies' identity providers, from the question to the answer. */

@@ -1332,6 +1332,12 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal((await other.connections.connectionFor('b.example', 'app'))?.id, 'third')
         assert.equal((await other.connections.connectionFor('b.example', 'x'))?.id, 'second')
         assert.equal((await other.connections.connectionFor('acme.example', 'x'))?.id, 'acme-sso')
+        assert.equal(await other.connections.anyFor('x'), true)
+        await db.directory.commit([
+          connect({ id: 'second', domains: ['b.example'], state: 'disabled' }),
+          connect({ state: 'disabled' }),
+        ])
+        assert.deepEqual([await other.connections.anyFor('app'), await other.connections.anyFor('x')], [true, false])
       })
       it('give a domain to one of parallel commits', async () => {
         const results = await Promise.allSettled(

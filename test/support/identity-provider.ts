@@ -231,6 +231,11 @@ export class Connections {
   async connection(id: string): Promise<Connection | undefined> {
     return this.all.get(id)
   }
+  async anyFor(clientId: string): Promise<boolean> {
+    return [...this.all.values()].some(
+      ({ state, client }) => state === 'active' && (client === undefined || client === clientId),
+    )
+  }
   async connectionFor(domain: string, clientId: string): Promise<Connection | undefined> {
     const ofDomain = [...this.all.values()].filter(
       ({ state, domains }) => state === 'active' && domains.includes(domain),
