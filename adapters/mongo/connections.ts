@@ -36,14 +36,11 @@ export class MongoConnections implements ConnectionStore {
   }
 
   async anyFor(clientId: string): Promise<boolean> {
-    const filter = {
-      state: 'active' as const,
-      removed: null,
-      $or: [{ client: { $exists: false } }, { client: clientId }],
-    }
-    return this.#connection.guarded(
-      async () => (await this.#collections.connections.findOne(filter, { _id: 1 }, NEWEST).lean()) !== null,
-    )
+    const { connections } = this.#collections
+    return this.#connection.guarded(async () => {
+      const rows = await connections.find({ state: 'active', removed: null }, { client: 1 }, NEWEST).lean()
+      return rows.some(({ client }) => client === undefined || client === clientId)
+    })
   }
 
   /** For the directory: without private keys. */

@@ -52,6 +52,7 @@ describe('Keycloak', () => {
           id: connection,
           mode: 'forward',
           company: 'acme',
+          client: 'payments',
           domains: ['acme.test'],
           idp: { metadata_file },
           attributes: { email: 'email' },
