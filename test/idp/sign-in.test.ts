@@ -12,7 +12,7 @@ import { App, freePort, Served } from './served.ts'
 
 const EMAIL = 'alice@acme.test'
 const PASSWORD = 'alice-of-acme-42'
-/** Where the app begins a sign-in that it is asked to begin: it must be https, so the browser is told where it is. */
+/** Where the app begins a sign-in that it is asked to begin: it must be https, so the test opens it over http. */
 const TILE = 'https://payments.example'
 
 describe('Keycloak', () => {
@@ -211,15 +211,18 @@ describe('Keycloak', () => {
   it('answers what nobody asked for with an ordinary sign-in', async () => {
     await keycloak.changeClient(entityId(), { saml_idp_initiated_sso_url_name: 'payments' })
     await withPage(async (page) => {
-      await page.route(`${TILE}/**`, (route) => {
-        const { search } = new URL(route.request().url())
-        return route.fulfill({ status: 303, headers: { location: `${app.origin}/${search}` } })
-      })
       await page.goto(`${keycloak.origin}/realms/acme/protocol/saml/clients/payments`)
       await page.fill('#username', 'alice')
       await page.fill('#password', PASSWORD)
-      await page.click('#kc-login')
-      await page.waitForURL((url) => url.origin === served.origin && !url.pathname.endsWith('/acs'))
+      const [tile] = await Promise.all([
+        page.waitForRequest((request) => request.url().startsWith(TILE)),
+        page.click('#kc-login'),
+      ])
+      const { searchParams, search } = new URL(tile.url())
+      assert.deepEqual(Object.fromEntries(searchParams), { iss: served.origin, login_hint: '@acme.test' })
+      // They are signed in there: nobody types anything until our own question.
+      await page.goto(`${app.origin}/${search}`)
+      await page.waitForURL((url) => url.origin === served.origin)
       proven(await challenged(page))
     })
   })
