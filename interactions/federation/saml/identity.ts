@@ -1,21 +1,8 @@
 /** Whom an assertion is about: one name that lasts, and one address that this company may speak for. */
 import type { Checks } from './checks.ts'
 import { NAME_ID, NS, type SamlConnection } from './connection.ts'
+import type { Identity } from './said.ts'
 import { attributeOf, children, childrenNamed, textOf } from './strict-xml.ts'
-
-/** Who signed in, in the identity provider's words. */
-export interface Identity {
-  nameId: string
-  nameIdFormat: string
-  /** False for a NameID that is another one next time (SAML Core §8.3.8): then no account is linked by it. */
-  lasts: boolean
-  /** Lower case; in a domain of the connection. */
-  email: string
-  /** What the mapped attribute says the person is called. */
-  name: string | undefined
-  /** Every attribute, by `Name`: the values that are plain text. A Map, because the names come from outside. */
-  attributes: Map<string, string[]>
-}
 
 /** RFC 5322 §3.2.3 dot-atom at a host name (RFC 1123 §2.1) of at least two labels. In lower case. */
 const ATOM = "[a-z0-9!#$%&'*+/=?^_`{|}~-]+"

@@ -7,7 +7,6 @@ export { type AuthnRequest, type AuthnRequestOptions, authnRequest } from './aut
 export { newSpKey, selfSigned } from './certificate.ts'
 export { CHECKS, type Check, type CheckCode } from './checks.ts'
 export * from './connection.ts'
-export type { Identity } from './identity.ts'
 export {
   checkLocation,
   type IdpMetadata,
@@ -17,9 +16,9 @@ export {
   readIdpMetadata,
   spMetadata,
 } from './metadata.ts'
-export type { Authentication } from './profile.ts'
 export { VerificationOverloaded } from './queue.ts'
 export { type Facts, type Received, readFacts, receiveResponse } from './receive.ts'
+export type { Authentication, Identity } from './said.ts'
 export {
   type PostedResponse,
   type Refusal,

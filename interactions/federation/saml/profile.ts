@@ -1,6 +1,8 @@
 /** The Web Browser SSO profile (SAML Profiles §4.1.4): what a signed assertion must say to be an answer to our request. */
+
 import type { Checks } from './checks.ts'
 import { NS, type PendingRequest, type SamlConnection, SKEW_SECONDS } from './connection.ts'
+import type { Authentication } from './said.ts'
 import { all, attributeOf, children, childrenNamed, is, textOf } from './strict-xml.ts'
 
 /** Seconds after which an answer is too old, whatever it says about itself. */
@@ -15,21 +17,6 @@ export interface Expected {
   request: PendingRequest | undefined
   /** Seconds since 1970. */
   now: number
-}
-
-/** What the profile says of a sign-in. All times are seconds since 1970. */
-export interface Authentication {
-  issuer: string
-  assertionId: string
-  inResponseTo: string
-  /** When the person proved to the identity provider who they are; of several times the oldest. */
-  authnInstant: number
-  /** When the identity provider wants the session to end; of several times the first. */
-  sessionNotOnOrAfter: number | undefined
-  /** AuthnContextClassRef of every statement. */
-  authnContexts: string[]
-  /** After this nobody accepts the assertion any more: so long its id must be known as used. */
-  usableUntil: number
 }
 
 /**
