@@ -10,17 +10,8 @@ import { clients } from '../../examples/embed/settings.ts'
 import { newKeyRing } from '../../interactions/index.ts'
 import { ACR_2FA_APP } from '../../interactions/policy.ts'
 import { nextStep } from '../support/clock.ts'
-import {
-  acknowledge,
-  CHALLENGE,
-  claimsIn,
-  codeOf,
-  enrol,
-  freePort,
-  pkce,
-  recoveryCodeOn,
-  signIn,
-} from '../support/house.ts'
+import { freePort } from '../support/free-port.ts'
+import { acknowledge, CHALLENGE, claimsIn, codeOf, enrol, pkce, recoveryCodeOn, signIn } from '../support/house.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 import { type Answer, headingOf, Visitor } from '../support/visitor.ts'
 

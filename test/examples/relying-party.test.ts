@@ -4,13 +4,13 @@ import { createServer, type Server } from 'node:http'
 import { createApp } from '../../examples/relying-party/app.ts'
 import { ACR_1FA, ACR_2FA_APP } from '../../interactions/policy.ts'
 import { nextStep, wait } from '../support/clock.ts'
+import { freePort } from '../support/free-port.ts'
 import {
   acknowledge,
   CHALLENGE,
   CLIENT_SECRET,
   codeOf,
   enrol,
-  freePort,
   openTestHouse,
   signIn,
   type TestHouse,

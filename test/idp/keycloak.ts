@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { freePort } from './served.ts'
+import { freePort } from '../support/free-port.ts'
 
 const REALM = 'acme'
 /** A first start unpacks and compiles: half a minute on a quiet machine. */

@@ -4,7 +4,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
-import { type AddressInfo, createServer as createSocket } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -15,16 +15,6 @@ import { temporaryFolder } from '../support/temporary.ts'
 
 const CLI = fileURLToPath(new URL('../../server/cli/index.ts', import.meta.url))
 const run = promisify(execFile)
-
-/** A port that nobody listens at. */
-export async function freePort(): Promise<number> {
-  const server = createSocket().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 /** The command line and a server over a data folder of its own. */
 export class Served {
@@ -82,11 +72,6 @@ export class Served {
       assert.equal(child.exitCode, null, this.#said)
       await setTimeout(100)
     }
-  }
-
-  /** What the server wrote to its log. */
-  get log(): string {
-    return this.#said
   }
 
   async stop(): Promise<void> {

@@ -14,7 +14,8 @@ import {
   newKeyRing,
   type SallyportOptions,
 } from '../../interactions/index.ts'
-import { freePort, pkce, signIn } from '../support/house.ts'
+import { freePort } from '../support/free-port.ts'
+import { pkce, signIn } from '../support/house.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 import { headingOf, Visitor } from '../support/visitor.ts'
 

@@ -13,6 +13,7 @@ import { createKeyRing, readKeyRing } from '../../server/key-ring-file.ts'
 import { type Change, type CopyTarget, KINDS } from '../../server/stores.ts'
 import { nextStep } from '../support/clock.ts'
 import { begin, command, ended } from '../support/command.ts'
+import { freePort } from '../support/free-port.ts'
 import {
   acknowledge,
   CHALLENGE,
@@ -20,7 +21,6 @@ import {
   enrol,
   errorOf,
   firstSignIn,
-  freePort,
   hasCode,
   openTestHouse,
   signIn,

@@ -2,8 +2,6 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { decodeProtectedHeader, importJWK, type JWK, jwtVerify } from 'jose'
@@ -16,19 +14,12 @@ import {
   retiredKeysKept,
 } from '../../server/signing-keys.ts'
 import { now, wait } from '../support/clock.ts'
+import { freePort } from '../support/free-port.ts'
 import { API, claimsIn, openTestHouse, PASSWORD, signIn, type TestHouse } from '../support/house.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
 const TSX = import.meta.resolve('tsx')
 const PROGRAM = fileURLToPath(new URL('../../server/cli/index.ts', import.meta.url))
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-}
 
 /** An app or API that keeps the key set, and asks again only for a key that it does not know. */
 class Verifier {

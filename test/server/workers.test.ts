@@ -10,7 +10,7 @@ import { openSqlite } from '../../adapters/sqlite/index.ts'
 import { KeyRing } from '../../interactions/index.ts'
 import { readKeyRing } from '../../server/key-ring-file.ts'
 import { begin, command, type Done, ended } from '../support/command.ts'
-import { freePort } from '../support/house.ts'
+import { freePort } from '../support/free-port.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
 describe('serve --workers', function () {

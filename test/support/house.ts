@@ -2,7 +2,7 @@
 import './clock.ts'
 import { createHash, randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
-import { createServer, request as httpRequest } from 'node:http'
+import { request as httpRequest } from 'node:http'
 import { join } from 'node:path'
 import { decodeJwt } from 'jose'
 import { generate } from 'otplib'
@@ -16,6 +16,7 @@ import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
 import type { Change, Client, Database } from '../../server/stores.ts'
 import { now } from './clock.ts'
+import { freePort } from './free-port.ts'
 import { sharedMongo } from './mongo.ts'
 import { temporaryFolder } from './temporary.ts'
 import { type Answer, headingOf, Visitor } from './visitor.ts'
@@ -391,13 +392,4 @@ export async function heldPost(visitor: Visitor, url: string, form: Record<strin
     request.end(body)
     return answered
   }
-}
-
-/** A port that nobody listens on. */
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
