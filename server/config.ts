@@ -101,6 +101,8 @@ export const Config = z.object({
   SALLYPORT_BRAND_COLOUR_DARK: colour('dark').optional(),
   /** The language of people whose app and browser ask for none that there is. */
   SALLYPORT_LANGUAGE: z.enum(shippedLanguages(), `must be one of ${shippedLanguages().join(', ')}`).default('en'),
+  /** The app that people come to who begin at their company's identity provider, when their connection names none. */
+  SALLYPORT_DEFAULT_CLIENT: text('a client_id', 200).optional(),
   /** A page that helps people who cannot sign in. */
   SALLYPORT_HELP_URL: z
     .string()

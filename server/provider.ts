@@ -61,6 +61,7 @@ export function sallyportOf({
     language: config.SALLYPORT_LANGUAGE,
     limits: limitsOf(config),
     connections,
+    defaultClient: config.SALLYPORT_DEFAULT_CLIENT,
     people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {
