@@ -78,7 +78,8 @@ export class IdentityProvider {
     this.entityId = `https://idp.${company}.example/metadata`
     this.key = key(`idp.${company}.example`)
     this.#server = createServer((request, response) => {
-      const { searchParams } = new URL(request.url!, this.url)
+      const { pathname, searchParams } = new URL(request.url!, this.url)
+      if (pathname !== '/sso') return response.writeHead(404).end() // a browser asks for an icon
       const asked = readRequest(searchParams.get('SAMLRequest')!, searchParams.get('RelayState')!)
       const fields = this.answer(asked)
       const inputs = Object.entries(fields).map(
