@@ -77,13 +77,16 @@ function signInPage(
   provider: Setting & { url: string; key: Key },
 ): void {
   const id = requestIn(query.get('SAMLRequest') ?? '')
-  if (id === undefined) return refuse(response, 400, 'this is no request: begin at the app')
+  if (id === undefined) {
+    refuse(response, 400, 'this is no request: begin at the app')
+    return
+  }
   const relayState = query.get('RelayState') ?? ''
   const forms = provider.people.map(({ email, name }) => {
     const text = Buffer.from(responseTo(id, { email, name }, provider)).toString('base64')
-    return `<form method="post" action="${escape(provider.acsUrl)}">
-<input type="hidden" name="SAMLResponse" value="${text}"><input type="hidden" name="RelayState" value="${escape(relayState)}">
-<p><button value="${escape(email)}">${escape(name)}, ${escape(email)}</button></p></form>`
+    return `<form method="post" action="${escaped(provider.acsUrl)}">
+<input type="hidden" name="SAMLResponse" value="${text}"><input type="hidden" name="RelayState" value="${escaped(relayState)}">
+<p><button value="${escaped(email)}">${escaped(name)}, ${escaped(email)}</button></p></form>`
   })
   response.setHeader('Content-Security-Policy', "default-src 'none'; base-uri 'none'; frame-ancestors 'none'")
   answer(
@@ -115,8 +118,8 @@ function responseTo(
   const [response, assertion, session] = [newId(), newId(), newId()]
   const [before, now, after] = [-60, 0, 300].map((seconds) => new Date(Date.now() + seconds * 1000).toISOString())
   const attribute = (called: string, value: string) =>
-    `<saml:Attribute Name="${called}"><saml:AttributeValue>${escape(value)}</saml:AttributeValue></saml:Attribute>`
-  const text = `<samlp:Response xmlns:samlp="${SAML}:protocol" xmlns:saml="${SAML}:assertion" ID="${response}" Version="2.0" IssueInstant="${now}" Destination="${escape(acsUrl)}" InResponseTo="${inResponseTo}"><saml:Issuer>${url}/metadata</saml:Issuer><samlp:Status><samlp:StatusCode Value="${SAML}:status:Success"/></samlp:Status><saml:Assertion ID="${assertion}" Version="2.0" IssueInstant="${now}"><saml:Issuer>${url}/metadata</saml:Issuer><saml:Subject><saml:NameID Format="${EMAIL}">${escape(email)}</saml:NameID><saml:SubjectConfirmation Method="${SAML}:cm:bearer"><saml:SubjectConfirmationData InResponseTo="${inResponseTo}" NotOnOrAfter="${after}" Recipient="${escape(acsUrl)}"/></saml:SubjectConfirmation></saml:Subject><saml:Conditions NotBefore="${before}" NotOnOrAfter="${after}"><saml:AudienceRestriction><saml:Audience>${escape(spEntityId)}</saml:Audience></saml:AudienceRestriction></saml:Conditions><saml:AuthnStatement AuthnInstant="${now}" SessionIndex="${session}"><saml:AuthnContext><saml:AuthnContextClassRef>${SAML}:ac:classes:unspecified</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement><saml:AttributeStatement>${attribute('mail', email)}${attribute('displayName', name)}</saml:AttributeStatement></saml:Assertion></samlp:Response>`
+    `<saml:Attribute Name="${called}"><saml:AttributeValue>${escaped(value)}</saml:AttributeValue></saml:Attribute>`
+  const text = `<samlp:Response xmlns:samlp="${SAML}:protocol" xmlns:saml="${SAML}:assertion" ID="${response}" Version="2.0" IssueInstant="${now}" Destination="${escaped(acsUrl)}" InResponseTo="${inResponseTo}"><saml:Issuer>${url}/metadata</saml:Issuer><samlp:Status><samlp:StatusCode Value="${SAML}:status:Success"/></samlp:Status><saml:Assertion ID="${assertion}" Version="2.0" IssueInstant="${now}"><saml:Issuer>${url}/metadata</saml:Issuer><saml:Subject><saml:NameID Format="${EMAIL}">${escaped(email)}</saml:NameID><saml:SubjectConfirmation Method="${SAML}:cm:bearer"><saml:SubjectConfirmationData InResponseTo="${inResponseTo}" NotOnOrAfter="${after}" Recipient="${escaped(acsUrl)}"/></saml:SubjectConfirmation></saml:Subject><saml:Conditions NotBefore="${before}" NotOnOrAfter="${after}"><saml:AudienceRestriction><saml:Audience>${escaped(spEntityId)}</saml:Audience></saml:AudienceRestriction></saml:Conditions><saml:AuthnStatement AuthnInstant="${now}" SessionIndex="${session}"><saml:AuthnContext><saml:AuthnContextClassRef>${SAML}:ac:classes:unspecified</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement><saml:AttributeStatement>${attribute('mail', email)}${attribute('displayName', name)}</saml:AttributeStatement></saml:Assertion></samlp:Response>`
   const signer = new SignedXml({
     privateKey: key.privateKey,
     signatureAlgorithm: RSA_SHA256,
@@ -155,7 +158,7 @@ async function keyIn(folder: string): Promise<Key> {
 }
 
 const newId = () => `_${randomBytes(20).toString('hex')}`
-const escape = (text: string) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`)
+const escaped = (text: string) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`)
 
 function answer(response: ServerResponse<IncomingMessage>, type: string, body: string): void {
   response.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'no-store' }).end(body)
