@@ -39,7 +39,7 @@ export async function receiveResponse({
   const handle = digest(String(form['RelayState']))
   const findRequest = (relayState: string) => store.findRequest(digest(relayState), now)
   const verification = await verifyResponse({ form, connection, findRequest, now })
-  const { verified, checks, signatures } = verification
+  const { verified, checks, signatures, found } = verification
   if (!verified) return { ...verification, handle }
 
   const facts: Facts = { ...verified, connectionId: connection.id }
@@ -54,7 +54,13 @@ export async function receiveResponse({
   })
   if (outcome === 'accepted') return { ...verification, checks: [...checks, { code: 'replay', passed: true }], handle }
   const code = outcome === 'replayed' ? 'replay' : 'request_answered'
-  return { refusal: { code, advice: CHECKS[code] }, checks: [...checks, { code, passed: false }], signatures, handle }
+  return {
+    refusal: { code, advice: CHECKS[code] },
+    checks: [...checks, { code, passed: false }],
+    signatures,
+    found,
+    handle,
+  }
 }
 
 /** What {@link receiveResponse} kept, as {@link FederationStore.takeFacts} hands it out. */
