@@ -15,8 +15,20 @@ export interface House {
   /** Companies' connections to their identity providers. */
   connections?: ConnectionStore | undefined
   logger: Logger
+  /** Takes numbers for whatever counts them. Names nobody. */
+  onMetric?: ((metric: Metric) => void) | undefined
   /** Closes the database. Later calls do nothing. */
   close(): Promise<void>
+}
+
+/**
+ * A number that somebody may watch: `saml_responses` counts one, by connection, outcome and failed check;
+ * `certificate_days_left` is looked at every hour, for certificates that end within 30 days.
+ */
+export interface Metric {
+  name: 'saml_responses' | 'certificate_days_left'
+  value: number
+  labels: Record<string, string>
 }
 
 /** What may be made when it is not there. */

@@ -44,6 +44,7 @@ export function sallyportOf({
   connections = database.connections,
   keyRing,
   logger,
+  onMetric,
 }: House): Sallyport {
   return createSallyport(config.SALLYPORT_ISSUER, {
     stores: database,
@@ -74,6 +75,12 @@ export function sallyportOf({
           serviceClients: resource.service_clients,
         }
       )
+    },
+    onEvent({ name: _name, reference, ...happened }) {
+      const { connection, outcome, check = 'none', test } = happened
+      if (outcome === 'refused') logger.warn({ reference, ...happened }, 'a SAML response was refused')
+      const labels = { connection, outcome, check, test: String(test) }
+      onMetric?.({ name: 'saml_responses', value: 1, labels })
     },
     onError: (error, about) =>
       logger.error({ ...about, error: error.message, cause: causeOf(error) }, 'could not answer'),

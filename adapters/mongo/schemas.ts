@@ -169,6 +169,18 @@ export interface UsedAssertionDocument {
   expires: Date
 }
 
+export interface TraceDocument {
+  /** The reference. */
+  _id: string
+  connectionId: string
+  at: number
+  proven: boolean
+  /** Sealed. */
+  said: string
+  expiresAt: number
+  expires: Date
+}
+
 export interface LinkDocument {
   /** JSON of what it claims: an account's place at an identity provider, or a name there (links.ts). */
   _id: string
@@ -374,6 +386,16 @@ const SCHEMAS = {
     expires: { type: Date, required: true },
   }).index({ expires: 1 }, atItsDate),
   used_assertions: plain({ handle: text, expires: { type: Date, required: true } }).index({ expires: 1 }, atItsDate),
+  federation_traces: plain({
+    connectionId: text,
+    at: count,
+    proven: yesOrNo,
+    said: text,
+    expiresAt: count,
+    expires: { type: Date, required: true },
+  })
+    .index({ expires: 1 }, atItsDate)
+    .index({ connectionId: 1, proven: 1, at: -1 }),
 
   links: plain({
     leads: yesOrNo,
@@ -440,6 +462,7 @@ export interface Collections {
   pending: Model<PendingDocument>
   federation_requests: Model<FederationRequestDocument>
   used_assertions: Model<UsedAssertionDocument>
+  federation_traces: Model<TraceDocument>
   links: Model<LinkDocument>
   consents: Model<ConsentDocument>
   signing_keys: Model<SigningKeysDocument>

@@ -201,6 +201,27 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
         usable_until: expiresAt,
       }),
   },
+  federation_traces: {
+    keys: ['reference'],
+    tables: ['federation_traces'],
+    rowOf: (row) => ({
+      reference: String(row['reference']),
+      connectionId: String(row['connection_id']),
+      at: Number(row['at']),
+      proven: row['proven'] === 1,
+      said: String(row['said']),
+      expiresAt: Number(row['expires_at']),
+    }),
+    put: (connection, { reference, connectionId, at, proven, said, expiresAt }) =>
+      put(connection, 'federation_traces', ['reference'], {
+        reference,
+        connection_id: connectionId,
+        at,
+        proven: flag(proven),
+        said,
+        expires_at: expiresAt,
+      }),
+  },
   signing_keys: {
     keys: ['rowid'],
     tables: ['signing_keys'],

@@ -305,6 +305,8 @@ export interface ConnectionStore {
   connectionFor(domain: string, clientId: string): Promise<Connection | undefined>
   /** True when people of some domain take an active one to this client. */
   anyFor(clientId: string): Promise<boolean>
+  /** Notes that a dry run succeeded. False when there is no such connection. */
+  recordTest?(id: string, now: number): Promise<boolean>
 }
 
 /** Sign-ins at companies' identity providers, from the question to the answer. */
@@ -332,6 +334,36 @@ export interface FederationStore {
   }): Promise<'accepted' | 'answered' | 'replayed'>
   /** Hands out what was kept. Once, and only to the interaction that asked: another browser uses nothing up. */
   takeFacts(handle: string, interaction: string, now: number): Promise<string | undefined>
+}
+
+/** What came of one response of an identity provider, so that somebody can say why a sign-in failed. */
+export interface Trace {
+  /** The reference that the person's error page shows. */
+  reference: string
+  connectionId: string
+  at: number
+  /**
+   * The identity provider said it: one of the connection's certificates signed, or the response answers a dry run. Anybody can
+   * post what was not signed, so those have places of their own.
+   */
+  proven: boolean
+  /** JSON, shortened where it speaks of a person; stored encrypted. */
+  said: string
+}
+
+/** Seconds that a trace is kept. */
+export const TRACE_KEPT = 7 * 24 * 60 * 60
+/** The newest so many of a connection are kept, of each kind: who floods us pushes out nothing that was signed. */
+export const TRACES_KEPT = { proven: 200, unproven: 100 } as const
+
+/** The last sign-ins of each connection. */
+export interface TraceStore {
+  /** Keeps it for {@link TRACE_KEPT}, and no more than {@link TRACES_KEPT} of its connection. A reference is used once. */
+  keep(trace: Trace): Promise<void>
+  /** The trace, until its time is over. */
+  find(reference: string, now: number): Promise<Trace | undefined>
+  /** Those of a connection, newest first. */
+  list(connectionId: string, now: number): Promise<Trace[]>
 }
 
 /** A person as an identity provider names them to one company. */
@@ -500,6 +532,7 @@ export interface Stores {
   pending: PendingStore
   consents: ConsentStore
   federation: FederationStore
+  traces: TraceStore
   links: LinkStore
   audit: AuditStore
   artifacts: ArtifactStore

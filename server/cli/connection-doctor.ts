@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Connection, type saml, serviceProviderOf } from '../../interactions/index.ts'
 import type { House } from '../open.ts'
-import { answer, Refused, withHouse } from './house.ts'
+import { answer, operator, Refused, table, withHouse } from './house.ts'
 
 type Saml = Awaited<ReturnType<typeof saml>>
 type Explanation = Awaited<ReturnType<Saml['explainFile']>>
@@ -11,6 +11,8 @@ type Explanation = Awaited<ReturnType<Saml['explainFile']>>
 /** Adds them to the command `connection`. */
 export function addDoctorCommands(command: Command): void {
   explaining(command)
+  testing(command)
+  tracing(command)
 }
 
 function explaining(command: Command): void {
@@ -41,6 +43,114 @@ Examples:
         if (!explanation.accepted) process.exitCode = 1
       })
     })
+}
+
+function testing(command: Command): void {
+  command
+    .command('test')
+    .argument('<id>')
+    .description('print a link that tries the sign-in: it signs nobody in, and ends on a page that says what came')
+    .addHelpText(
+      'after',
+      `
+Send the link to the administrator at the company. It works once, within 30 minutes, in any browser. A good answer counts
+as the dry run that \`activate\` asks for. The server must be running.
+
+Example:
+  sallyport connection test acme-sso`,
+    )
+    .action((id: string, _options: unknown, self: Command) =>
+      withHouse(self, async ({ database, config }) => {
+        const connection = await database.directory.connection(id)
+        if (!connection) throw new Refused(`there is no connection "${id}": \`sallyport connection list\` shows all`)
+        if (connection.state === 'disabled')
+          throw new Refused(
+            `connection "${id}" is disabled: \`sallyport connection set ${id} --set state=testing\` first`,
+          )
+        const { testLink } = await import('../../interactions/index.ts')
+        const { audited } = await import('../audited.ts')
+        const details = { connection: id }
+        let made: Awaited<ReturnType<typeof testLink>> | undefined
+        await audited(database.audit, { event: 'connection.test_link', actor: operator(), details }, async () => {
+          made = await testLink(database.pending, { issuer: config.SALLYPORT_ISSUER, connection: id, now: now() })
+        })
+        const { url, expiresAt } = made!
+        answer(self, { connection: id, url, expires: iso(expiresAt) }, [url, `once, until ${iso(expiresAt)}`])
+      }),
+    )
+}
+
+function tracing(command: Command): void {
+  command
+    .command('trace')
+    .argument('<reference>', 'what the person’s error page shows')
+    .description('say why a sign-in by a company’s identity provider failed')
+    .addHelpText('after', '\nExample:\n  sallyport connection trace 3f0c1b52-7a31-4a0e-9d0e-2f8f3f1c9b1a')
+    .action((reference: string, _options: unknown, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const trace = await database.traces.find(reference.trim(), now())
+        if (!trace)
+          throw new Refused(
+            `there is no trace ${reference.slice(0, 100)}: they are kept for 7 days and pushed out by newer ones; the log has its check longer`,
+          )
+        const { readTrace } = await import('../../interactions/index.ts')
+        const { connectionId, at } = trace
+        const { test, explanation, ...told } = readTrace(trace.said)
+        const person = test?.person && { person: test.person }
+        answer(
+          self,
+          { reference: trace.reference, connection: connectionId, at: iso(at), ...told, ...person, explanation },
+          [
+            `${iso(at)} ${told.kind === 'test' ? 'dry run' : 'sign-in'} ${told.outcome}${told.code ? `: ${told.code}` : ''}`,
+            ...(told.advice ? [told.advice] : []),
+            ...(test?.person ? [PERSON[test.person]] : []),
+            ...(explanation ? ['', ...linesOf(connectionId, explanation)] : []),
+          ],
+        )
+      }),
+    )
+  command
+    .command('traces')
+    .argument('<id>')
+    .description('list what came for a connection in the last 7 days, newest first')
+    .addHelpText('after', '\nExample:\n  sallyport connection traces acme-sso')
+    .action((id: string, _options: unknown, self: Command) =>
+      withHouse(self, async ({ database }) => {
+        const { readTrace } = await import('../../interactions/index.ts')
+        const traces = await database.traces.list(id, now())
+        if (traces.length === 0 && !(await database.directory.connection(id)))
+          throw new Refused(`there is no connection "${id}": \`sallyport connection list\` shows all`)
+        const rows = traces.map(({ reference, at, said }) => {
+          const { kind, outcome, code, explanation } = readTrace(said)
+          const certificate = explanation?.signatures.find((one) => one.certificate !== undefined)?.certificate
+          const skew = explanation?.times.find(({ what }) => what === 'issued')?.seconds
+          return { reference, at: iso(at), kind, outcome, check: code, certificate, skew }
+        })
+        answer(
+          self,
+          rows,
+          table([
+            ['at', 'what', 'outcome', 'check', 'certificate', 'clock', 'reference'],
+            ...rows.map(({ reference, at, kind, outcome, check = '-', certificate = '-', skew }) => [
+              at,
+              kind === 'test' ? 'dry run' : 'sign-in',
+              outcome,
+              check,
+              certificate.slice(0, 11),
+              skew === undefined ? '-' : `${skew} s`,
+              reference,
+            ]),
+          ]),
+        )
+      }),
+    )
+}
+
+const PERSON = {
+  known: 'The person has an account.',
+  new: 'The person has no account yet: one is made at the first sign-in.',
+  none: 'No user found with the given email address.',
+  disabled: 'The account of the person is disabled.',
 }
 
 /** By its id, or the one that the response was written for. */
