@@ -94,7 +94,7 @@ export function dryRun(parts: DryRunParts) {
       const handle = textOf(ctx.query['handle'])
       const kept = await pending.recall(digest(handle), PURPOSE, now())
       if (!usable(connection) || kept !== connection.id) return gone(ctx)
-      const locals = { domain: connection.domains[0], handle, action: pathOf(connection.id) }
+      const locals = { domain: connection.domains[0], handle, startAction: pathOf(connection.id) }
       screen.show(
         ctx,
         { view: 'federation-test', title: 'federation-test.title', locals },

@@ -79,7 +79,7 @@ const VIEWS = {
   },
   'federation-test': {
     view: 'federation-test',
-    locals: { ...flow, domain: 'acme.example', handle: 'handle', action: '/saml/acme-sso/test' },
+    locals: { ...flow, domain: 'acme.example', handle: 'handle', startAction: '/start' },
   },
   'federation-test-result': {
     view: 'federation-test-result',
