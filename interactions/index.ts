@@ -38,6 +38,7 @@ export {
 } from './factors/password.ts'
 export { serviceProviderOf } from './federation/connection.ts'
 export { testLink } from './federation/dry-run.ts'
+export type { IdpMetadata } from './federation/saml/index.ts'
 export { readTrace, type SamlEvent, type TraceText } from './federation/trace.ts'
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'

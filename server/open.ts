@@ -2,6 +2,7 @@
 import { type ConnectionStore, type KeyRing, SealBroken } from '../interactions/index.ts'
 import { type Config, ConfigError } from './config.ts'
 import { openStore, storeExists, storeName } from './database.ts'
+import type { FetchOptions } from './guarded-fetch.ts'
 import { createKeyRing, KeyRingOnDisk, readKeyRing } from './key-ring-file.ts'
 import { createLogger, type Logger } from './log.ts'
 import { ensureSigningKey } from './signing-keys.ts'
@@ -15,6 +16,8 @@ export interface House {
   /** Companies' connections to their identity providers. */
   connections?: ConnectionStore | undefined
   logger: Logger
+  /** What a test puts in place of the network, where metadata is fetched. */
+  network?: FetchOptions | undefined
   /** Takes numbers for whatever counts them. Names nobody. */
   onMetric?: ((metric: Metric) => void) | undefined
   /** Closes the database. Later calls do nothing. */

@@ -97,7 +97,7 @@ export async function providerOf(house: House): Promise<Provider> {
 
 /** What planning a seed needs of this server. */
 export async function planningOf(house: House): Promise<PlanOptions> {
-  const { config } = house
+  const { config, network } = house
   const provider = await providerOf(house)
   return {
     hash: hasherOf(config).hash,
@@ -105,7 +105,7 @@ export async function planningOf(house: House): Promise<PlanOptions> {
     allowLoopback: isLoopback(new URL(config.SALLYPORT_ISSUER).hostname),
     async fetchMetadata(url) {
       const { fetchGuarded } = await import('./guarded-fetch.ts')
-      return fetchGuarded(url).catch((error: Error) => {
+      return fetchGuarded(url, network).catch((error: Error) => {
         if (error.name !== 'NotFetched') throw error
         throw new SeedError(`metadata_url: ${error.message}`, { cause: error })
       })
