@@ -7,7 +7,13 @@
  * can never be an operator or a path.
  */
 import { type Connection, type Model, Schema } from 'mongoose'
-import type { MembershipRole, Connection as SamlConnection, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type {
+  MembershipRole,
+  Connection as SamlConnection,
+  ServerRole,
+  Side,
+  TraceShelf,
+} from '../../interactions/kit/stores.ts'
 import type { SigningKey } from '../../server/stores.ts'
 
 /** Written by the directory: `commit` numbers the commit that wrote it last; `removed` leaves only that for a day. */
@@ -174,7 +180,7 @@ export interface TraceDocument {
   _id: string
   connectionId: string
   at: number
-  proven: boolean
+  shelf: TraceShelf
   /** Sealed. */
   said: string
   expiresAt: number
@@ -389,13 +395,13 @@ const SCHEMAS = {
   federation_traces: plain({
     connectionId: text,
     at: count,
-    proven: yesOrNo,
+    shelf: { ...text, enum: all<TraceShelf>({ accepted: true, refused: true, unsigned: true }) },
     said: text,
     expiresAt: count,
     expires: { type: Date, required: true },
   })
     .index({ expires: 1 }, atItsDate)
-    .index({ connectionId: 1, proven: 1, at: -1 }),
+    .index({ connectionId: 1, shelf: 1, at: -1 }),
 
   links: plain({
     leads: yesOrNo,

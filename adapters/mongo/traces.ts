@@ -29,13 +29,13 @@ export class MongoTraces implements TraceStore {
       expiresAt,
       expires: new Date((expiresAt + FEDERATION_KEPT) * 1000),
     }
-    const { connectionId, proven } = trace
+    const { connectionId, shelf } = trace
     await this.#connection.guarded(async () => {
       await insert(this.#traces, [row])
       const surplus = await this.#traces
-        .find({ connectionId, proven }, { _id: 1 }, NEWEST)
+        .find({ connectionId, shelf }, { _id: 1 }, NEWEST)
         .sort({ at: -1, _id: -1 })
-        .skip(proven ? TRACES_KEPT.proven : TRACES_KEPT.unproven)
+        .skip(TRACES_KEPT[shelf])
         .lean()
       if (surplus.length > 0) await this.#traces.deleteMany({ _id: oneOf(surplus.map(({ _id }) => _id)) }, CHEAP)
     })
@@ -58,7 +58,7 @@ export class MongoTraces implements TraceStore {
     return rows.map((row) => this.#traceOf(row))
   }
 
-  #traceOf({ _id: reference, connectionId, at, proven, said }: TraceDocument): Trace {
-    return { reference, connectionId, at, proven, said: this.#sealer.open(tracePlace(reference), said) }
+  #traceOf({ _id: reference, connectionId, at, shelf, said }: TraceDocument): Trace {
+    return { reference, connectionId, at, shelf, said: this.#sealer.open(tracePlace(reference), said) }
   }
 }

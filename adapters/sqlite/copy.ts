@@ -208,16 +208,16 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
       reference: String(row['reference']),
       connectionId: String(row['connection_id']),
       at: Number(row['at']),
-      proven: row['proven'] === 1,
+      shelf: row['shelf'] as Rows['federation_traces']['shelf'],
       said: String(row['said']),
       expiresAt: Number(row['expires_at']),
     }),
-    put: (connection, { reference, connectionId, at, proven, said, expiresAt }) =>
+    put: (connection, { reference, connectionId, at, shelf, said, expiresAt }) =>
       put(connection, 'federation_traces', ['reference'], {
         reference,
         connection_id: connectionId,
         at,
-        proven: flag(proven),
+        shelf,
         said,
         expires_at: expiresAt,
       }),

@@ -205,11 +205,11 @@ const MIGRATIONS: string[] = [
     reference TEXT PRIMARY KEY,
     connection_id TEXT NOT NULL, -- no reference: what happened stays told when the connection is removed
     at INTEGER NOT NULL,
-    proven INTEGER NOT NULL,
+    shelf TEXT NOT NULL,
     said TEXT NOT NULL,
     expires_at INTEGER NOT NULL
   ) STRICT;
-  CREATE INDEX federation_traces_connection ON federation_traces (connection_id, proven, at);
+  CREATE INDEX federation_traces_connection ON federation_traces (connection_id, shelf, at);
   CREATE INDEX federation_traces_expires ON federation_traces (expires_at);
   `,
 ]

@@ -1,4 +1,11 @@
-import { type Sealer, TRACE_KEPT, TRACES_KEPT, type Trace, type TraceStore } from '../../interactions/kit/stores.ts'
+import {
+  type Sealer,
+  TRACE_KEPT,
+  TRACES_KEPT,
+  type Trace,
+  type TraceShelf,
+  type TraceStore,
+} from '../../interactions/kit/stores.ts'
 import type { Connection, Row } from './driver.ts'
 
 const placeOf = (reference: string) => ({ purpose: 'federation_trace', owner: reference })
@@ -13,20 +20,20 @@ export class SqliteTraces implements TraceStore {
     this.#sealer = sealer
   }
 
-  async keep({ reference, connectionId, at, proven, said }: Trace): Promise<void> {
+  async keep({ reference, connectionId, at, shelf, said }: Trace): Promise<void> {
     const sealed = this.#sealer.seal(placeOf(reference), said)
     await this.#connection.write(() => {
-      const columns = 'reference, connection_id, at, proven, said, expires_at'
+      const columns = 'reference, connection_id, at, shelf, said, expires_at'
       this.#connection.run(
         `INSERT INTO federation_traces (${columns}) VALUES (?, ?, ?, ?, ?, ?)`,
-        ...[reference, connectionId, at, proven ? 1 : 0, sealed, at + TRACE_KEPT],
+        ...[reference, connectionId, at, shelf, sealed, at + TRACE_KEPT],
       )
-      const place = [connectionId, proven ? 1 : 0]
-      const others = 'SELECT reference FROM federation_traces WHERE connection_id = ? AND proven = ?'
+      const place = [connectionId, shelf]
+      const others = 'SELECT reference FROM federation_traces WHERE connection_id = ? AND shelf = ?'
       this.#connection.run(
         `DELETE FROM federation_traces WHERE reference IN (${others} ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?)`,
         ...place,
-        proven ? TRACES_KEPT.proven : TRACES_KEPT.unproven,
+        TRACES_KEPT[shelf],
       )
     })
   }
@@ -49,7 +56,7 @@ export class SqliteTraces implements TraceStore {
       reference,
       connectionId: String(row['connection_id']),
       at: Number(row['at']),
-      proven: row['proven'] === 1,
+      shelf: row['shelf'] as TraceShelf,
       said: this.#sealer.open(placeOf(reference), String(row['said'])),
     }
   }

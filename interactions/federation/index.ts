@@ -92,7 +92,7 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
     const response = former === undefined ? undefined : await traces.find(former, now)
     const { explanation } = response ? readTrace(response.said) : {}
     const told = { kind: 'sign_in', outcome: 'refused', code, advice: REFUSALS[code], explanation } as const
-    await keepTrace(parts, { reference, connection, told, proven: true, network, now })
+    await keepTrace(parts, { reference, connection, told, signed: true, network, now })
   }
 
   const sent = ({ sso: { other } }: Visit) => ({ sso: { sent: true, other } })

@@ -66,17 +66,17 @@ export function samlRoutes(parts: SamlRoutesParts): Middleware {
   async function consume(ctx: Context, connection: Connection | undefined, id: string) {
     const network = networkOf(ctx.ip)
     const reference = requestId(ctx)
-    const trace = (told: TraceText, proven: boolean) =>
-      connection && keepTrace(parts, { reference, connection: connection.id, told, proven, network, now: now() })
+    const trace = (told: TraceText, signed: boolean) =>
+      connection && keepTrace(parts, { reference, connection: connection.id, told, signed, network, now: now() })
 
     const refuse = async (
       code: string,
       status = 400,
-      more: { checks?: string[]; interaction?: string; told?: TraceText; proven?: boolean } = {},
+      more: { checks?: string[]; interaction?: string; told?: TraceText; signed?: boolean } = {},
     ) => {
-      const { checks, interaction, proven = false } = more
+      const { checks, interaction, signed = false } = more
       const advice = REFUSALS[code as keyof typeof REFUSALS]
-      await trace(more.told ?? { kind: 'sign_in', outcome: 'refused', code, advice }, proven)
+      await trace(more.told ?? { kind: 'sign_in', outcome: 'refused', code, advice }, signed)
       await record(ctx, {
         event: 'federation.response',
         outcome: 'failure',
@@ -128,22 +128,22 @@ export function samlRoutes(parts: SamlRoutesParts): Middleware {
       explanation: explain(received, ours, at),
     }
     const checks = received.checks.filter(({ passed }) => !passed).map(({ code }) => code)
+    const signed = signatures.length > 0
     if (own && tests) {
       const person = verified && (await personOf(parts, verified, connection))
-      await trace({ ...told, test: { waiter: own.interaction, tried: triedOf(connection), person } }, true)
+      await trace({ ...told, test: { waiter: own.interaction, tried: triedOf(connection), person } }, signed)
       const details = { connection: id, checks }
       if (refusal) await record(ctx, { event: 'connection.tested', outcome: 'failure', details })
       return seeOther(ctx, resultPage(provider.issuer, id, handle, reference))
     }
     const interaction = own?.interaction
-    const proven = signatures.length > 0
     if (!refusal) {
       if (interaction === undefined) return refuse('request')
-      await trace(told, proven)
+      await trace(told, signed)
       return seeOther(ctx, interactionPath(provider, interaction, returnPage(handle)))
     }
     if (checks.length === 1 && refusal.code === 'unsolicited') return begin(ctx, connection, refuse)
-    return refuse(refusal.code, 400, { checks, told, proven, ...(interaction !== undefined && { interaction }) })
+    return refuse(refusal.code, 400, { checks, told, signed, ...(interaction !== undefined && { interaction }) })
   }
 
   /**

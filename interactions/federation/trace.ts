@@ -57,8 +57,14 @@ export const TEST = 'test:'
 export const isTest = (request: Pick<FederationRequest, 'interaction'> | undefined): boolean =>
   request?.interaction.startsWith(TEST) === true
 
-/** Of one network and connection, of what anybody can post: a trace of each would only fill the places. */
-const UNPROVEN: ThrottleRule = { kind: 'window', limit: 20, seconds: 60 * 60 }
+/**
+ * Of one network and connection, beside the dry runs. Anybody can post what is not signed, and whoever signed in once can post
+ * that again: a trace of each would only push out the others.
+ */
+const FROM_ONE_NETWORK: Readonly<Record<'refused' | 'unsigned', ThrottleRule>> = {
+  refused: { kind: 'window', limit: 60, seconds: 60 * 60 },
+  unsigned: { kind: 'window', limit: 20, seconds: 60 * 60 },
+}
 
 /** What traces stand on. */
 export interface TraceParts {
@@ -74,19 +80,22 @@ export async function keepTrace(
     reference: string
     connection: string
     told: TraceText
-    proven: boolean
+    /** One of the connection's certificates signed. */
+    signed: boolean
     network: string
     now: number
   },
 ): Promise<void> {
-  const { reference, connection, told, proven, network, now } = trace
+  const { reference, connection, told, signed, network, now } = trace
   const { kind, outcome, code: check } = told
   onEvent?.({ name: 'saml.response', connection, outcome, check, test: kind === 'test', reference })
-  if (!proven) {
-    const { allowed } = await throttle.take([{ key: `trace|${connection}|${network}`, rule: UNPROVEN }], now)
+  const shelf = outcome === 'accepted' ? outcome : signed ? 'refused' : 'unsigned'
+  if (shelf !== 'accepted' && kind !== 'test') {
+    const key = `trace|${shelf}|${connection}|${network}`
+    const { allowed } = await throttle.take([{ key, rule: FROM_ONE_NETWORK[shelf] }], now)
     if (!allowed) return
   }
-  await traces.keep({ reference, connectionId: connection, at: now, proven, said: JSON.stringify(told) })
+  await traces.keep({ reference, connectionId: connection, at: now, shelf, said: JSON.stringify(told) })
 }
 
 /** What a trace says. */

@@ -342,19 +342,21 @@ export interface Trace {
   reference: string
   connectionId: string
   at: number
-  /**
-   * The identity provider said it: one of the connection's certificates signed, or the response answers a dry run. Anybody can
-   * post what was not signed, so those have places of their own.
-   */
-  proven: boolean
+  shelf: TraceShelf
   /** JSON, shortened where it speaks of a person; stored encrypted. */
   said: string
 }
 
 /** Seconds that a trace is kept. */
 export const TRACE_KEPT = 7 * 24 * 60 * 60
-/** The newest so many of a connection are kept, of each kind: who floods us pushes out nothing that was signed. */
-export const TRACES_KEPT = { proven: 200, unproven: 100 } as const
+/**
+ * Where a trace stands. `unsigned`: none of the connection's certificates signed, so anybody may have posted it. Each shelf has
+ * places of its own: a flood pushes out nothing that was signed, and a busy day's successes no failure.
+ */
+export type TraceShelf = 'accepted' | 'refused' | 'unsigned'
+
+/** The newest so many of a connection are kept. */
+export const TRACES_KEPT: Readonly<Record<TraceShelf, number>> = { accepted: 100, refused: 200, unsigned: 100 }
 
 /** The last sign-ins of each connection. */
 export interface TraceStore {

@@ -107,7 +107,13 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
       expiresAt: NOW + 60,
       now: NOW,
     })
-    await db.traces.keep({ reference: 'ref', connectionId: 'acme-sso', at: NOW, proven: true, said: SECRETS.trace })
+    await db.traces.keep({
+      reference: 'ref',
+      connectionId: 'acme-sso',
+      at: NOW,
+      shelf: 'accepted',
+      said: SECRETS.trace,
+    })
     const adapter = createAdapter({ artifacts: db.artifacts, sealer: new KeyRing(ring), now: () => NOW }) as (
       model: string,
     ) => Adapter

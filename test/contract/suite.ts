@@ -559,7 +559,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         reference: 'reference',
         connectionId: 'acme-sso',
         at: NOW,
-        proven: true,
+        shelf: 'refused',
         said: 'Lena, explained',
         ...more,
       })
@@ -578,14 +578,14 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       it('keeps the newest of each connection, and a flood of strangers pushes out none that was signed', async () => {
         const signed = Array.from({ length: 3 }, (_, index) => trace({ reference: `signed-${index}`, at: NOW + index }))
         for (const one of signed) await db.traces.keep(one)
-        const flood = Array.from({ length: TRACES_KEPT.unproven + 50 }, (_, index) =>
-          trace({ reference: `flood-${index}`, at: NOW + 10 + index, proven: false }),
+        const flood = Array.from({ length: TRACES_KEPT.unsigned + 50 }, (_, index) =>
+          trace({ reference: `flood-${index}`, at: NOW + 10 + index, shelf: 'unsigned' }),
         )
         await Promise.all(flood.map((one, index) => [db, other][index % 2]!.traces.keep(one)))
-        await db.traces.keep(trace({ reference: 'last', at: NOW + 1000, proven: false }))
-        await db.traces.keep(trace({ reference: 'elsewhere', connectionId: 'best-sso', proven: false }))
+        await db.traces.keep(trace({ reference: 'last', at: NOW + 1000, shelf: 'unsigned' }))
+        await db.traces.keep(trace({ reference: 'elsewhere', connectionId: 'best-sso', shelf: 'unsigned' }))
         const kept = await other.traces.list('acme-sso', NOW + 1000)
-        assert.equal(kept.length, TRACES_KEPT.unproven + 3)
+        assert.equal(kept.length, TRACES_KEPT.unsigned + 3)
         assert.equal(kept[0]!.reference, 'last')
         assert.deepEqual(kept.slice(-3), signed.reverse())
         assert.equal(await db.traces.find('flood-0', NOW), undefined)

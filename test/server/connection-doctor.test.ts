@@ -149,7 +149,7 @@ describe('sallyport connection: the doctor', function () {
       reference: 'ref-1',
       connectionId: 'acme-sso',
       at,
-      proven: true,
+      shelf: 'refused',
       said: JSON.stringify(told),
     })
     const one = await run('connection', 'trace', 'ref-1')

@@ -58,7 +58,7 @@ describe('federation: dry runs and traces', () => {
   const told = async (reference: string) => {
     const trace = await test.database.traces.find(reference, now())
     assert.ok(trace, `no trace ${reference}`)
-    return { ...readTrace(trace.said), proven: trace.proven }
+    return { ...readTrace(trace.said), shelf: trace.shelf }
   }
   /** To the identity provider, from an app. */
   const signInAt = async (visitor: Visitor, email: string) =>
@@ -250,8 +250,8 @@ describe('federation: dry runs and traces', () => {
     it('is found by the reference on the page, for seven days, and is sealed', async () => {
       const page = await refused({ issuer: 'urn:wrong' })
       assert.equal(headingOf(page as unknown as Answer), REFUSED)
-      const { code, explanation, proven, kind } = await told(referenceOn(page))
-      assert.deepEqual([code, proven, kind], ['issuer', true, 'sign_in'])
+      const { code, explanation, shelf, kind } = await told(referenceOn(page))
+      assert.deepEqual([code, shelf, kind], ['issuer', 'refused', 'sign_in'])
       assert.ok(explanation?.signatures[0]?.certificate)
       assert.doesNotMatch(page.text, /urn:wrong|issuer/)
       assert.ok(!(await stolen(test)).includes('urn:wrong'))

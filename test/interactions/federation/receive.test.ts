@@ -138,7 +138,7 @@ describe('federation: traces of the hostile set', function () {
         ...from,
         connection: `of-${index}`,
         told,
-        proven: verification.signatures.length > 0,
+        signed: verification.signatures.length > 0,
       })
       const trace = await database.traces.find(`reference-${index}`, m.NOW)
       assert.ok(trace, name)
