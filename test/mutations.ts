@@ -178,12 +178,6 @@ const MUTATIONS: Mutation[] = [
     "if (connection?.state !== 'active')",
     'if (!connection)',
   ),
-  handOff(
-    'a disabled connection takes responses',
-    'federation/routes.ts',
-    "if (connection.state === 'disabled')",
-    'if (false)',
-  ),
   handOff('a disabled person comes in', 'federation/arrival.ts', 'if (account.disabled)', 'if (false)'),
   handOff('a disabled member comes in', 'federation/arrival.ts', 'if (membership && !membership.active)', 'if (false)'),
   handOff(
@@ -504,6 +498,13 @@ const MUTATIONS: Mutation[] = [
     find: 'before !== undefined && testedAlike(writtenOf(before), value)',
     replace: 'before !== undefined',
     test: CONTRACT,
+  },
+  {
+    name: 'a disabled connection takes responses',
+    file: 'interactions/federation/routes.ts',
+    find: "if (connection.state === 'disabled')",
+    replace: 'if (false)',
+    test: 'test/interactions/federation/dry-run.test.ts',
   },
   {
     name: 'the result of a dry run is for the browser that began it',
