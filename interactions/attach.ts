@@ -136,14 +136,11 @@ export function attach(provider: Provider, parts: AttachParts): void {
   }
   provider.use(slowDown(provider, options))
   provider.use(people(deviceGate(provider, screen, options, record)))
-  const { connections, defaultClient } = options
+  const { connections, defaultClient, onEvent } = options
   if (connections) {
     // The identity provider would sign in again at once whoever has just signed out here.
     provider.on('end_session.success', (ctx) => leaveSignedOut(ctx as unknown as Context))
-    const { federation, throttle } = stores
-    provider.use(
-      people(samlRoutes({ provider, connections, federation, throttle, screen, record, defaultClient, now })),
-    )
+    provider.use(people(samlRoutes({ ...stores, provider, connections, screen, record, defaultClient, onEvent, now })))
   }
   const routed = { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now }
   provider.use(people(interactionRoutes(routed)))

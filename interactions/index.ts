@@ -36,6 +36,10 @@ export {
   HashingOverloaded,
   type PasswordHasher,
 } from './factors/password.ts'
+export { serviceProviderOf } from './federation/connection.ts'
+export { testLink } from './federation/dry-run.ts'
+export type { IdpMetadata } from './federation/saml/index.ts'
+export { readTrace, type SamlEvent, type TraceText } from './federation/trace.ts'
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { digest, KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
@@ -100,7 +104,7 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   const { connections, people } = completed
   const sso = connections && companySignIn(connections, issuer)
   const login = credentials({ accounts: stores.accounts, devices: stores.devices, passwords, sso })
-  const handOff = connections && federation({ ...stores, connections, people, issuer })
+  const handOff = connections && federation({ ...stores, connections, people, issuer, onEvent: completed.onEvent })
 
   const rooms = {
     credentials: { ...login, pages: { ...login.pages, ...handOff } },

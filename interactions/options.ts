@@ -1,6 +1,7 @@
 /** What an app that adopts the plugin gives it. */
 import type { ClientMetadata } from 'oidc-provider'
 import type { PasswordHasher } from './factors/password.ts'
+import type { SamlEvent } from './federation/trace.ts'
 import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
 import type { Wording } from './kit/messages.ts'
@@ -34,6 +35,8 @@ export interface SallyportOptions {
   language?: string | undefined
   /** Seconds since 1970. oidc-provider itself reads `Date.now()`. */
   now?: () => number
+  /** Takes what happens, to be counted or logged. Never given a secret, nor who it was. */
+  onEvent?: ((event: SamlEvent) => void) | undefined
   /** Takes what could not be answered. Never given a secret. */
   onError?: (error: Error, about: { requestId?: string | undefined; where: string }) => void
 }

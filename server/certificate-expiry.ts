@@ -62,12 +62,13 @@ export async function endingCertificates(
  * @param now seconds since 1970
  */
 export async function warnOfExpiry(
-  { database, logger }: Pick<House, 'database' | 'logger'>,
+  { database, logger, onMetric }: Pick<House, 'database' | 'logger' | 'onMetric'>,
   now: number,
 ): Promise<void> {
   for (const ending of await endingCertificates(database, now)) {
     const { connection, whose, fingerprint, notAfter, days, others } = ending
     const details = { connection, whose, fingerprint, days, ends: new Date(notAfter * 1000).toISOString(), others }
+    onMetric?.({ name: 'certificate_days_left', value: days, labels: { connection, whose, fingerprint } })
     const owner = `certificate ${connection} ${fingerprint}`
     const first = (purpose: string, expiresAt: number) => isFirst(database, { owner, purpose, expiresAt, now })
     if (await first(`log ${Math.floor(now / DAY)}`, now + 2 * DAY))

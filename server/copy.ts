@@ -167,6 +167,10 @@ const SEALS: { [K in Kind]?: (row: Rows[K]) => { place: SealedPlace; sealed: str
     place: { purpose: 'federation_facts', owner: handle },
     sealed: facts,
   }),
+  federation_traces: ({ reference, said }) => ({
+    place: { purpose: 'federation_trace', owner: reference },
+    sealed: said,
+  }),
   signing_keys: ({ kid, privateJwk }) => ({ place: { purpose: 'signing_key', owner: kid }, sealed: privateJwk }),
 }
 

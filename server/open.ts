@@ -2,6 +2,7 @@
 import { type ConnectionStore, type KeyRing, SealBroken } from '../interactions/index.ts'
 import { type Config, ConfigError } from './config.ts'
 import { openStore, storeExists, storeName } from './database.ts'
+import type { FetchOptions } from './guarded-fetch.ts'
 import { createKeyRing, KeyRingOnDisk, readKeyRing } from './key-ring-file.ts'
 import { createLogger, type Logger } from './log.ts'
 import { ensureSigningKey } from './signing-keys.ts'
@@ -15,8 +16,22 @@ export interface House {
   /** Companies' connections to their identity providers. */
   connections?: ConnectionStore | undefined
   logger: Logger
+  /** What a test puts in place of the network, where metadata is fetched. */
+  network?: FetchOptions | undefined
+  /** Takes numbers for whatever counts them. Names nobody. */
+  onMetric?: ((metric: Metric) => void) | undefined
   /** Closes the database. Later calls do nothing. */
   close(): Promise<void>
+}
+
+/**
+ * A number that somebody may watch: `saml_responses` counts one, by connection, outcome and failed check;
+ * `certificate_days_left` is looked at every hour, for certificates that end within 30 days.
+ */
+export interface Metric {
+  name: 'saml_responses' | 'certificate_days_left'
+  value: number
+  labels: Record<string, string>
 }
 
 /** What may be made when it is not there. */

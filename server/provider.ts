@@ -44,6 +44,7 @@ export function sallyportOf({
   connections = database.connections,
   keyRing,
   logger,
+  onMetric,
 }: House): Sallyport {
   return createSallyport(config.SALLYPORT_ISSUER, {
     stores: database,
@@ -76,6 +77,12 @@ export function sallyportOf({
         }
       )
     },
+    onEvent({ name: _name, reference, ...happened }) {
+      const { connection, outcome, check = 'none', test } = happened
+      if (outcome === 'refused') logger.warn({ reference, ...happened }, 'a SAML response was refused')
+      const labels = { connection, outcome, check, test: String(test) }
+      onMetric?.({ name: 'saml_responses', value: 1, labels })
+    },
     onError: (error, about) =>
       logger.error({ ...about, error: error.message, cause: causeOf(error) }, 'could not answer'),
   })
@@ -91,7 +98,7 @@ export async function providerOf(house: House): Promise<Provider> {
 
 /** What planning a seed needs of this server. */
 export async function planningOf(house: House): Promise<PlanOptions> {
-  const { config } = house
+  const { config, network } = house
   const provider = await providerOf(house)
   return {
     hash: hasherOf(config).hash,
@@ -99,7 +106,7 @@ export async function planningOf(house: House): Promise<PlanOptions> {
     allowLoopback: isLoopback(new URL(config.SALLYPORT_ISSUER).hostname),
     async fetchMetadata(url) {
       const { fetchGuarded } = await import('./guarded-fetch.ts')
-      return fetchGuarded(url).catch((error: Error) => {
+      return fetchGuarded(url, network).catch((error: Error) => {
         if (error.name !== 'NotFetched') throw error
         throw new SeedError(`metadata_url: ${error.message}`, { cause: error })
       })

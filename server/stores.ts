@@ -18,6 +18,7 @@ import type {
   Side,
   Stores,
   ThrottleState,
+  Trace,
 } from '../interactions/kit/stores.ts'
 
 /** A customer company. */
@@ -386,6 +387,8 @@ export interface Rows {
   ended_sessions: { uid: string; expiresAt: number }
   /** `facts` is sealed. */
   federation_requests: FederationRequest & { answered: boolean; facts?: string | undefined }
+  /** `said` is sealed. */
+  federation_traces: Trace & { expiresAt: number }
   used_assertions: { issuer: string; assertionId: string; handle: string; expiresAt: number }
   /** `body` is what the hash is over. `position` only gives the order of arrival. */
   audit: Pick<AuditRow, 'writer' | 'number' | 'event' | 'accountId' | 'at' | 'hash' | 'previous'> & {
@@ -415,6 +418,7 @@ export const KINDS: readonly Kind[] = Object.keys({
   ended_sessions: true,
   federation_requests: true,
   used_assertions: true,
+  federation_traces: true,
   audit: true,
 } satisfies Record<Kind, true>) as Kind[]
 

@@ -27,6 +27,7 @@ import {
   type ResourceDocument,
   type SigningKeysDocument,
   type ThrottleDocument,
+  type TraceDocument,
   type UsedAssertionDocument,
 } from './schemas.ts'
 import { newName, THROTTLE_KEPT } from './throttle.ts'
@@ -126,6 +127,14 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
     },
     documentsOf: ({ issuer, assertionId, handle, expiresAt }) => [
       { _id: pairId(issuer, assertionId), handle, expires: inSeconds(expiresAt + FEDERATION_KEPT) },
+    ],
+  }),
+  federation_traces: place<'federation_traces', TraceDocument>({
+    in: 'federation_traces',
+    filter: {},
+    rowsOf: ({ _id: reference, expires: _expires, ...row }) => [{ reference, ...row }],
+    documentsOf: ({ reference, ...row }) => [
+      { _id: reference, ...row, expires: inSeconds(row.expiresAt + FEDERATION_KEPT) },
     ],
   }),
   consents: place<'consents', ConsentDocument>({

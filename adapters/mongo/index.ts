@@ -17,6 +17,7 @@ import { MongoDevices, MongoPending, PENDING_KEPT, pendingPlace } from './pendin
 import { type Collections, collectionsOf } from './schemas.ts'
 import { MongoSigningKeys, replaceKeys, signingKeyPlace } from './signing-keys.ts'
 import { MongoThrottle, THROTTLE_KEPT } from './throttle.ts'
+import { MongoTraces, tracePlace } from './traces.ts'
 
 export { openMongoSource, openMongoTarget } from './copy.ts'
 export type { MongoAddress } from './driver.ts'
@@ -72,6 +73,7 @@ export class MongoDatabase implements Database {
   readonly pending: MongoPending
   readonly consents: MongoConsents
   readonly federation: MongoFederation
+  readonly traces: MongoTraces
   readonly links: MongoLinks
   readonly audit: MongoAudit
   readonly artifacts: MongoArtifacts
@@ -95,6 +97,7 @@ export class MongoDatabase implements Database {
     this.pending = new MongoPending(connection, collections, sealer)
     this.consents = new MongoConsents(connection, collections)
     this.federation = new MongoFederation(connection, collections, sealer)
+    this.traces = new MongoTraces(connection, collections, sealer)
     this.links = new MongoLinks(connection, collections)
     this.audit = new MongoAudit(connection, collections)
     this.artifacts = new MongoArtifacts(connection, collections)
@@ -111,7 +114,8 @@ export class MongoDatabase implements Database {
   /** What the server deletes by its own clock is mostly gone already. By `expires`, which has an index. */
   async sweep(now: number): Promise<number> {
     await this.directory.settle()
-    const { artifacts, pending, throttles, devices, federation_requests, used_assertions } = this.collections
+    const { artifacts, pending, throttles, devices, federation_requests, used_assertions, federation_traces } =
+      this.collections
     const before = (time: number) => ({ expires: trusted({ $lt: new Date(time * 1000) }) })
     const swept = await this.connection.guarded(() =>
       Promise.all([
@@ -120,6 +124,7 @@ export class MongoDatabase implements Database {
         throttles.deleteMany(before(now + THROTTLE_KEPT), CHEAP),
         federation_requests.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
         used_assertions.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
+        federation_traces.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
         devices.deleteMany(before(now), CHEAP),
       ]),
     )
@@ -130,7 +135,7 @@ export class MongoDatabase implements Database {
   async rewrap(): Promise<number> {
     await this.directory.settle()
     return this.connection.guarded(async () => {
-      const { accounts, clients, connections, pending, federation_requests } = this.collections
+      const { accounts, clients, connections, pending, federation_requests, federation_traces } = this.collections
       let count = await this.#rewrapSigningKeys()
       for await (const { _id, totp } of accounts.find({ totp: there }, { totp: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(totp!.secret, totpPlace(_id), (from, to) =>
@@ -154,6 +159,10 @@ export class MongoDatabase implements Database {
         .cursor())
         count += await this.#reseal(facts!, factsPlace(_id), (from, to) =>
           federation_requests.updateOne({ _id, facts: from }, { $set: { facts: to } }, CERTAIN),
+        )
+      for await (const { _id, said } of federation_traces.find({}, { said: 1 }, NEWEST).lean().cursor())
+        count += await this.#reseal(said, tracePlace(_id), (from, to) =>
+          federation_traces.updateOne({ _id, said: from }, { $set: { said: to } }, CERTAIN),
         )
       return count + (await this.#rewrapArtifacts())
     })

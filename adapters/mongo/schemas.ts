@@ -7,7 +7,13 @@
  * can never be an operator or a path.
  */
 import { type Connection, type Model, Schema } from 'mongoose'
-import type { MembershipRole, Connection as SamlConnection, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type {
+  MembershipRole,
+  Connection as SamlConnection,
+  ServerRole,
+  Side,
+  TraceShelf,
+} from '../../interactions/kit/stores.ts'
 import type { SigningKey } from '../../server/stores.ts'
 
 /** Written by the directory: `commit` numbers the commit that wrote it last; `removed` leaves only that for a day. */
@@ -166,6 +172,18 @@ export interface UsedAssertionDocument {
   _id: string
   /** The request that it was used for. */
   handle: string
+  expires: Date
+}
+
+export interface TraceDocument {
+  /** The reference. */
+  _id: string
+  connectionId: string
+  at: number
+  shelf: TraceShelf
+  /** Sealed. */
+  said: string
+  expiresAt: number
   expires: Date
 }
 
@@ -374,6 +392,16 @@ const SCHEMAS = {
     expires: { type: Date, required: true },
   }).index({ expires: 1 }, atItsDate),
   used_assertions: plain({ handle: text, expires: { type: Date, required: true } }).index({ expires: 1 }, atItsDate),
+  federation_traces: plain({
+    connectionId: text,
+    at: count,
+    shelf: { ...text, enum: all<TraceShelf>({ accepted: true, refused: true, unsigned: true }) },
+    said: text,
+    expiresAt: count,
+    expires: { type: Date, required: true },
+  })
+    .index({ expires: 1 }, atItsDate)
+    .index({ connectionId: 1, shelf: 1, at: -1 }),
 
   links: plain({
     leads: yesOrNo,
@@ -440,6 +468,7 @@ export interface Collections {
   pending: Model<PendingDocument>
   federation_requests: Model<FederationRequestDocument>
   used_assertions: Model<UsedAssertionDocument>
+  federation_traces: Model<TraceDocument>
   links: Model<LinkDocument>
   consents: Model<ConsentDocument>
   signing_keys: Model<SigningKeysDocument>

@@ -201,6 +201,27 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
         usable_until: expiresAt,
       }),
   },
+  federation_traces: {
+    keys: ['reference'],
+    tables: ['federation_traces'],
+    rowOf: (row) => ({
+      reference: String(row['reference']),
+      connectionId: String(row['connection_id']),
+      at: Number(row['at']),
+      shelf: row['shelf'] as Rows['federation_traces']['shelf'],
+      said: String(row['said']),
+      expiresAt: Number(row['expires_at']),
+    }),
+    put: (connection, { reference, connectionId, at, shelf, said, expiresAt }) =>
+      put(connection, 'federation_traces', ['reference'], {
+        reference,
+        connection_id: connectionId,
+        at,
+        shelf,
+        said,
+        expires_at: expiresAt,
+      }),
+  },
   signing_keys: {
     keys: ['rowid'],
     tables: ['signing_keys'],

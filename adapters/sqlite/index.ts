@@ -16,6 +16,7 @@ import { migrate } from './migrations.ts'
 import { SqliteDevices, SqlitePending } from './pending.ts'
 import { SqliteSigningKeys } from './signing-keys.ts'
 import { SqliteThrottle } from './throttle.ts'
+import { SqliteTraces } from './traces.ts'
 
 export { openSqliteSource, openSqliteTarget } from './copy.ts'
 
@@ -70,6 +71,12 @@ const SEALED: { table: string; column: string; keys: string[]; place(row: Record
     keys: ['handle'],
     place: (row) => ({ purpose: 'federation_facts', owner: String(row['handle']) }),
   },
+  {
+    table: 'federation_traces',
+    column: 'said',
+    keys: ['reference'],
+    place: (row) => ({ purpose: 'federation_trace', owner: String(row['reference']) }),
+  },
 ]
 
 /** What goes when its time is over; `before` seconds later than it says. */
@@ -80,6 +87,7 @@ const EXPIRING = [
   { table: 'pending', key: 'owner, purpose', expired: 'expires_at', before: -1 },
   { table: 'federation_requests', key: 'handle', expired: 'expires_at', before: -1 },
   { table: 'used_assertions', key: 'issuer, assertion_id', expired: 'usable_until', before: -1 },
+  { table: 'federation_traces', key: 'reference', expired: 'expires_at', before: -1 },
   { table: 'throttles', key: 'key', expired: 'kept_until', before: 0 },
   { table: 'devices', key: 'device, account_id', expired: 'last_used', before: 400 * 24 * 60 * 60 },
 ]
@@ -103,6 +111,7 @@ export class SqliteDatabase implements Database {
   readonly pending: SqlitePending
   readonly consents: SqliteConsents
   readonly federation: SqliteFederation
+  readonly traces: SqliteTraces
   readonly links: SqliteLinks
   readonly audit: SqliteAudit
   readonly artifacts: SqliteArtifacts
@@ -132,6 +141,7 @@ export class SqliteDatabase implements Database {
     this.pending = new SqlitePending(connection, sealer)
     this.consents = new SqliteConsents(connection)
     this.federation = new SqliteFederation(connection, sealer)
+    this.traces = new SqliteTraces(connection, sealer)
     this.links = new SqliteLinks(connection)
     this.audit = new SqliteAudit(connection)
     this.artifacts = new SqliteArtifacts(connection)

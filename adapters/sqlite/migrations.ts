@@ -200,6 +200,18 @@ const MIGRATIONS: string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE UNIQUE INDEX links_name ON links (company_id, issuer, format, name);
   `,
+  `
+  CREATE TABLE federation_traces (
+    reference TEXT PRIMARY KEY,
+    connection_id TEXT NOT NULL, -- no reference: what happened stays told when the connection is removed
+    at INTEGER NOT NULL,
+    shelf TEXT NOT NULL,
+    said TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX federation_traces_connection ON federation_traces (connection_id, shelf, at);
+  CREATE INDEX federation_traces_expires ON federation_traces (expires_at);
+  `,
 ]
 
 /**

@@ -5,9 +5,11 @@ import { InteractionError } from '../kit/errors.ts'
 import { digest } from '../kit/keyring.ts'
 import { normaliseEmail } from '../kit/network.ts'
 import { type Answer, definePage, type RoomPage, type Visit } from '../kit/room.ts'
-import type { Connection, ConnectionStore, FederationStore, ThrottleRule, ThrottleStore } from '../kit/stores.ts'
-import { type Arrivals, admit } from './arrival.ts'
+import type { Connection, ConnectionStore, FederationStore, ThrottleRule } from '../kit/stores.ts'
+import { type ArrivalRefusal, type Arrivals, admit } from './arrival.ts'
 import { domainOf, serviceProviderOf } from './connection.ts'
+import type { Facts } from './saml/index.ts'
+import { keepTrace, REFUSALS, readTrace, type TraceParts } from './trace.ts'
 
 /** Seconds that the identity provider has for its answer. */
 const ANSWERED_WITHIN = 10 * 60
@@ -19,10 +21,9 @@ const RETURN = 'sso-return'
 const OTHER = 'sso-other'
 
 /** What this room stands on. */
-export interface FederationParts extends Arrivals {
+export interface FederationParts extends Arrivals, TraceParts {
   connections: ConnectionStore
   federation: FederationStore
-  throttle: ThrottleStore
   issuer: string
 }
 
@@ -47,7 +48,7 @@ const connectionOf = async (connections: ConnectionStore, address: string, clien
 
 /** The pages of this room, for the room that asks for the address. */
 export function federation(parts: FederationParts): Record<string, RoomPage> {
-  const { connections, federation, throttle, issuer } = parts
+  const { connections, federation, throttle, traces, issuer } = parts
 
   /** By the domain of the address that was typed or hinted at, never by who it is. */
   const connectionFor = ({ identifier: { typed, hinted = '' }, client }: Visit) =>
@@ -83,6 +84,15 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
       authnContexts,
     })
     return request
+  }
+
+  /** The response was a good one: the trace has what it said, and why nobody comes in by it. */
+  async function traceArrival({ reference, network, now }: Visit, facts: Facts, code: ArrivalRefusal) {
+    const { connectionId: connection, reference: former } = facts
+    const response = former === undefined ? undefined : await traces.find(former, now)
+    const { explanation } = response ? readTrace(response.said) : {}
+    const told = { kind: 'sign_in', outcome: 'refused', code, advice: REFUSALS[code], explanation } as const
+    await keepTrace(parts, { reference, connection, told, signed: true, network, now })
   }
 
   const sent = ({ sso: { other } }: Visit) => ({ sso: { sent: true, other } })
@@ -148,6 +158,7 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
           return { is: 'turned', page: OTHER, outcome: { sso: { sent: true, other: facts.email } } }
         }
         if (outcome.is === 'refused') {
+          await traceArrival(visit, facts, outcome.code)
           const details = { code: outcome.code, connection: facts.connectionId }
           const about = outcome.accountId === undefined ? {} : { accountId: outcome.accountId }
           return {

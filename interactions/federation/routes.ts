@@ -1,27 +1,21 @@
 /** What identity providers see of us: our metadata, and where they have responses posted to. */
 import { bodyParser } from '@koa/bodyparser'
 import type { Context, Middleware } from 'koa'
-import type { Provider } from 'oidc-provider'
-import type { Recorder } from '../kit/audit.ts'
+import { digest } from '../kit/keyring.ts'
 import { networkOf } from '../kit/network.ts'
 import { interactionPath } from '../kit/router.ts'
-import { type Screen, seeOther } from '../kit/screen.ts'
-import type { Connection, ConnectionStore, FederationStore, ThrottleRule, ThrottleStore } from '../kit/stores.ts'
+import { requestId, seeOther } from '../kit/screen.ts'
+import type { Connection, ThrottleRule } from '../kit/stores.ts'
 import { serviceProviderOf } from './connection.ts'
+import { type DryRunParts, dryRun, personOf, resultPage, triedOf } from './dry-run.ts'
 import { returnPage } from './index.ts'
 import type { Received } from './saml/index.ts'
+import { isTest, keepTrace, REFUSALS, type TraceParts, type TraceText } from './trace.ts'
 
 /** What the routes stand on. */
-export interface SamlRoutesParts {
-  provider: Provider
-  connections: ConnectionStore
-  federation: FederationStore
-  throttle: ThrottleStore
-  screen: Screen
-  record: Recorder
+export interface SamlRoutesParts extends DryRunParts, TraceParts {
   /** The app where a sign-in begins that the identity provider's own page has begun, when the connection names none. */
   defaultClient?: string | undefined
-  now: () => number
 }
 
 /** Characters: 350 KB of Base64, written as a form writes it. */
@@ -29,24 +23,33 @@ const BODY_LIMIT = 512 * 1024
 /** A company may be behind one address. What is refused leaves a row in the audit. */
 const RESPONSES: ThrottleRule = { kind: 'window', limit: 300, seconds: 60 }
 
-/** `/saml/:connection/metadata` and `/saml/:connection/acs`. */
+/** `/saml/:connection/metadata`, `/saml/:connection/acs`, and the pages of a dry run. */
 export function samlRoutes(parts: SamlRoutesParts): Middleware {
   const { provider, connections, federation, throttle, screen, record, now } = parts
   const parse = bodyParser({ enableTypes: ['form'], formLimit: BODY_LIMIT })
   const saml = () => import('./saml/index.ts')
+  const { offer, start, result } = dryRun(parts)
 
   return async (ctx, next) => {
-    const match = /^\/saml\/([\w.-]{1,100})\/(metadata|acs)$/.exec(ctx.path)
+    const match = /^\/saml\/([\w.-]{1,100})\/(metadata|acs|test|test\/result)$/.exec(ctx.path)
     if (!match) return next()
     const [, id = '', part] = match
-    const method = part === 'acs' ? 'POST' : 'GET'
-    if (ctx.method !== method && !(method === 'GET' && ctx.method === 'HEAD')) {
-      ctx.set('Allow', method === 'GET' ? 'GET, HEAD' : method)
+    const methods = {
+      metadata: ['GET', 'HEAD'],
+      acs: ['POST'],
+      test: ['GET', 'HEAD', 'POST'],
+      'test/result': ['GET', 'HEAD'],
+    }
+    const allowed = methods[part as keyof typeof methods]
+    if (!allowed.includes(ctx.method)) {
+      ctx.set('Allow', allowed.join(', '))
       return screen.message(ctx, 'bad_request', { status: 405 })
     }
     const connection = await connections.connection(id)
     if (part === 'metadata') return metadata(ctx, connection)
-    return consume(ctx, connection, id)
+    if (part === 'acs') return consume(ctx, connection, id)
+    if (part === 'test/result') return result(ctx, connection)
+    return ctx.method === 'POST' ? start(ctx, connection) : offer(ctx, connection)
   }
 
   async function metadata(ctx: Context, connection: Connection | undefined) {
@@ -61,8 +64,19 @@ export function samlRoutes(parts: SamlRoutesParts): Middleware {
    * be (OWASP ASVS 10.1.2, login CSRF).
    */
   async function consume(ctx: Context, connection: Connection | undefined, id: string) {
-    const refuse = async (code: string, status = 400, more: { checks?: string[]; interaction?: string } = {}) => {
-      const { checks, interaction } = more
+    const network = networkOf(ctx.ip)
+    const reference = requestId(ctx)
+    const trace = (told: TraceText, signed: boolean) =>
+      connection && keepTrace(parts, { reference, connection: connection.id, told, signed, network, now: now() })
+
+    const refuse = async (
+      code: string,
+      status = 400,
+      more: { checks?: string[]; interaction?: string; told?: TraceText; signed?: boolean } = {},
+    ) => {
+      const { checks, interaction, signed = false } = more
+      const advice = REFUSALS[code as keyof typeof REFUSALS]
+      await trace(more.told ?? { kind: 'sign_in', outcome: 'refused', code, advice }, signed)
       await record(ctx, {
         event: 'federation.response',
         outcome: 'failure',
@@ -74,14 +88,14 @@ export function samlRoutes(parts: SamlRoutesParts): Middleware {
       screen.message(ctx, 'sso_refused', { status, link, reference: true })
     }
 
-    const key = `saml|${connection?.id ?? ''}|${networkOf(ctx.ip)}`
+    const key = `saml|${connection?.id ?? ''}|${network}`
     const { allowed, retryAfter } = await throttle.take([{ key, rule: RESPONSES }], now())
     if (!allowed) {
       ctx.set('Retry-After', String(retryAfter))
       return screen.message(ctx, 'busy', { status: 429 })
     }
     if (!connection) return refuse('connection_unknown')
-    if (connection.state !== 'active') return refuse('connection_state')
+    if (connection.state === 'disabled') return refuse('connection_state')
     if (!ctx.is('application/x-www-form-urlencoded')) return refuse('form', 415)
     try {
       await parse(ctx, async () => {})
@@ -89,33 +103,47 @@ export function samlRoutes(parts: SamlRoutesParts): Middleware {
       return refuse('size', (error as { status?: number }).status === 413 ? 413 : 400)
     }
 
-    const { receiveResponse, VerificationOverloaded } = await saml()
+    const { explain, receiveResponse, VerificationOverloaded } = await saml()
     const form = (ctx.request.body ?? {}) as Record<string, unknown>
-    const verifying = {
-      form,
-      connection: serviceProviderOf(connection, provider.issuer),
-      store: federation,
-      now: now(),
-    }
+    const request = await federation.findRequest(digest(String(form['RelayState'])), now())
+    // Only of this connection: nobody learns of another's by its handle.
+    const own = request?.connectionId === connection.id ? request : undefined
+    const tests = isTest(own)
+    if (connection.state !== 'active' && !tests) return refuse('connection_state')
+    const ours = serviceProviderOf(connection, provider.issuer)
+    const at = now()
     let received: Received
     try {
-      received = await receiveResponse(verifying)
+      received = await receiveResponse({ form, connection: ours, store: federation, now: at, reference })
     } catch (error) {
       if (!(error instanceof VerificationOverloaded)) throw error
       ctx.set('Retry-After', '2')
       return screen.message(ctx, 'busy', { status: 503 })
     }
-    const { refusal, handle } = received
-    const request = await federation.findRequest(handle, now())
-    // Only of this connection: nobody learns of another's by its handle.
-    const interaction = request?.connectionId === connection.id ? request.interaction : undefined
+    const { refusal, handle, verified, signatures } = received
+    const told: TraceText = {
+      kind: tests ? 'test' : 'sign_in',
+      outcome: refusal ? 'refused' : 'accepted',
+      code: refusal?.code,
+      explanation: explain(received, ours, at),
+    }
+    const checks = received.checks.filter(({ passed }) => !passed).map(({ code }) => code)
+    const signed = signatures.length > 0
+    if (own && tests) {
+      const person = verified && (await personOf(parts, verified, connection))
+      await trace({ ...told, test: { waiter: own.interaction, tried: triedOf(connection), person } }, signed)
+      const details = { connection: id, checks }
+      if (refusal) await record(ctx, { event: 'connection.tested', outcome: 'failure', details })
+      return seeOther(ctx, resultPage(provider.issuer, id, handle, reference))
+    }
+    const interaction = own?.interaction
     if (!refusal) {
       if (interaction === undefined) return refuse('request')
+      await trace(told, signed)
       return seeOther(ctx, interactionPath(provider, interaction, returnPage(handle)))
     }
-    const failed = received.checks.filter(({ passed }) => !passed).map(({ code }) => code)
-    if (failed.length === 1 && refusal.code === 'unsolicited') return begin(ctx, connection, refuse)
-    return refuse(refusal.code, 400, { checks: failed, ...(interaction !== undefined && { interaction }) })
+    if (checks.length === 1 && refusal.code === 'unsolicited') return begin(ctx, connection, refuse)
+    return refuse(refusal.code, 400, { checks, told, signed, ...(interaction !== undefined && { interaction }) })
   }
 
   /**

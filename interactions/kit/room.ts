@@ -99,6 +99,8 @@ export interface Visit {
   posted: Record<string, unknown>
   /** The person's network (IPv4 address, IPv6 /64) as a key for counters. */
   network: string
+  /** What a page that refuses shows, for whoever looks for the reason. */
+  reference: string
   /** SHA-256 of this browser's device cookie, if it has one. */
   device?: string | undefined
   /** Where a page of this interaction lives. */

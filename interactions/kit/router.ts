@@ -15,7 +15,7 @@ import type { Messages } from './messages.ts'
 import { basePath, networkOf } from './network.ts'
 import { goTo } from './parked.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
-import { type Around, type Screen, seeOther, speak } from './screen.ts'
+import { type Around, requestId, type Screen, seeOther, speak } from './screen.ts'
 import type { Stores, ThrottleVerdict } from './stores.ts'
 import { hasSignedOut, leaveTrail, readTrail, successorOf } from './trail.ts'
 
@@ -431,6 +431,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       asks: here.asks,
       posted: (ctx.request.body ?? {}) as Record<string, unknown>,
       network: networkOf(ctx.ip),
+      reference: requestId(ctx),
       device: device && digest(device),
       url: (page = '') => interactionPath(provider, uid, page),
     }

@@ -34,6 +34,7 @@ export type MessageName =
   | 'cross_site'
   | 'still_signed_in'
   | 'sso_refused'
+  | 'test_link_gone'
 
 /** Those that the same address may get past a little later. */
 const PASSING: readonly MessageName[] = ['unavailable', 'busy', 'server_error']

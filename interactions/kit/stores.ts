@@ -305,6 +305,8 @@ export interface ConnectionStore {
   connectionFor(domain: string, clientId: string): Promise<Connection | undefined>
   /** True when people of some domain take an active one to this client. */
   anyFor(clientId: string): Promise<boolean>
+  /** Notes that a dry run succeeded. False when there is no such connection. */
+  recordTest?(id: string, now: number): Promise<boolean>
 }
 
 /** Sign-ins at companies' identity providers, from the question to the answer. */
@@ -332,6 +334,38 @@ export interface FederationStore {
   }): Promise<'accepted' | 'answered' | 'replayed'>
   /** Hands out what was kept. Once, and only to the interaction that asked: another browser uses nothing up. */
   takeFacts(handle: string, interaction: string, now: number): Promise<string | undefined>
+}
+
+/** What came of one response of an identity provider, so that somebody can say why a sign-in failed. */
+export interface Trace {
+  /** The reference that the person's error page shows. */
+  reference: string
+  connectionId: string
+  at: number
+  shelf: TraceShelf
+  /** JSON, shortened where it speaks of a person; stored encrypted. */
+  said: string
+}
+
+/** Seconds that a trace is kept. */
+export const TRACE_KEPT = 7 * 24 * 60 * 60
+/**
+ * Where a trace stands. `unsigned`: none of the connection's certificates signed, so anybody may have posted it. Each shelf has
+ * places of its own: a flood pushes out nothing that was signed, and a busy day's successes no failure.
+ */
+export type TraceShelf = 'accepted' | 'refused' | 'unsigned'
+
+/** The newest so many of a connection are kept. */
+export const TRACES_KEPT: Readonly<Record<TraceShelf, number>> = { accepted: 100, refused: 200, unsigned: 100 }
+
+/** The last sign-ins of each connection. */
+export interface TraceStore {
+  /** Keeps it for {@link TRACE_KEPT}, and no more than {@link TRACES_KEPT} of its connection. A reference is used once. */
+  keep(trace: Trace): Promise<void>
+  /** The trace, until its time is over. */
+  find(reference: string, now: number): Promise<Trace | undefined>
+  /** Those of a connection, newest first. */
+  list(connectionId: string, now: number): Promise<Trace[]>
 }
 
 /** A person as an identity provider names them to one company. */
@@ -500,6 +534,7 @@ export interface Stores {
   pending: PendingStore
   consents: ConsentStore
   federation: FederationStore
+  traces: TraceStore
   links: LinkStore
   audit: AuditStore
   artifacts: ArtifactStore

@@ -150,17 +150,17 @@ function certificates(command: Command): void {
             ]),
           )
         }
-        const { fingerprintOf } = await import('../certificate-expiry.ts')
         const { changeDirectory } = await import('../changes.ts')
+        const { publishedCertificate, matchingCertificate } = await import('../connection-metadata.ts')
         let keys: NonNullable<Wanted['keys']>
         if (options.remove !== undefined) {
-          const found = matching(connection.idp.certificates, options.remove, fingerprintOf)
-          keys = (present) => withCertificates(present, (pems) => pems.filter((pem) => pem !== found.pem))
+          const pem = matchingCertificate(connection.idp.certificates, fingerprint(options.remove)).pem
+          keys = (present) => withCertificates(present, (pems) => pems.filter((one) => one !== pem))
         } else {
           const pem =
             options.add !== undefined
               ? certificateIn(options.add)
-              : matching((await published(house, connection)).certificates, options.accept!, fingerprintOf).pem
+              : await publishedCertificate(house, id, fingerprint(options.accept!))
           keys = (present) => withCertificates(present, (pems) => [...pems, pem])
         }
         tell(self, await changeDirectory(house, { noun: 'connection', op: 'set', id, keys }, operator()), id)
@@ -173,18 +173,11 @@ function withCertificates(present: Entry, work: (pems: string[]) => string[]): E
   return { ...present, idp: { ...idp, certificates: work(idp.certificates) } }
 }
 
-function matching<C extends { pem: string }>(all: C[], wanted: string, fingerprintOf: (pem: string) => string): C {
-  const digits = (text: string) => text.replaceAll(':', '').toLowerCase()
-  if (!/^[0-9a-f]{8,64}$/.test(digits(wanted)))
-    throw new Misused(`${wanted.slice(0, 100)} is no fingerprint: SHA-256 in hex, its first 8 digits at least`)
-  const found = all.filter(({ pem }) => digits(fingerprintOf(pem)).startsWith(digits(wanted)))
-  if (found.length !== 1)
-    throw new Refused(
-      found.length === 0
-        ? `there is no certificate ${wanted}: \`sallyport connection certificates\` lists those that are stored, \`connection refresh\` those that are published`
-        : `more than one certificate begins so: say more of ${wanted}`,
-    )
-  return found[0]!
+/** As it is written, its first digits at least. @throws {Misused} */
+function fingerprint(text: string): string {
+  if (!/^[0-9a-f]{8,64}$/i.test(text.replaceAll(':', '')))
+    throw new Misused(`${text.slice(0, 100)} is no fingerprint: SHA-256 in hex, its first 8 digits at least`)
+  return text
 }
 
 function certificateIn(file: string): string {
@@ -211,54 +204,20 @@ A new certificate is taken over by an administrator only:
     )
     .action((id: string, _options: unknown, self: Command) =>
       withHouse(self, async (house) => {
-        const connection = await connectionOf(house, id)
-        const found = await published(house, connection)
-        const { fingerprintOf } = await import('../certificate-expiry.ts')
-        const { idp } = connection
-        const fingerprints = (all: { pem: string }[]) => all.map(({ pem }) => fingerprintOf(pem))
-        const [stored, there] = [fingerprints(idp.certificates), fingerprints(found.certificates)]
-        const fresh = there.filter((one) => !stored.includes(one))
-        const gone = stored.filter((one) => !there.includes(one))
-        const fields = (['entityId', 'ssoUrl', 'binding'] as const).filter((key) => idp[key] !== found[key])
-        answer(
-          self,
-          {
-            connection: id,
-            differs: Object.fromEntries(fields.map((key) => [key, { stored: idp[key], published: found[key] }])),
-            new_certificates: fresh,
-            certificates_not_published: gone,
-          },
-          [
-            ...fields.map((key) => `~ ${key}: ${idp[key]} is stored, ${found[key]} is published`),
-            ...fresh.map(
-              (one) => `+ certificate ${one}: \`certificates ${id} --accept ${one.slice(0, 11)}\` takes it over`,
-            ),
-            ...gone.map((one) => `- certificate ${one} is not published any more`),
-            ...(fields.length + fresh.length + gone.length === 0 ? ['nothing differs'] : []),
-          ],
-        )
+        const { comparePublished } = await import('../connection-metadata.ts')
+        const { differs, fresh, gone } = await comparePublished(house, id)
+        answer(self, { connection: id, differs, new_certificates: fresh, certificates_not_published: gone }, [
+          ...Object.entries(differs).map(
+            ([key, { stored, published }]) => `~ ${key}: ${stored} is stored, ${published} is published`,
+          ),
+          ...fresh.map(
+            (one) => `+ certificate ${one}: \`certificates ${id} --accept ${one.slice(0, 11)}\` takes it over`,
+          ),
+          ...gone.map((one) => `- certificate ${one} is not published any more`),
+          ...(Object.keys(differs).length + fresh.length + gone.length === 0 ? ['nothing differs'] : []),
+        ])
       }),
     )
-}
-
-async function published(house: House, { id, metadataUrl, idp }: StoredConnection) {
-  if (metadataUrl === undefined)
-    throw new Refused(`connection "${id}" has no metadata URL: \`sallyport connection set ${id} --metadata-url URL\``)
-  const { planningOf } = await import('../provider.ts')
-  const { saml } = await import('../../interactions/index.ts')
-  const { fetchMetadata, allowLoopback = false } = await planningOf(house)
-  try {
-    const text = await fetchMetadata!(metadataUrl)
-    const found = (await saml()).readIdpMetadata(text, { now: now(), allowLoopback })
-    if (found.entityId !== idp.entityId)
-      throw new Refused(
-        `${metadataUrl} describes another identity provider now, ${found.entityId}: ask its administrator`,
-      )
-    return found
-  } catch (error) {
-    if (!['SeedError', 'MetadataError'].includes((error as Error).name)) throw error
-    throw new Refused(`connection "${id}": ${(error as Error).message}`, { cause: error })
-  }
 }
 
 async function connectionOf({ database }: House, id: string): Promise<StoredConnection> {

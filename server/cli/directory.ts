@@ -11,6 +11,7 @@ import {
 } from '../stores.ts'
 import { addChanges } from './changes.ts'
 import { addClientCommands } from './clients.ts'
+import { addDoctorCommands } from './connection-doctor.ts'
 import { addConnectionCommands, addDomainCommand, shownConnection } from './connections.ts'
 import { answer, operator, personOf, Refused, reasonGiven, table, withHouse } from './house.ts'
 
@@ -127,6 +128,7 @@ export function directoryCommands(): Command[] {
   addDomainCommand(companies)
   const connections = commandOf(CONNECTIONS)
   addConnectionCommands(connections)
+  addDoctorCommands(connections)
   return [clients, users, companies, commandOf(RESOURCES), connections]
 }
 

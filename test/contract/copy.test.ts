@@ -155,6 +155,10 @@ const ROWS: { [K in Kind]: Rows[K][] } = {
     },
   ],
   used_assertions: [{ issuer: 'https://idp.example/"', assertionId: '_a', handle: 'h', expiresAt: FAR }],
+  federation_traces: [
+    { reference: 'r', connectionId: 'acme-sso', at: 5, shelf: 'refused', said: 'v1.k.sealed', expiresAt: FAR },
+    { reference: 'r2', connectionId: 'acme-sso', at: 6, shelf: 'unsigned', said: 'v1.k.sealed', expiresAt: FAR },
+  ],
   audit: ['w2', 'w1'].map((writer, index) => ({
     writer,
     number: 1,

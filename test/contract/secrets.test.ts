@@ -19,6 +19,7 @@ const SECRETS = {
   key: '{"kty":"EC","d":"the-private-part-of-a-signing-key"}',
   pending: 'the-pending-recovery-code',
   saml: 'the-private-key-of-a-connection',
+  trace: 'what-an-explanation-said-of-a-person',
   facts: 'what-an-identity-provider-said-of-a-person',
   session: 'the-session-id-that-is-in-a-cookie',
   code: 'the-authorization-code-in-a-redirect',
@@ -106,6 +107,13 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
       expiresAt: NOW + 60,
       now: NOW,
     })
+    await db.traces.keep({
+      reference: 'ref',
+      connectionId: 'acme-sso',
+      at: NOW,
+      shelf: 'accepted',
+      said: SECRETS.trace,
+    })
     const adapter = createAdapter({ artifacts: db.artifacts, sealer: new KeyRing(ring), now: () => NOW }) as (
       model: string,
     ) => Adapter
@@ -180,12 +188,14 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const onlyNew = { keys: [both.keys[0]!] }
     await assert.rejects((await open(onlyNew)).factors.totpSecret('ana'), /no key ".*" on the key ring: put it back/)
 
-    assert.equal(await rotated.rewrap(), 10)
+    assert.equal(await rotated.rewrap(), 11)
     assert.equal(await rotated.rewrap(), 0)
     await all(await open(onlyNew), onlyNew)
     const connection = await (await open(onlyNew)).connections.connection('acme-sso')
     assert.equal(connection?.keys[0]?.privateKey, SECRETS.saml)
-    assert.equal(await (await open(onlyNew)).federation.takeFacts('handle', 'uid', NOW), SECRETS.facts)
+    const renewed = await open(onlyNew)
+    assert.equal(await renewed.federation.takeFacts('handle', 'uid', NOW), SECRETS.facts)
+    assert.equal((await renewed.traces.find('ref', NOW))?.said, SECRETS.trace)
     await all(await open(both), both)
   })
 }

@@ -2,7 +2,13 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { type OwnAccount, withOwnAccounts } from '../../interactions/kit/own-accounts.ts'
-import type { Artifact, Counter, ThrottleRule } from '../../interactions/kit/stores.ts'
+import {
+  type Artifact,
+  type Counter,
+  type ThrottleRule,
+  TRACES_KEPT,
+  type Trace,
+} from '../../interactions/kit/stores.ts'
 import {
   type Change,
   ChangedMeanwhile,
@@ -545,6 +551,46 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       it('does not give out an expired value', async () => {
         await db.pending.keep(entry('value'))
         assert.equal(await db.pending.take('cid', 'totp', NOW + 60), undefined)
+      })
+    })
+
+    describe('traces', () => {
+      const trace = (more: Partial<Trace> = {}): Trace => ({
+        reference: 'reference',
+        connectionId: 'acme-sso',
+        at: NOW,
+        shelf: 'refused',
+        said: 'Lena, explained',
+        ...more,
+      })
+      it('keeps what came of a response for seven days', async () => {
+        await db.traces.keep(trace())
+        const week = 7 * 24 * 60 * 60
+        assert.deepEqual(await other.traces.find('reference', NOW + week - 1), trace())
+        assert.equal(await other.traces.find('reference', NOW + week), undefined)
+        assert.equal(await other.traces.find('another', NOW), undefined)
+        assert.deepEqual(await other.traces.list('acme-sso', NOW + week), [])
+        assert.deepEqual(await other.traces.list('best-sso', NOW), [])
+        await assert.rejects(db.traces.keep(trace({ said: 'something else' })))
+        assert.equal((await other.traces.find('reference', NOW))?.said, 'Lena, explained')
+        assert.ok((await db.sweep(NOW + week + 600)) >= 1)
+      })
+      it('keeps the newest of each connection, and a flood of strangers pushes out none that was signed', async () => {
+        const signed = Array.from({ length: 3 }, (_, index) => trace({ reference: `signed-${index}`, at: NOW + index }))
+        for (const one of signed) await db.traces.keep(one)
+        const flood = Array.from({ length: TRACES_KEPT.unsigned + 50 }, (_, index) =>
+          trace({ reference: `flood-${index}`, at: NOW + 10 + index, shelf: 'unsigned' }),
+        )
+        await Promise.all(flood.map((one, index) => [db, other][index % 2]!.traces.keep(one)))
+        await db.traces.keep(trace({ reference: 'last', at: NOW + 1000, shelf: 'unsigned' }))
+        await db.traces.keep(trace({ reference: 'elsewhere', connectionId: 'best-sso', shelf: 'unsigned' }))
+        const kept = await other.traces.list('acme-sso', NOW + 1000)
+        assert.equal(kept.length, TRACES_KEPT.unsigned + 3)
+        assert.equal(kept[0]!.reference, 'last')
+        assert.deepEqual(kept.slice(-3), signed.reverse())
+        assert.equal(await db.traces.find('flood-0', NOW), undefined)
+        assert.ok(await db.traces.find(flood.at(-1)!.reference, NOW))
+        assert.equal((await db.traces.list('best-sso', NOW)).length, 1)
       })
     })
 

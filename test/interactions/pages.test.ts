@@ -223,6 +223,8 @@ describe('pages', () => {
   it('posts the CSRF token with every form of a flow, and lets no browser bubble stop it', () => {
     for (const [name, { page }] of Object.entries(samples))
       for (const [form] of sample(name).matchAll(/<form [\s\S]*?<\/form>/g)) {
+        // Whoever has the one-time handle of a dry run may start it.
+        if (form.includes('name="handle"')) continue
         // The request to an identity provider is no form of ours: our token is none of its business.
         if (form.includes('name="SAMLRequest"')) {
           assert.doesNotMatch(form, /csrf/)

@@ -13,7 +13,7 @@ import { createPasswordHasher } from '../../interactions/index.ts'
 import type { ArtifactStore, ConnectionStore, Stores } from '../../interactions/kit/stores.ts'
 import { startServer } from '../../server/app.ts'
 import { loadConfig } from '../../server/config.ts'
-import { type House, openHouse } from '../../server/open.ts'
+import { type House, type Metric, openHouse } from '../../server/open.ts'
 import type { Change, Client, Database } from '../../server/stores.ts'
 import { now } from './clock.ts'
 import { freePort } from './free-port.ts'
@@ -178,10 +178,12 @@ export async function openTestHouse(
     folder = temporaryFolder(),
     artifacts,
     connections,
+    onMetric,
   }: {
     folder?: string
     artifacts?: (database: Database) => ArtifactStore
     connections?: ConnectionStore
+    onMetric?: (metric: Metric) => void
   } = {},
 ): Promise<TestHouse> {
   const store = await storeOf(folder)
@@ -206,6 +208,7 @@ export async function openTestHouse(
   const house = await openHouse(config, { createKeys: true, logger })
   const database = house.database as SqliteDatabase // unless a test names another store, and then it knows
   if (connections) house.connections = connections
+  if (onMetric) house.onMetric = onMetric
   if (artifacts) Object.assign(database, { artifacts: artifacts(database) })
   await database.directory.commit([
     ...COMPANIES,

@@ -232,6 +232,12 @@ export class Connections {
   async connection(id: string): Promise<Connection | undefined> {
     return this.all.get(id)
   }
+  /** Which of them a dry run found good. */
+  readonly tested: string[] = []
+  async recordTest(id: string): Promise<boolean> {
+    this.tested.push(id)
+    return this.all.has(id)
+  }
   async anyFor(clientId: string): Promise<boolean> {
     return [...this.all.values()].some(
       ({ state, client }) => state === 'active' && (client === undefined || client === clientId),

@@ -1,7 +1,9 @@
 /** Every page as it is first shown, and with every error that it can show. The types see to it that no error code and no message page is left out. */
+
 import Koa from 'koa'
 import QRCode from 'qrcode'
 import { drawing } from '../../interactions/enrollment/index.ts'
+import type { Explanation } from '../../interactions/federation/saml/index.ts'
 import { loadAssets } from '../../interactions/kit/assets.ts'
 import type { Brand } from '../../interactions/kit/brand.ts'
 import { type ErrorCode, InteractionError } from '../../interactions/kit/errors.ts'
@@ -40,6 +42,33 @@ interface First {
   locals: object
 }
 
+const FINGERPRINT = Array.from({ length: 32 }, (_, index) => (index * 7 + 16).toString(16).toUpperCase()).join(':')
+/** Of a good response. */
+const EXPLAINED: Explanation = {
+  accepted: true,
+  provider: 'Microsoft Entra ID',
+  at: DAY,
+  signatures: [{ element: 'Assertion', method: 'rsa-sha256', digest: 'sha256', certificate: FINGERPRINT }],
+  addresses: [
+    { what: 'issuer', found: ['https://sts.windows.net/1-2/'], expected: 'https://sts.windows.net/1-2/', fits: true },
+    {
+      what: 'recipient',
+      found: ['https://login.example.com/saml/acme-sso/acs'],
+      expected: 'https://login.example.com/saml/acme-sso/acs',
+      fits: true,
+    },
+  ],
+  times: [{ what: 'valid_until', at: DAY + 300, seconds: 300 }],
+  nameId: { value: 'a…@acme.example', format: 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress' },
+  authnContexts: ['urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport'],
+  attributes: {
+    mapped: [{ as: 'email', name: 'mail', value: 'a…@acme.example' }],
+    missing: [],
+    others: ['http://schemas.microsoft.com/identity/claims/tenantid'],
+  },
+  failed: [],
+}
+
 const VIEWS = {
   credentials: { view: 'credentials', locals: { ...flow, email: '' } },
   'credentials-password': { view: 'credentials-password', locals: { ...flow, email, identifierUrl: '/identifier' } },
@@ -47,6 +76,15 @@ const VIEWS = {
   'federation-other': {
     view: 'federation-other',
     locals: { ...flow, domain: 'acme.example', came: 'bo@acme.example', expected: email },
+  },
+  'federation-test': {
+    view: 'federation-test',
+    locals: { ...flow, domain: 'acme.example', handle: 'handle', startAction: '/start' },
+  },
+  'federation-test-result': {
+    view: 'federation-test-result',
+    title: { domain: 'acme.example' },
+    locals: { told: EXPLAINED, person: 'known', reference: '3f0c1b52-7a31-4a0e-9d0e-2f8f3f1c9b1a' },
   },
   enrollment: {
     view: 'enrollment',
@@ -133,6 +171,39 @@ const OTHER_FACTS: Record<string, First> = {
     locals: {
       ...VIEWS.federation.locals,
       post: { url: 'https://idp.acme.example/sso', fields: { SAMLRequest: 'PHNhbWxwOg==', RelayState: 'handle' } },
+    },
+  },
+  'federation-test.post': {
+    view: 'federation-test',
+    locals: {
+      ...flow,
+      domain: 'acme.example',
+      post: { url: 'https://idp.acme.example/sso', fields: { SAMLRequest: 'PHNhbWxwOg==', RelayState: 'handle' } },
+    },
+  },
+  'federation-test-result.refused': {
+    ...VIEWS['federation-test-result'],
+    locals: {
+      ...VIEWS['federation-test-result'].locals,
+      person: undefined,
+      told: {
+        ...EXPLAINED,
+        accepted: false,
+        signatures: [{ element: 'Response', method: 'rsa-sha1', digest: 'sha1' }],
+        encryption: { content: 'aes256-gcm', key: 'rsa-oaep-mgf1p' },
+        addresses: [
+          { what: 'audience', found: [], expected: 'https://login.example.com/saml/acme-sso/metadata', fits: false },
+        ],
+        attributes: { mapped: [], missing: [{ as: 'email', name: 'mail' }], others: [] },
+        failed: [
+          {
+            check: 'signature_algorithm',
+            detail: 'http://www.w3.org/2000/09/xmldsig#rsa-sha1',
+            advice: 'Sign with RSA-SHA256 or RSA-SHA512, and a digest of SHA-256 or SHA-512.',
+            where: 'SAML Certificates → Edit → Signing Algorithm: SHA-256.',
+          },
+        ],
+      } satisfies Explanation,
     },
   },
   'federation-other.long_names': {
@@ -303,6 +374,7 @@ const MESSAGES: Record<MessageName, Said[]> = {
   unknown_client: [{ reference: true }],
   posted_expired: [{}],
   sso_refused: [{ reference: true }, { label: 'message.again', reference: true, as: 'again' }],
+  test_link_gone: [{}],
   still_signed_in: [{}, { toApp: true, as: 'from_app' }],
 }
 

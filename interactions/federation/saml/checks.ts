@@ -99,7 +99,7 @@ export class CheckFailed extends Error {
 }
 
 /** Details come from outside: one line of printable text, short, without a person's address. */
-const printable = (detail: string) =>
+export const printable = (detail: string) =>
   detail
     .slice(0, 1000)
     .replace(/[^\x20-\x7e]+/g, '?')

@@ -91,6 +91,7 @@ function checkEmail(addresses: string[], domains: string[], checks: Checks): str
   checks.note('email_conflict', others.length === 0)
   const domain = email.slice(email.lastIndexOf('@') + 1)
   const isTheirs = domains.includes(domain)
-  if (addresses.length > 0) checks.note('email_domain', isTheirs, isTheirs ? undefined : domain)
+  if (addresses.length > 0)
+    checks.note('email_domain', isTheirs, isTheirs ? undefined : email.includes('@') ? domain : 'not an address')
   return email
 }

@@ -7,6 +7,7 @@ export { type AuthnRequest, type AuthnRequestOptions, authnRequest } from './aut
 export { newSpKey, selfSigned } from './certificate.ts'
 export { CHECKS, type Check, type CheckCode } from './checks.ts'
 export * from './connection.ts'
+export { addressed, type ExplainedFile, type Explanation, explain, explainFile, type TimeName } from './explain.ts'
 export {
   checkLocation,
   type IdpMetadata,
@@ -19,6 +20,7 @@ export {
 export { VerificationOverloaded } from './queue.ts'
 export { type Facts, type Received, readFacts, receiveResponse } from './receive.ts'
 export type { Authentication, Identity } from './said.ts'
+export { VENDORS, type Vendor, vendorOf } from './vendors.ts'
 export {
   type PostedResponse,
   type Refusal,

@@ -64,7 +64,7 @@ export function readProfile(
 }
 
 /** SAML Core §1.3.3: UTC, with a Z. Seconds, not more exact than a thousandth. */
-function parseTime(text: string | undefined): number {
+export function parseTime(text: string | undefined): number {
   const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z$/.exec(text ?? '')
   if (!match) return Number.NaN
   const milliseconds = Date.parse(`${match[1]}Z`)

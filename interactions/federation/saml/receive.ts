@@ -11,6 +11,8 @@ const FOLLOWED_WITHIN = 5 * 60
 /** What waits for the browser that asked, and which connection said so. */
 export interface Facts extends VerifiedResponse {
   connectionId: string
+  /** Of its trace. */
+  reference?: string | undefined
 }
 
 /** What came of a response that was posted. */
@@ -30,19 +32,21 @@ export async function receiveResponse({
   connection,
   store,
   now,
+  reference,
 }: {
   form: Readonly<Record<string, unknown>>
   connection: SamlConnection
   store: FederationStore
   now: number
+  reference?: string | undefined
 }): Promise<Received> {
   const handle = digest(String(form['RelayState']))
   const findRequest = (relayState: string) => store.findRequest(digest(relayState), now)
   const verification = await verifyResponse({ form, connection, findRequest, now })
-  const { verified, checks, signatures } = verification
+  const { verified, checks, signatures, found } = verification
   if (!verified) return { ...verification, handle }
 
-  const facts: Facts = { ...verified, connectionId: connection.id }
+  const facts: Facts = { ...verified, connectionId: connection.id, reference }
   const outcome = await store.acceptResponse({
     handle,
     issuer: verified.issuer,
@@ -54,7 +58,13 @@ export async function receiveResponse({
   })
   if (outcome === 'accepted') return { ...verification, checks: [...checks, { code: 'replay', passed: true }], handle }
   const code = outcome === 'replayed' ? 'replay' : 'request_answered'
-  return { refusal: { code, advice: CHECKS[code] }, checks: [...checks, { code, passed: false }], signatures, handle }
+  return {
+    refusal: { code, advice: CHECKS[code] },
+    checks: [...checks, { code, passed: false }],
+    signatures,
+    found,
+    handle,
+  }
 }
 
 /** What {@link receiveResponse} kept, as {@link FederationStore.takeFacts} hands it out. */

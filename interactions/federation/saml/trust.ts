@@ -14,7 +14,7 @@ export interface Trusted {
   /** From signed bytes. */
   assertion: Element
   /** The assertion that was inside an encrypted one. */
-  decrypted: { assertion: string; isSigned: boolean } | undefined
+  decrypted: { assertion: string /** With its signature. */; element: Element; isSigned: boolean } | undefined
   /** Who signed, the response first. At least one. */
   signers: { element: 'Response' | 'Assertion'; verified: Verified }[]
 }
@@ -56,7 +56,7 @@ export function readTrusted(
     const text = checks.all(ENCRYPTION_CHECKS, () => decryptAssertion(encrypted!, connection.sp.keys, isResponseSigned))
     const inner = parseStrict(text)
     const signature = readAssertion(inner)
-    decrypted = { assertion: text, isSigned: signature !== undefined }
+    decrypted = { assertion: text, element: inner, isSigned: signature !== undefined }
     assertion = signature ? signedElement(text, signature, 'Assertion') : inner
   } else if (shape.assertionSignature) {
     assertion = signedElement(xml, shape.assertionSignature, 'Assertion')

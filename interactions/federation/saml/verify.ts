@@ -1,6 +1,7 @@
 /** The verification of a response: what was posted, who signed it, whether it answers our request, whom it is about. */
 import { CHECKS, type Check, type CheckCode, CheckFailed, Checks } from './checks.ts'
 import type { PendingRequest, SamlConnection } from './connection.ts'
+import { type Found, readFound, withDecrypted } from './found.ts'
 import { readIdentity } from './identity.ts'
 import { readProfile } from './profile.ts'
 import { oneAtATime, yieldTurn } from './queue.ts'
@@ -19,6 +20,8 @@ export type Verification = {
   checks: Check[]
   /** Which elements were signed, and by which certificate (its place in the connection's list). */
   signatures: { element: 'Response' | 'Assertion'; certificate: number }[]
+  /** What the message says, for an explanation. Not there when it could not be read at all. */
+  found: Found | undefined
 } & ({ verified: VerifiedResponse; refusal?: undefined } | { verified?: undefined; refusal: Refusal })
 
 /** Why a response was refused. */
@@ -58,14 +61,16 @@ export const verifyResponse = (posted: PostedResponse): Promise<Verification> =>
   inTurn(async () => {
     const checks = new Checks()
     const signatures: Verification['signatures'] = []
+    const seen: { found: Found | undefined } = { found: undefined }
     const refused = ({ code, detail }: { code: CheckCode; detail?: string | undefined }): Verification => ({
       refusal: { code, advice: CHECKS[code], detail },
       checks: checks.made,
       signatures,
+      ...seen,
     })
     try {
-      const verified = await verify(posted, checks, signatures)
-      return checks.failed ? refused(checks.failed) : { verified, checks: checks.made, signatures }
+      const verified = await verify(posted, checks, signatures, seen)
+      return checks.failed ? refused(checks.failed) : { verified, checks: checks.made, signatures, ...seen }
     } catch (error) {
       if (!(error instanceof CheckFailed)) throw error
       checks.note(error.code, false, error.detail)
@@ -77,14 +82,18 @@ async function verify(
   { form, connection, findRequest, now }: PostedResponse,
   checks: Checks,
   signatures: Verification['signatures'],
+  seen: { found: Found | undefined },
 ): Promise<VerifiedResponse> {
   const { xml, relayState } = checks.all(TRANSPORT_CHECKS, () => readForm(form))
   const root = checks.all(TEXT_CHECKS, () => parseStrict(xml))
+  const found = readFound(root)
+  seen.found = found
   await yieldTurn()
 
   const trusted = readTrusted(xml, root, connection, now, checks)
   for (const { element, verified } of trusted.signers)
     signatures.push({ element, certificate: connection.idp.certificates.indexOf(verified.certificate) })
+  if (trusted.decrypted) seen.found = withDecrypted(found, trusted.decrypted.element)
   await yieldTurn()
 
   const request = relayState === undefined ? undefined : await findRequest(relayState)

@@ -3,13 +3,17 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { openSqlite, type SqliteDatabase } from '../../../adapters/sqlite/index.ts'
 import {
+  explain,
   type Received,
   readFacts,
   receiveResponse,
   type SamlConnection,
+  verifyResponse,
 } from '../../../interactions/federation/saml/index.ts'
+import { keepTrace, readTrace } from '../../../interactions/federation/trace.ts'
 import { digest, KeyRing, newKeyRing } from '../../../interactions/kit/keyring.ts'
 import { temporaryFolder } from '../../support/temporary.ts'
+import { hostile } from '../../vectors/saml/hostile.ts'
 import * as m from '../../vectors/saml/message.ts'
 
 describe('federation: responses are used once', () => {
@@ -110,5 +114,39 @@ describe('federation: responses are used once', () => {
               // Whatever happened, nobody of the other company waits to be let in.
               assert.equal(await taken('acme'), undefined)
             })
+  })
+})
+
+describe('federation: traces of the hostile set', function () {
+  this.timeout(60_000)
+  let database: SqliteDatabase
+  beforeEach(async () => {
+    database = await openSqlite({ file: join(temporaryFolder(), 'store.db'), sealer: new KeyRing(newKeyRing()) })
+  })
+  afterEach(() => database.close())
+
+  it('name the failed check for nine of ten at least, with words for whoever has to mend it', async () => {
+    const found = async (relayState: string) => m.requests.get(relayState)
+    let named = 0
+    for (const [index, { form, connection, now, check, name }] of hostile.entries()) {
+      const verification = await verifyResponse({ form, connection, findRequest: found, now })
+      const explanation = explain(verification, connection, now)
+      const told = { kind: 'sign_in', outcome: 'refused', code: verification.refusal?.code, explanation } as const
+      // Each from a network of its own: of one network there are few.
+      const from = { network: `198.51.100.${index}`, reference: `reference-${index}`, now: m.NOW }
+      await keepTrace(database, {
+        ...from,
+        connection: `of-${index}`,
+        told,
+        signed: verification.signatures.length > 0,
+      })
+      const trace = await database.traces.find(`reference-${index}`, m.NOW)
+      assert.ok(trace, name)
+      const { code, explanation: kept } = readTrace(trace.said)
+      if (code === check && kept?.failed.some((one) => one.check === check && one.advice !== '')) named += 1
+      assert.doesNotMatch(trace.said, /<\w|boss@|ana@|Ana Lima/, name)
+    }
+    assert.ok(hostile.length >= 120)
+    assert.ok(named >= 0.9 * hostile.length, `${named} of ${hostile.length}`)
   })
 })
