@@ -21,7 +21,7 @@ import { basePath } from './kit/network.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
-import { complete, METHODS, type SallyportOptions } from './options.ts'
+import { complete, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
 import { recovery } from './recovery/index.ts'
 
@@ -44,6 +44,7 @@ export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
+export type { SmsGateway, SmsMessage, SmsOptions } from './kit/texts.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
 export {
@@ -91,7 +92,7 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   const assets = loadAssets({ brand, base: basePath(issuer), stylesheet: options.stylesheet })
   const views = options.views && { views: options.views }
   const screen = createScreen(createPages({ brand, assets, ...views }), languages)
-  const decide = createDecision(stores.accounts, limits, METHODS, now)
+  const decide = createDecision(stores.accounts, limits, completed.methods, now)
   const decided = decideOnce(decide, now)
   const { factors, pending } = stores
   const { totpWindow } = limits

@@ -5,6 +5,7 @@ import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
 import type { Wording } from './kit/messages.ts'
 import type { ConnectionStore, Method, PeopleStore, Stores } from './kit/stores.ts'
+import type { SmsOptions } from './kit/texts.ts'
 import type { SessionLimits } from './policy.ts'
 
 /** The plugin's options. */
@@ -21,6 +22,8 @@ export interface SallyportOptions {
   connections?: ConnectionStore | undefined
   /** Makes accounts for people whom a connection with `jit` sends for the first time. */
   people?: PeopleStore | undefined
+  /** How texts are sent. Without it the authenticator app is the only second factor. */
+  sms?: SmsOptions | undefined
   /** The app that people come to who begin at their identity provider, when their connection names none. */
   defaultClient?: string | undefined
   limits?: Partial<Limits>
@@ -77,14 +80,15 @@ export const DEFAULT_LIMITS: Limits = {
   totpWindow: 1,
 }
 
-/** The second factors that are built. SMS is designed and comes later. */
-export const METHODS: readonly Method[] = ['otp']
+/** The second factors that this server can ask for, the better one first. */
+export const methodsOf = ({ sms }: Pick<SallyportOptions, 'sms'>): readonly Method[] => (sms ? ['otp', 'sms'] : ['otp'])
 
 /** The options with every default filled in. */
 export const complete = (issuer: string, options: SallyportOptions) => ({
   ...options,
   issuer,
   limits: { ...DEFAULT_LIMITS, ...options.limits },
+  methods: methodsOf(options),
   now: options.now ?? (() => Math.floor(Date.now() / 1000)),
   onError: options.onError ?? (() => {}),
 })
