@@ -170,7 +170,7 @@ export class MongoDirectory implements DirectoryStore {
   async resetMfa(accountId: string): Promise<boolean> {
     return this.#update(
       { _id: accountId, removed: null },
-      { $unset: { totp: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } },
+      { $unset: { totp: 1, phone: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } },
     )
   }
 
@@ -344,7 +344,10 @@ function userOf(row: AccountDocument): User {
     alwaysRequire2fa,
     hasPassword: row.passwordHash !== undefined,
     securityEpoch,
-    factors: row.totp ? [{ method: 'otp', addedAt: row.totp.addedAt }] : [],
+    factors: [
+      ...(row.totp ? [{ method: 'otp' as const, addedAt: row.totp.addedAt }] : []),
+      ...(row.phone ? [{ method: 'sms' as const, addedAt: row.phone.addedAt }] : []),
+    ],
     recoveryCode: !row.recoveryCode ? 'none' : row.recoveryCode.acknowledged ? 'acknowledged' : 'unacknowledged',
     createdAt,
   }

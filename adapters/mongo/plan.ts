@@ -325,6 +325,7 @@ const ACCOUNT_FIELDS = [
   'factorVersion',
   'createdAt',
   'totp',
+  'phone',
   'recoveryCode',
 ]
 /** All fields but those that say which commit it was. */

@@ -200,6 +200,14 @@ const MIGRATIONS: string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE UNIQUE INDEX links_name ON links (company_id, issuer, format, name);
   `,
+  `
+  CREATE TABLE phones (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+    number TEXT NOT NULL, -- E.164, sealed
+    added_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL
+  ) STRICT;
+  `,
 ]
 
 /**

@@ -74,9 +74,8 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
           if (step === undefined) throw await unmatched(secret, code, visit.now)
 
           const byRecovery = visit.reasons.includes('recovery_code_reserved')
-          const activated = await factors.activateTotp(id, {
-            secret,
-            step,
+          const activated = await factors.activate(id, {
+            factor: { method: 'otp', secret, step },
             now: visit.now,
             factorVersion,
             securityEpoch,
