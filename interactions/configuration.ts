@@ -286,7 +286,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     const agreed = !token || !client || clientRules(client).first_party === true
     if (!agreed && !(await stores.consents.find(id, client.clientId))) return undefined
     if (token?.kind === 'RefreshToken') {
-      const needed = requirement({}, clientRules(client), record, methods, now(), token.fedBy)
+      const needed = requirement({}, clientRules(client), record, methods(record), now(), token.fedBy)
       if (!stillSatisfies(needed, token.amr ?? [])) return undefined
     }
     const own = await configuration.findAccount?.(ctx, id, token as Parameters<FindAccount>[2])

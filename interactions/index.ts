@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Configuration, Provider } from 'oidc-provider'
 import { attach as attachParts } from './attach.ts'
-import { challenge, codeCounter, recoveryCodeCounter } from './challenge/index.ts'
+import { challenge, codeCounters, recoveryCodeCounter } from './challenge/index.ts'
 import { decideOnce, extendConfiguration as extend } from './configuration.ts'
 import { consent } from './consent/index.ts'
 import { credentials, passwordCounter } from './credentials/index.ts'
@@ -24,6 +24,7 @@ import type { Account } from './kit/stores.ts'
 import { complete, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
 import { recovery } from './recovery/index.ts'
+import { createTexts } from './texts.ts'
 
 export { describeError } from './attach.ts'
 export { revokeConsent } from './consent/index.ts'
@@ -65,7 +66,7 @@ export const saml = () => import('./federation/saml/index.ts')
  */
 export const countersOf = (account: Pick<Account, 'id' | 'email' | 'factorVersion'>): string[] => [
   passwordCounter(account.email),
-  codeCounter(account),
+  ...codeCounters(account),
   recoveryCodeCounter(account),
 ]
 
@@ -96,6 +97,9 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   const decided = decideOnce(decide, now)
   const { factors, pending } = stores
   const { totpWindow } = limits
+  const { sms } = completed
+  const { hostname } = new URL(issuer)
+  const texts = sms && createTexts({ sms, pending, keyRing: completed.keyRing, brand: brand.name, host: hostname })
   const newId = () => randomBytes(12).toString('base64url')
 
   const { connections, people } = completed
@@ -105,9 +109,9 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
 
   const rooms = {
     credentials: { ...login, pages: { ...login.pages, ...handOff } },
-    challenge: challenge({ factors, passwords, totpWindow, reservationSeconds: limits.interaction }),
+    challenge: challenge({ factors, passwords, texts, totpWindow, reservationSeconds: limits.interaction }),
     // A colon separates issuer and account in the label of an authenticator app.
-    enrollment: enrollment({ factors, pending, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId }),
+    enrollment: enrollment({ factors, pending, texts, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId }),
     recovery: recovery({ factors, pending, passwords, brand: brand.name, newId }),
     consent: consent({
       consents: stores.consents,

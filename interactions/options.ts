@@ -4,9 +4,9 @@ import type { PasswordHasher } from './factors/password.ts'
 import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
 import type { Wording } from './kit/messages.ts'
-import type { ConnectionStore, Method, PeopleStore, Stores } from './kit/stores.ts'
+import type { Account, ConnectionStore, Method, PeopleStore, Stores } from './kit/stores.ts'
 import type { SmsOptions } from './kit/texts.ts'
-import type { SessionLimits } from './policy.ts'
+import { type SessionLimits, smsCountries } from './policy.ts'
 
 /** The plugin's options. */
 export interface SallyportOptions {
@@ -80,8 +80,12 @@ export const DEFAULT_LIMITS: Limits = {
   totpWindow: 1,
 }
 
-/** The second factors that this server can ask for, the better one first. */
-export const methodsOf = ({ sms }: Pick<SallyportOptions, 'sms'>): readonly Method[] => (sms ? ['otp', 'sms'] : ['otp'])
+/** The second factors that this person can be asked for here, the better one first. */
+const methodsOf =
+  ({ sms }: SallyportOptions) =>
+  (account: Pick<Account, 'memberships'> | undefined): readonly Method[] =>
+    // Nowhere to have a phone is no phone.
+    sms && smsCountries(account ?? { memberships: [] }, sms.countries).length > 0 ? ['otp', 'sms'] : ['otp']
 
 /** The options with every default filled in. */
 export const complete = (issuer: string, options: SallyportOptions) => ({

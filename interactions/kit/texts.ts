@@ -1,7 +1,7 @@
 /** Text messages: what sends them, and what the rooms need of it. */
-
+import { z } from 'zod'
 import type { ErrorCode } from './errors.ts'
-import type { Visit } from './room.ts'
+import type { Attempt, AuditNote, Visit } from './room.ts'
 import type { Account, Counter } from './stores.ts'
 
 /** One text message. Its text holds a code: it is never logged. */
@@ -72,3 +72,34 @@ export interface Texts {
   /** The number that the code was sent to; `undefined`: it is not the newest, too old, or not right. Once. */
   take(visit: Visit, purpose: TextPurpose, code: string): Promise<string | undefined>
 }
+
+/**
+ * The form of a code by text: the code, or the button that asks for a new one, whatever was typed beside it.
+ *
+ * @param readCode the digits in what was typed; what is no code uses up no try (R51)
+ */
+export const textForm = (
+  readCode: (typed: string) => string | undefined,
+): z.ZodType<{ resend: 'yes' } | { code: string }> =>
+  z
+    .strictObject({ code: z.string('code_missing').optional(), resend: z.literal('yes').optional() })
+    .transform(({ code: typed = '', resend }, ctx) => {
+      if (resend) return { resend }
+      const code = readCode(typed)
+      if (code !== undefined) return { code }
+      ctx.addIssue({ code: 'custom', path: ['code'], message: typed === '' ? 'code_missing' : 'sms_code_format' })
+      return z.NEVER
+    })
+
+/** What limits a text to this number. */
+export const sending = (texts: Texts, visit: Visit, phone: string): Attempt => ({
+  counters: texts.limits(visit, phone),
+  event: 'sms.sent',
+  refusal: (key) => texts.refusal(key),
+})
+
+/** What the audit says of a text that went out. */
+export const noteOfText = (purpose: TextPurpose, phone: string): AuditNote => ({
+  event: 'sms.sent',
+  details: { purpose, ending: phone.slice(-2) },
+})

@@ -1,0 +1,56 @@
+/** What the first code of a new factor has in common, whichever factor it is. */
+import type { Answer, Attempt, Visit } from '../kit/room.ts'
+import { person } from '../kit/room.ts'
+import type { Counter, FactorStore, NewFactor, ThrottleRule } from '../kit/stores.ts'
+
+/** Codes at enrolment have a count of their own: they prove what nobody else knows. */
+const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 60 }
+const NETWORK: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 }
+
+/** Limits the answers. @param more limits of this factor's own */
+export const firstCode = (visit: Visit, more: Counter[] = []): Attempt => ({
+  counters: [
+    { key: `code|network|${visit.network}`, rule: NETWORK },
+    ...more,
+    { key: `enrolment|${person(visit).id}|${visit.cid}`, rule: CODES },
+  ],
+  event: 'mfa.enrolled',
+  refusal(key) {
+    if (key.startsWith('code|network|')) return 'too_many_from_network'
+    return key.startsWith('sms|') ? 'sms_code_used_up' : 'too_many_attempts'
+  },
+})
+
+/** Makes a factor that was just proven the person's own. */
+export type Activate = (visit: Visit, factor: NewFactor) => Promise<Answer>
+
+/** @param newId a fresh random id */
+export const activation =
+  (factors: FactorStore, newId: () => string): Activate =>
+  async (visit, factor) => {
+    const { id, factorVersion, securityEpoch, enrolled } = person(visit)
+    // Whatever page was posted to: only what the policy offers becomes a factor.
+    if (!visit.offer.includes(factor.method)) return { is: 'overtaken' }
+    const byRecovery = visit.reasons.includes('recovery_code_reserved')
+    const activated = await factors.activate(id, {
+      factor,
+      now: visit.now,
+      factorVersion,
+      securityEpoch,
+      recoveryCodeId: newId(),
+      ...(byRecovery && { byRecovery: { cid: visit.cid } }),
+    })
+    // Another tab or a new password was first: the policy asks what is open now.
+    if (!activated) return { is: 'overtaken' }
+    const { method } = factor
+    return {
+      is: 'proved',
+      factor: method,
+      accountId: id,
+      securityEpoch: activated.securityEpoch,
+      audit: {
+        event: 'mfa.enrolled',
+        details: { method, replaced: method in enrolled, by_recovery_code: byRecovery },
+      },
+    }
+  }
