@@ -37,6 +37,7 @@ export {
   HashingOverloaded,
   type PasswordHasher,
 } from './factors/password.ts'
+export { isCountry } from './factors/sms.ts'
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { digest, KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'

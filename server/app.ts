@@ -12,6 +12,8 @@ import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
 import { type Answered, keepReadyAnswers, withReadyAnswers } from './ready.ts'
 import { KEYS_READ_SECONDS, retiredKeysKept, turnSigningKeys } from './signing-keys.ts'
+import { statusCallbacks } from './sms/callbacks.ts'
+import { gatewayOf } from './sms/gateway.ts'
 import type { Client, SigningKey } from './stores.ts'
 
 /** A running server. */
@@ -143,6 +145,7 @@ export async function createApp(
   provider.use(securityHeaders(issuer.startsWith('https:')))
   provider.use(boundary(house, sallyport.screen))
   provider.use(own(house, sallyport.screen))
+  provider.use(statusCallbacks(house))
   keepReadyAnswers(provider)
   sallyport.attach(provider)
   logMistakes(provider, house)
@@ -237,7 +240,8 @@ function boundary({ logger }: House, screen: Screen): Middleware {
 }
 
 /** The server's own addresses: what it is, and whether it lives. */
-function own({ config, database, logger }: House, screen: Screen): Middleware {
+function own(house: House, screen: Screen): Middleware {
+  const { config, database, logger } = house
   const answer = (ctx: Context, status: number, body: object) => {
     ctx.status = status
     ctx.body = body
@@ -260,7 +264,9 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
       case '/readyz':
         try {
           await database.ping()
-          return answer(ctx, 200, { status: 'ok' })
+          // It goes on without: people are told to take another way.
+          const sms = gatewayOf(house)?.trouble(Math.floor(Date.now() / 1000))
+          return answer(ctx, 200, sms === undefined ? { status: 'ok' } : { status: 'degraded', sms })
         } catch (error) {
           logger.error({ error: (error as Error).message }, 'the store does not answer')
           return answer(ctx, 503, { status: 'the store does not answer' })

@@ -1,6 +1,7 @@
 import { trusted } from 'mongoose'
-import type { Activation, FactorStore, NewFactor, Sealer } from '../../interactions/kit/stores.ts'
+import type { Activation, FactorStore, Message, NewFactor, Sealer } from '../../interactions/kit/stores.ts'
 import { CERTAIN, type Connection, NEWEST } from './driver.ts'
+import type { MongoOutbox } from './outbox.ts'
 import type { Collections } from './schemas.ts'
 
 export const totpPlace = (owner: string) => ({ purpose: 'totp_secret', owner })
@@ -11,11 +12,13 @@ export class MongoFactors implements FactorStore {
   readonly #connection: Connection
   readonly #accounts: Collections['accounts']
   readonly #sealer: Sealer
+  readonly #outbox: MongoOutbox
 
-  constructor(connection: Connection, { accounts }: Collections, sealer: Sealer) {
+  constructor(connection: Connection, { accounts }: Collections, sealer: Sealer, outbox: MongoOutbox) {
     this.#connection = connection
     this.#accounts = accounts
     this.#sealer = sealer
+    this.#outbox = outbox
   }
 
   async totpSecret(accountId: string): Promise<string | undefined> {
@@ -40,7 +43,7 @@ export class MongoFactors implements FactorStore {
   }
 
   async activate(accountId: string, activation: Activation): Promise<{ securityEpoch: number } | undefined> {
-    const { factor, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery } = activation
+    const { factor, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery, messages = [] } = activation
     const held = byRecovery && {
       'recoveryCode.reservedBy': byRecovery.cid,
       'recoveryCode.reservedUntil': trusted({ $gt: now }),
@@ -58,12 +61,15 @@ export class MongoFactors implements FactorStore {
             },
             // Whoever holds a lost phone holds its number too, and whoever holds the number may hold the phone.
             ...(byRecovery && { $unset: factor.method === 'otp' ? { phone: 1 } : { totp: 1 } }),
+            ...this.#outbox.along(messages),
           },
           { ...CERTAIN, returnDocument: 'after', projection: { securityEpoch: 1 } },
         )
         .lean(),
     )
-    return stored ? { securityEpoch: stored.securityEpoch } : undefined
+    if (!stored) return undefined
+    if (messages.length > 0) await this.#outbox.move(accountId)
+    return { securityEpoch: stored.securityEpoch }
   }
 
   #stored(accountId: string, factor: NewFactor, now: number) {
@@ -76,9 +82,10 @@ export class MongoFactors implements FactorStore {
 
   async setRecoveryCode(
     accountId: string,
-    { replaces, id, hash }: { replaces: string; id: string; hash: string },
+    code: { replaces: string; id: string; hash: string; messages?: Message[] | undefined },
   ): Promise<boolean> {
-    return this.#update(
+    const { replaces, id, hash, messages = [] } = code
+    const isSet = await this.#update(
       { _id: accountId, 'recoveryCode.id': replaces },
       {
         $set: {
@@ -88,8 +95,11 @@ export class MongoFactors implements FactorStore {
           'recoveryCode.acknowledged': false,
         },
         $unset: { 'recoveryCode.reservedBy': 1, 'recoveryCode.reservedUntil': 1 },
+        ...this.#outbox.along(messages),
       },
     )
+    if (isSet && messages.length > 0) await this.#outbox.move(accountId)
+    return isSet
   }
 
   async recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined> {
