@@ -18,7 +18,7 @@ import {
   type TestHouse,
 } from '../support/house.ts'
 import { codeByText, not, TEXTS, textsTo } from '../support/texts.ts'
-import { type Answer, headingOf, type Visitor } from '../support/visitor.ts'
+import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
 
 const REQUIRED = 'Two-Factor Authentication Required'
 const SELECT = 'Select an Authentication Method'
@@ -41,7 +41,8 @@ describe('codes by text', () => {
     const email = `text${people}@${role}.example`
     const id = await test.person(email, role)
     // Each a number of their own, in a block of their own.
-    const phone = `(${202 + (people % 7)}) ${555 + Math.floor(people / 7)}-01${String(people % 100).padStart(2, '0')}`
+    const area = [202, 212, 303, 415, 512, 617, 702][people % 7]
+    const phone = `(${area}) ${555 + Math.floor(people / 7)}-01${String(people % 100).padStart(2, '0')}`
     return { id, email, phone }
   }
   type Somebody = Awaited<ReturnType<typeof somebody>>
@@ -53,6 +54,11 @@ describe('codes by text', () => {
     const target = new RegExp(`href="([^"]*${href.source})"`).exec(page.text)?.[1]
     assert.ok(target, `${headingOf(page)} leads to ${href}`)
     return visitor.go(new URL(target, page.at).href)
+  }
+  /** A POST to a page of this interaction that no form leads to. */
+  const forge = (visitor: Visitor, page: Answer, segment: string, fields: Record<string, string>) => {
+    const base = page.at.replace(/(\/interaction\/[\w-]+).*/, '$1')
+    return visitor.go(`${base}/${segment}`, { form: { ...formOf(page).hidden, ...fields } })
   }
   /** From "Two-Factor Authentication Required" to the page that takes the code. */
   const sendTo = async (visitor: Visitor, page: Answer, phone: string, country = 'US') => {
@@ -140,9 +146,9 @@ describe('codes by text', () => {
       assert.equal(headingOf(page), 'Secure Your Account')
       assert.doesNotMatch(page.text, /SMS|text message|\/choose/i)
       for (const segment of ['required', 'choose', 'phone', 'sms']) {
-        assert.equal((await visitor.go(`${page.at}/${segment}`)).status === 404 || segment === 'sms', true, segment)
+        assert.equal((await visitor.go(`${page.at}/${segment}`)).status, 404, segment)
         for (const forged of [{ method: 'sms' }, { country: 'US', phone: person.phone }, { code: '000000' }]) {
-          const refused = await visitor.submit(page, forged as Record<string, string>, `/${segment}`)
+          const refused = await forge(visitor, page, segment, forged as Record<string, string>)
           assert.equal(refused.status, 404, `${segment} ${JSON.stringify(forged)}`)
         }
       }
@@ -212,7 +218,7 @@ describe('codes by text', () => {
       assert.equal(headingOf(form), SET_UP)
       assert.doesNotMatch(form.text, /Use another way/)
       // The app is not what was asked for: posted to by hand, its page makes no factor.
-      await visitor.submit(page, { code: '123456' }, '/app')
+      assert.equal((await forge(visitor, page, 'app', { code: '123456' })).status, 404)
       assert.deepEqual((await test.database.accounts.find(person.id))!.enrolled, {})
     })
 
@@ -284,7 +290,7 @@ describe('codes by text', () => {
       await byText(person)
       const { visitor, enter } = await challenged(person)
       const code = await codeByText(test, person.id)
-      wait(31)
+      wait(61)
       const other = await challenged(person)
       const fresh = await codeByText(test, person.id)
       if (fresh !== code) assert.equal((await other.visitor.submit(other.enter, { code })).status, 400, 'another chain')
@@ -306,11 +312,9 @@ describe('codes by text', () => {
       const { visitor, enter } = await challenged(person)
       const code = await codeByText(test, person.id)
       await Promise.all(Array.from({ length: 10 }, () => visitor.clone().submit(enter, { code })))
-      const rows = await test.database.auditReader.list({ accountId: person.id, limit: 100 } as never).catch(() => [])
-      const proven = (rows as { event: string; outcome: string }[]).filter(
-        ({ event, outcome }) => event === 'mfa.sms' && outcome === 'success',
-      )
-      assert.ok(proven.length <= 1, `${proven.length}`)
+      const rows = await test.database.auditReader.auditRows({ accountId: person.id, event: 'mfa.sms' })
+      const proven = rows.filter(({ outcome }) => outcome === 'success')
+      assert.equal(proven.length, 1)
     })
 
     it('every tenth wrong code ends the interaction; tries are counted over all interactions', async () => {
@@ -338,6 +342,7 @@ describe('codes by text', () => {
       const { visitor, enter } = await challenged(person, { acr_values: ACR_2FA_APP })
       const secure = await visitor.submit(enter, { code: await codeByText(test, person.id) })
       assert.equal(headingOf(secure), 'Secure Your Account')
+      wait(31)
       const { page: recovery, secret } = await enrol(visitor, secure)
       assert.ok(hasCode(await acknowledge(visitor, recovery)))
       assert.deepEqual(Object.keys((await test.database.accounts.find(person.id))!.enrolled).sort(), ['otp', 'sms'])
@@ -370,8 +375,8 @@ describe('codes by text', () => {
       // A request that the phone does not reach offers the app alone.
       const third = await begin(person, { acr_values: ACR_2FA_APP })
       assert.equal(headingOf(third.page), CHALLENGE)
-      assert.equal((await third.visitor.submit(third.page, { method: 'sms' }, '/choose')).status, 404)
-      assert.equal((await third.visitor.submit(third.page, { resend: 'yes' }, '/sms')).status, 404)
+      assert.equal((await forge(third.visitor, third.page, 'choose', { method: 'sms' })).status, 404)
+      assert.equal((await forge(third.visitor, third.page, 'sms', { resend: 'yes' })).status, 404)
     })
 
     it('who becomes a payor proves the phone once more, to add the app; from then on the app alone is asked', async () => {
@@ -390,7 +395,7 @@ describe('codes by text', () => {
       const next = await begin(person)
       assert.equal(headingOf(next.page), CHALLENGE)
       assert.doesNotMatch(next.page.text, /\/choose/)
-      assert.equal((await next.visitor.submit(next.page, { resend: 'yes' }, '/sms')).status, 404)
+      assert.equal((await forge(next.visitor, next.page, 'sms', { resend: 'yes' })).status, 404)
       assert.ok(hasCode(await next.visitor.submit(next.page, { code: await codeOf(secret) })))
     })
   })
