@@ -26,9 +26,7 @@ export const text = ({ texts, activate }: TextParts): { phone: RoomPage; sms: Ro
   const limits = (visit: Visit, phone: string): Attempt => ({
     ...sending(texts, visit, phone),
     async instead(key) {
-      const sent = await texts.sent(visit, 'enrolment')
-      // The same number again, from Back or a second click: its code is under way.
-      if (!texts.isOthers(key)) return sent?.phone === phone ? { is: 'turned', page: 'sms' } : undefined
+      if (!texts.isOthers(key)) return undefined
       await texts.pretend(visit, 'enrolment', phone)
       return { is: 'turned', page: 'sms' }
     },
@@ -69,7 +67,14 @@ export const text = ({ texts, activate }: TextParts): { phone: RoomPage; sms: Ro
 
       async attempt(visit, { number, country }) {
         refuseElsewhere(visit, country)
-        return limits(visit, number)
+        const first = limits(visit, number)
+        const sent = await texts.sent(visit, 'enrolment')
+        // The same number again, from Back or a second click: its code is under way.
+        const instead = async (key: string) =>
+          !texts.isOthers(key) && sent?.phone === number
+            ? ({ is: 'turned', page: 'sms' } as const)
+            : first.instead!(key)
+        return { ...first, instead }
       },
 
       async submit(visit, { number }) {
