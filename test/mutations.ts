@@ -282,7 +282,6 @@ const MUTATIONS: Mutation[] = [
   ),
   text('the breaker does not open', 'texts.ts', 'if (breaker.isOpen(visit.now))', 'if (false)', SMS_LIMITS),
   text('the hook is not asked', 'texts.ts', 'if (sms.allows && ', 'if (!sms.allows && ', SMS_LIMITS),
-  text('a code of another chain opens', 'texts.ts', 'return { owner: cid,', "return { owner: 'any',", SMS_LIMITS),
   text(
     'a text that did not go out is counted',
     'kit/router.ts',
@@ -385,6 +384,7 @@ const MUTATIONS: Mutation[] = [
   router(
     'a refused form shows a page that is not open',
     `      if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+      if (!isOffered(page, here)) return notFound(ctx, open)
       return show(`,
     '      return show(',
     ROUTER,
@@ -437,7 +437,7 @@ const MUTATIONS: Mutation[] = [
   },
   {
     name: 'a replayed code is taken by the room',
-    file: 'interactions/challenge/index.ts',
+    file: 'interactions/challenge/app.ts',
     find: 'if (!(await factors.claimTimeStep(id, step))) throw',
     replace: 'if (!(await factors.claimTimeStep(id, step)) && !step) throw',
     test: ACCEPTANCE,

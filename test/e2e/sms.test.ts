@@ -13,6 +13,7 @@ import {
   hasCode,
   openTestHouse,
   recoveryCodeOn,
+  secretOn,
   signIn,
   stolen,
   type TestHouse,
@@ -58,7 +59,7 @@ describe('codes by text', () => {
   /** A POST to a page of this interaction that no form leads to. */
   const forge = (visitor: Visitor, page: Answer, segment: string, fields: Record<string, string>) => {
     const base = page.at.replace(/(\/interaction\/[\w-]+).*/, '$1')
-    return visitor.go(`${base}/${segment}`, { form: { ...formOf(page).hidden, ...fields } })
+    return visitor.go(`${base}${segment && `/${segment}`}`, { form: { ...formOf(page).hidden, ...fields } })
   }
   /** From "Two-Factor Authentication Required" to the page that takes the code. */
   const sendTo = async (visitor: Visitor, page: Answer, phone: string, country = 'US') => {
@@ -223,8 +224,11 @@ describe('codes by text', () => {
       const form = await follow(visitor, page, /\/phone/)
       assert.equal(headingOf(form), SET_UP)
       assert.doesNotMatch(form.text, /Use another way/)
-      // The app is not what was asked for: posted to by hand, its page makes no factor.
+      // The app is not what was asked for: posted to by hand, its pages make no factor.
       assert.equal((await forge(visitor, page, 'app', { code: '123456' })).status, 404)
+      const secure = await forge(visitor, page, '', { code: '000000' })
+      const answer = await forge(visitor, page, '', { code: await codeOf(secretOn(secure)) })
+      assert.equal(headingOf(answer), REQUIRED)
       assert.deepEqual((await test.database.accounts.find(person.id))!.enrolled, {})
     })
 
