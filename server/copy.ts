@@ -167,6 +167,7 @@ const SEALS: { [K in Kind]?: (row: Rows[K]) => { place: SealedPlace; sealed: str
     place: { purpose: 'federation_facts', owner: handle },
     sealed: facts,
   }),
+  outbox: ({ id, body }) => ({ place: { purpose: 'outbox', owner: id }, sealed: body }),
   signing_keys: ({ kid, privateJwk }) => ({ place: { purpose: 'signing_key', owner: kid }, sealed: privateJwk }),
 }
 

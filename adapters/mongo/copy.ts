@@ -23,6 +23,7 @@ import {
   type DeviceDocument,
   type FederationRequestDocument,
   type LinkDocument,
+  type OutboxDocument,
   type PendingDocument,
   type ResourceDocument,
   type SigningKeysDocument,
@@ -92,7 +93,7 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
   people: place<'people', AccountDocument>({
     in: 'accounts',
     filter: FILED,
-    rowsOf: ({ _id: id, commit: _commit, removed: _removed, memberships, ...row }) => [
+    rowsOf: ({ _id: id, commit: _commit, removed: _removed, messages: _moved, memberships, ...row }) => [
       { id, ...row, memberships: [...memberships].sort((a, b) => (a.company < b.company ? -1 : 1)) },
     ],
     documentsOf: ({ id, ...row }) => [{ _id: id, commit: COMMIT, ...(defined(row) as typeof row) } as AccountDocument],
@@ -126,6 +127,16 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
     },
     documentsOf: ({ issuer, assertionId, handle, expiresAt }) => [
       { _id: pairId(issuer, assertionId), handle, expires: inSeconds(expiresAt + FEDERATION_KEPT) },
+    ],
+  }),
+  outbox: place<'outbox', OutboxDocument>({
+    in: 'outbox',
+    filter: {},
+    rowsOf: ({ _id: id, account: accountId, expires, ...row }) => [
+      { id, accountId, ...row, expiresAt: expires.getTime() / 1000 },
+    ],
+    documentsOf: ({ id, accountId, expiresAt, ...row }) => [
+      { _id: id, account: accountId, ...(defined(row) as typeof row), expires: inSeconds(expiresAt) } as OutboxDocument,
     ],
   }),
   consents: place<'consents', ConsentDocument>({
@@ -273,6 +284,12 @@ export async function openMongoSource(address: MongoAddress): Promise<CopySource
       if (journal?.steps !== undefined)
         throw new StoreUnavailable(
           `the database ${connection.name} has a commit that was not finished: \`sallyport doctor\` finishes it`,
+        )
+      if (
+        await collections.accounts.findOne({ 'messages.id': trusted({ $exists: true }) } as object, { _id: 1 }).lean()
+      )
+        throw new StoreUnavailable(
+          `the database ${connection.name} has messages on the way to its outbox: \`sallyport doctor\` moves them`,
         )
     })
   } catch (error) {

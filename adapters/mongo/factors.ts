@@ -1,6 +1,7 @@
 import { trusted } from 'mongoose'
-import type { FactorStore, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
+import type { FactorStore, Message, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
 import { CERTAIN, type Connection, NEWEST } from './driver.ts'
+import type { MongoOutbox } from './outbox.ts'
 import type { Collections } from './schemas.ts'
 
 export const totpPlace = (owner: string) => ({ purpose: 'totp_secret', owner })
@@ -10,11 +11,13 @@ export class MongoFactors implements FactorStore {
   readonly #connection: Connection
   readonly #accounts: Collections['accounts']
   readonly #sealer: Sealer
+  readonly #outbox: MongoOutbox
 
-  constructor(connection: Connection, { accounts }: Collections, sealer: Sealer) {
+  constructor(connection: Connection, { accounts }: Collections, sealer: Sealer, outbox: MongoOutbox) {
     this.#connection = connection
     this.#accounts = accounts
     this.#sealer = sealer
+    this.#outbox = outbox
   }
 
   async totpSecret(accountId: string): Promise<string | undefined> {
@@ -30,7 +33,7 @@ export class MongoFactors implements FactorStore {
   }
 
   async activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined> {
-    const { secret, step, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery } = activation
+    const { secret, step, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery, messages = [] } = activation
     const held = byRecovery && {
       'recoveryCode.reservedBy': byRecovery.cid,
       'recoveryCode.reservedUntil': trusted({ $gt: now }),
@@ -46,19 +49,23 @@ export class MongoFactors implements FactorStore {
               recoveryCode: { id: recoveryCodeId, acknowledged: false, reservations: 0 },
               alwaysRequire2fa: true,
             },
+            ...this.#outbox.along(messages),
           },
           { ...CERTAIN, returnDocument: 'after', projection: { securityEpoch: 1 } },
         )
         .lean(),
     )
-    return stored ? { securityEpoch: stored.securityEpoch } : undefined
+    if (!stored) return undefined
+    if (messages.length > 0) await this.#outbox.move(accountId)
+    return { securityEpoch: stored.securityEpoch }
   }
 
   async setRecoveryCode(
     accountId: string,
-    { replaces, id, hash }: { replaces: string; id: string; hash: string },
+    code: { replaces: string; id: string; hash: string; messages?: Message[] | undefined },
   ): Promise<boolean> {
-    return this.#update(
+    const { replaces, id, hash, messages = [] } = code
+    const isSet = await this.#update(
       { _id: accountId, 'recoveryCode.id': replaces },
       {
         $set: {
@@ -68,8 +75,11 @@ export class MongoFactors implements FactorStore {
           'recoveryCode.acknowledged': false,
         },
         $unset: { 'recoveryCode.reservedBy': 1, 'recoveryCode.reservedUntil': 1 },
+        ...this.#outbox.along(messages),
       },
     )
+    if (isSet && messages.length > 0) await this.#outbox.move(accountId)
+    return isSet
   }
 
   async recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined> {

@@ -13,6 +13,7 @@ import { MongoFactors, totpPlace } from './factors.ts'
 import { FEDERATION_KEPT, factsPlace, MongoFederation } from './federation.ts'
 import { MongoLinks } from './links.ts'
 import { checkVersion, missingIndexes, refuseHalfCopy } from './migrations.ts'
+import { MongoOutbox, outboxPlace } from './outbox.ts'
 import { MongoDevices, MongoPending, PENDING_KEPT, pendingPlace } from './pending.ts'
 import { type Collections, collectionsOf } from './schemas.ts'
 import { MongoSigningKeys, replaceKeys, signingKeyPlace } from './signing-keys.ts'
@@ -73,6 +74,7 @@ export class MongoDatabase implements Database {
   readonly consents: MongoConsents
   readonly federation: MongoFederation
   readonly links: MongoLinks
+  readonly outbox: MongoOutbox
   readonly audit: MongoAudit
   readonly artifacts: MongoArtifacts
   readonly directory: MongoDirectory
@@ -89,7 +91,8 @@ export class MongoDatabase implements Database {
     this.collections = collections
     this.#sealer = sealer
     this.accounts = new MongoAccounts(connection, collections)
-    this.factors = new MongoFactors(connection, collections, sealer)
+    this.outbox = new MongoOutbox(connection, collections, sealer)
+    this.factors = new MongoFactors(connection, collections, sealer, this.outbox)
     this.throttle = new MongoThrottle(connection, collections)
     this.devices = new MongoDevices(connection, collections)
     this.pending = new MongoPending(connection, collections, sealer)
@@ -99,7 +102,7 @@ export class MongoDatabase implements Database {
     this.audit = new MongoAudit(connection, collections)
     this.artifacts = new MongoArtifacts(connection, collections)
     this.connections = new MongoConnections(connection, collections, sealer)
-    this.directory = new MongoDirectory(connection, collections, sealer, this.connections)
+    this.directory = new MongoDirectory(connection, collections, sealer, this.connections, this.outbox)
     this.signingKeys = new MongoSigningKeys(connection, collections, sealer)
     this.auditReader = this.audit
   }
@@ -111,7 +114,8 @@ export class MongoDatabase implements Database {
   /** What the server deletes by its own clock is mostly gone already. By `expires`, which has an index. */
   async sweep(now: number): Promise<number> {
     await this.directory.settle()
-    const { artifacts, pending, throttles, devices, federation_requests, used_assertions } = this.collections
+    await this.outbox.move()
+    const { artifacts, pending, throttles, devices, federation_requests, used_assertions, outbox } = this.collections
     const before = (time: number) => ({ expires: trusted({ $lt: new Date(time * 1000) }) })
     const swept = await this.connection.guarded(() =>
       Promise.all([
@@ -121,6 +125,7 @@ export class MongoDatabase implements Database {
         federation_requests.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
         used_assertions.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
         devices.deleteMany(before(now), CHEAP),
+        outbox.deleteMany(before(now), CHEAP),
       ]),
     )
     return swept.reduce((sum, { deletedCount }) => sum + deletedCount, 0)
@@ -129,8 +134,9 @@ export class MongoDatabase implements Database {
   /** One write per value, each of what was read: service goes on meanwhile. */
   async rewrap(): Promise<number> {
     await this.directory.settle()
+    await this.outbox.move()
     return this.connection.guarded(async () => {
-      const { accounts, clients, connections, pending, federation_requests } = this.collections
+      const { accounts, clients, connections, pending, federation_requests, outbox } = this.collections
       let count = await this.#rewrapSigningKeys()
       for await (const { _id, totp } of accounts.find({ totp: there }, { totp: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(totp!.secret, totpPlace(_id), (from, to) =>
@@ -154,6 +160,10 @@ export class MongoDatabase implements Database {
         .cursor())
         count += await this.#reseal(facts!, factsPlace(_id), (from, to) =>
           federation_requests.updateOne({ _id, facts: from }, { $set: { facts: to } }, CERTAIN),
+        )
+      for await (const { _id, body } of outbox.find({ body: there }, { body: 1 }, NEWEST).lean().cursor())
+        count += await this.#reseal(body!, outboxPlace(_id), (from, to) =>
+          outbox.updateOne({ _id, body: from }, { $set: { body: to } }, CERTAIN),
         )
       return count + (await this.#rewrapArtifacts())
     })
@@ -221,6 +231,7 @@ export class MongoDatabase implements Database {
 
   async #problems(): Promise<string[]> {
     await this.directory.settle()
+    await this.outbox.move()
     const missing = (await missingIndexes(this.collections)).map(
       (index) => `the index ${index} is missing: run \`sallyport migrate\``,
     )

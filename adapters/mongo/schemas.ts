@@ -7,7 +7,13 @@
  * can never be an operator or a path.
  */
 import { type Connection, type Model, Schema } from 'mongoose'
-import type { MembershipRole, Connection as SamlConnection, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type {
+  Channel,
+  MembershipRole,
+  Connection as SamlConnection,
+  ServerRole,
+  Side,
+} from '../../interactions/kit/stores.ts'
 import type { SigningKey } from '../../server/stores.ts'
 
 /** Written by the directory: `commit` numbers the commit that wrote it last; `removed` leaves only that for a day. */
@@ -39,6 +45,26 @@ export interface AccountDocument extends Filed {
     reservedUntil?: number
     reservations: number
   }
+  /** Messages of the last writes of this document, until they are in the outbox. */
+  messages?: WrittenMessage[]
+}
+
+/** A message as it is written beside what it tells. Plain JSON. */
+export interface WrittenMessage {
+  id: string
+  channel: Channel
+  kind: string
+  account: string
+  /** Sealed; until it has left. */
+  body?: string
+  createdAt: number
+  firstDue: number
+  /** The next try; none when it has left, or nobody tries any longer. */
+  dueAt?: number
+  usableUntil: number
+  tries: number
+  sentAt?: number
+  error?: string
 }
 
 /** Whose an e-mail address is. `_id` is the address: two people cannot have one. */
@@ -182,6 +208,11 @@ export interface LinkDocument {
   since: number
 }
 
+export interface OutboxDocument extends Omit<WrittenMessage, 'id'> {
+  _id: string
+  expires: Date
+}
+
 export interface ConsentDocument {
   /** JSON of account and client. */
   _id: string
@@ -263,6 +294,20 @@ const filed = (definition: object) => {
 }
 const plain = (definition: object) => new Schema({ _id: text, ...definition }, { ...OPTIONS })
 
+const MESSAGE = {
+  channel: { ...text, enum: all<Channel>({ mail: true, sms: true }) },
+  kind: text,
+  account: text,
+  body: optionalText,
+  createdAt: count,
+  firstDue: count,
+  dueAt: optionalCount,
+  usableUntil: count,
+  tries: count,
+  sentAt: optionalCount,
+  error: optionalText,
+}
+
 /** Name of the collection → its schema. */
 const SCHEMAS = {
   accounts: filed({
@@ -292,7 +337,9 @@ const SCHEMAS = {
         reservations: count,
       }),
     },
+    messages: { type: [inner({ id: text, ...MESSAGE })], default: undefined },
   })
+    .index({ 'messages.id': 1 }, { sparse: true })
     .index({ email: 1 })
     .index({ 'memberships.company': 1 }),
   addresses: filed({ account: text }),
@@ -388,6 +435,12 @@ const SCHEMAS = {
     .index({ account: 1 })
     .index({ client: 1 }),
 
+  outbox: plain({ ...MESSAGE, expires: { type: Date, required: true } })
+    .index({ expires: 1 }, atItsDate)
+    .index({ channel: 1, dueAt: 1 })
+    .index({ account: 1 })
+    .index({ createdAt: 1 }),
+
   signing_keys: plain({
     version: count,
     keys: {
@@ -442,6 +495,7 @@ export interface Collections {
   used_assertions: Model<UsedAssertionDocument>
   links: Model<LinkDocument>
   consents: Model<ConsentDocument>
+  outbox: Model<OutboxDocument>
   signing_keys: Model<SigningKeysDocument>
   audit: Model<AuditDocument>
   meta: Model<MetaDocument>

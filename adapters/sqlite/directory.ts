@@ -1,4 +1,4 @@
-import type { Connection as SamlConnection, Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type { Message, Connection as SamlConnection, Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Client,
@@ -15,6 +15,7 @@ import {
 import { secretsFrom, secretsText } from '../client-secrets.ts'
 import type { SqliteConnections } from './connections.ts'
 import { type Connection, isDuplicate, type Row, type Value } from './driver.ts'
+import type { SqliteOutbox } from './outbox.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
 
@@ -32,13 +33,15 @@ export class SqliteDirectory implements DirectoryStore {
   readonly #connection: Connection
   readonly #sealer: Sealer
   readonly #connections: SqliteConnections
+  readonly #outbox: SqliteOutbox
   /** Clients that were read, opened and parsed before; each counts as long as its row says the same. */
   readonly #known = new Map<string, { metadata: Value; secret: Value; client: Client }>()
 
-  constructor(connection: Connection, sealer: Sealer, connections: SqliteConnections) {
+  constructor(connection: Connection, sealer: Sealer, connections: SqliteConnections, outbox: SqliteOutbox) {
     this.#connection = connection
     this.#sealer = sealer
     this.#connections = connections
+    this.#outbox = outbox
   }
 
   async companies(): Promise<Company[]> {
@@ -120,16 +123,15 @@ export class SqliteDirectory implements DirectoryStore {
     })
   }
 
-  async resetMfa(accountId: string): Promise<boolean> {
+  async resetMfa(accountId: string, messages: Message[] = []): Promise<boolean> {
     return this.#connection.write(() => {
+      const raised =
+        'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1 WHERE id = ?'
+      if (this.#connection.run(raised, accountId) !== 1) return false
       this.#connection.run('DELETE FROM totp WHERE account_id = ?', accountId)
       this.#connection.run('DELETE FROM recovery_codes WHERE account_id = ?', accountId)
-      return (
-        this.#connection.run(
-          'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1 WHERE id = ?',
-          accountId,
-        ) === 1
-      )
+      this.#outbox.inPut(messages)
+      return true
     })
   }
 
@@ -168,7 +170,10 @@ export class SqliteDirectory implements DirectoryStore {
       return
     }
     if (change.kind === 'company') this.#putCompany(change.value)
-    if (change.kind === 'user') this.#putUser(change)
+    if (change.kind === 'user') {
+      this.#putUser(change)
+      this.#outbox.inPut(change.messages)
+    }
     if (change.kind === 'client') this.#putClient(change.value)
     if (change.kind === 'resource') this.#putResource(change.value)
     if (change.kind === 'connection') this.#connections.inPut(change)
@@ -246,6 +251,7 @@ export class SqliteDirectory implements DirectoryStore {
     this.#connection.run('DELETE FROM devices WHERE account_id = ?', id)
     this.#connection.run('DELETE FROM consents WHERE account_id = ?', id)
     this.#connection.run('DELETE FROM links WHERE account_id = ?', id)
+    this.#connection.run('DELETE FROM outbox WHERE account_id = ?', id)
     this.#remove('accounts', 'id', id)
   }
 

@@ -1,5 +1,6 @@
-import type { FactorStore, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
+import type { FactorStore, Message, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
 import type { Connection, Value } from './driver.ts'
+import type { SqliteOutbox } from './outbox.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'totp_secret', owner })
 
@@ -7,10 +8,12 @@ const placeOf = (owner: string) => ({ purpose: 'totp_secret', owner })
 export class SqliteFactors implements FactorStore {
   readonly #connection: Connection
   readonly #sealer: Sealer
+  readonly #outbox: SqliteOutbox
 
-  constructor(connection: Connection, sealer: Sealer) {
+  constructor(connection: Connection, sealer: Sealer, outbox: SqliteOutbox) {
     this.#connection = connection
     this.#sealer = sealer
+    this.#outbox = outbox
   }
 
   async totpSecret(accountId: string): Promise<string | undefined> {
@@ -55,23 +58,22 @@ export class SqliteFactors implements FactorStore {
         now,
       )
       connection.run('INSERT OR REPLACE INTO recovery_codes (account_id, id) VALUES (?, ?)', accountId, recoveryCodeId)
+      this.#outbox.inPut(activation.messages)
       return { securityEpoch: securityEpoch + raise }
     })
   }
 
   async setRecoveryCode(
     accountId: string,
-    { replaces, id, hash }: { replaces: string; id: string; hash: string },
+    { replaces, id, hash, messages }: { replaces: string; id: string; hash: string; messages?: Message[] | undefined },
   ): Promise<boolean> {
-    return this.#once(
-      `UPDATE recovery_codes SET id = ?, replaces = ?, hash = ?, acknowledged = 0, reserved_by = NULL, reserved_until = NULL
-        WHERE account_id = ? AND id = ?`,
-      id,
-      replaces,
-      hash,
-      accountId,
-      replaces,
-    )
+    const sql = `UPDATE recovery_codes SET id = ?, replaces = ?, hash = ?, acknowledged = 0, reserved_by = NULL, reserved_until = NULL
+      WHERE account_id = ? AND id = ?`
+    return this.#connection.write(() => {
+      if (this.#connection.run(sql, id, replaces, hash, accountId, replaces) !== 1) return false
+      this.#outbox.inPut(messages)
+      return true
+    })
   }
 
   async recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined> {

@@ -13,6 +13,7 @@ import { SqliteFactors } from './factors.ts'
 import { SqliteFederation } from './federation.ts'
 import { SqliteLinks } from './links.ts'
 import { migrate } from './migrations.ts'
+import { SqliteOutbox } from './outbox.ts'
 import { SqliteDevices, SqlitePending } from './pending.ts'
 import { SqliteSigningKeys } from './signing-keys.ts'
 import { SqliteThrottle } from './throttle.ts'
@@ -70,6 +71,12 @@ const SEALED: { table: string; column: string; keys: string[]; place(row: Record
     keys: ['handle'],
     place: (row) => ({ purpose: 'federation_facts', owner: String(row['handle']) }),
   },
+  {
+    table: 'outbox',
+    column: 'body',
+    keys: ['id'],
+    place: (row) => ({ purpose: 'outbox', owner: String(row['id']) }),
+  },
 ]
 
 /** What goes when its time is over; `before` seconds later than it says. */
@@ -80,6 +87,7 @@ const EXPIRING = [
   { table: 'pending', key: 'owner, purpose', expired: 'expires_at', before: -1 },
   { table: 'federation_requests', key: 'handle', expired: 'expires_at', before: -1 },
   { table: 'used_assertions', key: 'issuer, assertion_id', expired: 'usable_until', before: -1 },
+  { table: 'outbox', key: 'id', expired: 'kept_until', before: 0 },
   { table: 'throttles', key: 'key', expired: 'kept_until', before: 0 },
   { table: 'devices', key: 'device, account_id', expired: 'last_used', before: 400 * 24 * 60 * 60 },
 ]
@@ -104,6 +112,7 @@ export class SqliteDatabase implements Database {
   readonly consents: SqliteConsents
   readonly federation: SqliteFederation
   readonly links: SqliteLinks
+  readonly outbox: SqliteOutbox
   readonly audit: SqliteAudit
   readonly artifacts: SqliteArtifacts
   readonly directory: SqliteDirectory
@@ -126,7 +135,8 @@ export class SqliteDatabase implements Database {
     this.connection = connection
     this.#sealer = sealer
     this.accounts = new SqliteAccounts(connection)
-    this.factors = new SqliteFactors(connection, sealer)
+    this.outbox = new SqliteOutbox(connection, sealer)
+    this.factors = new SqliteFactors(connection, sealer, this.outbox)
     this.throttle = new SqliteThrottle(connection)
     this.devices = new SqliteDevices(connection)
     this.pending = new SqlitePending(connection, sealer)
@@ -136,7 +146,7 @@ export class SqliteDatabase implements Database {
     this.audit = new SqliteAudit(connection)
     this.artifacts = new SqliteArtifacts(connection)
     this.connections = new SqliteConnections(connection, sealer)
-    this.directory = new SqliteDirectory(connection, sealer, this.connections)
+    this.directory = new SqliteDirectory(connection, sealer, this.connections, this.outbox)
     this.signingKeys = new SqliteSigningKeys(connection, sealer)
     this.auditReader = this.audit
   }

@@ -200,6 +200,27 @@ const MIGRATIONS: string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE UNIQUE INDEX links_name ON links (company_id, issuer, format, name);
   `,
+  `
+  CREATE TABLE outbox (
+    id TEXT PRIMARY KEY,
+    channel TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    account_id TEXT NOT NULL, -- no reference: an embedding app's people are not in this file
+    body TEXT,
+    created_at INTEGER NOT NULL,
+    first_due INTEGER NOT NULL,
+    due_at INTEGER, -- the next try; none when it has left, or nobody tries any longer
+    usable_until INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    sent_at INTEGER,
+    error TEXT,
+    kept_until INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX outbox_due ON outbox (channel, due_at) WHERE due_at IS NOT NULL;
+  CREATE INDEX outbox_account ON outbox (account_id);
+  CREATE INDEX outbox_created ON outbox (created_at);
+  CREATE INDEX outbox_kept ON outbox (kept_until);
+  `,
 ]
 
 /**

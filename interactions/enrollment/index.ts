@@ -3,6 +3,7 @@ import QRCode from 'qrcode'
 import { z } from 'zod'
 import { clockOffset, enrolmentUri, matchingStep, newSecret, readCode } from '../factors/totp.ts'
 import { InteractionError } from '../kit/errors.ts'
+import type { Tell } from '../kit/letters.ts'
 import { type Attempt, definePage, person, type Room, type Visit } from '../kit/room.ts'
 import type { FactorStore, PendingStore, ThrottleRule } from '../kit/stores.ts'
 
@@ -21,10 +22,11 @@ export interface EnrollmentParts {
   totpWindow: number
   /** A fresh random id. */
   newId: () => string
+  tell: Tell
 }
 
 /** Asks a person to add an authenticator app. */
-export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: EnrollmentParts): Room => {
+export const enrollment = ({ factors, pending, issuer, totpWindow, newId, tell }: EnrollmentParts): Room => {
   /** The same secret on reload, Back and a second tab; another one when the person's factors changed meanwhile. */
   const secretFor = (visit: Visit) => {
     const { id, factorVersion } = person(visit)
@@ -81,6 +83,7 @@ export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: Enro
             factorVersion,
             securityEpoch,
             recoveryCodeId: newId(),
+            messages: tell(person(visit), byRecovery ? 'app_replaced' : 'app_added', visit.facts),
             ...(byRecovery && { byRecovery: { cid: visit.cid } }),
           })
           // Another tab or a new password was first: the policy asks what is open now.

@@ -47,10 +47,21 @@ interface FactorHolder {
 
 /** The stores of `database`, with people of the app's own. */
 export function withOwnAccounts(database: FactorDatabase, people: OwnAccountStore): Stores {
-  const { accounts: holders, throttle, devices, pending, consents, federation, links, audit, artifacts } = database
+  const {
+    accounts: holders,
+    throttle,
+    devices,
+    pending,
+    consents,
+    federation,
+    links,
+    outbox,
+    audit,
+    artifacts,
+  } = database
 
   return {
-    ...{ throttle, devices, pending, consents, federation, links, audit, artifacts },
+    ...{ throttle, devices, pending, consents, federation, links, outbox, audit, artifacts },
     accounts: {
       async find(accountId) {
         const person = await people.find(accountId)

@@ -103,6 +103,8 @@ export interface TotpActivation {
   recoveryCodeId: string
   /** Given when the right to enrol comes from a reserved recovery code. */
   byRecovery?: { cid: string } | undefined
+  /** Who is told: kept by the same write. */
+  messages?: Message[] | undefined
 }
 
 /** The second factors and the recovery code. */
@@ -126,7 +128,10 @@ export interface FactorStore {
    */
   activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined>
   /** Sets the code that takes the place of `replaces`, unacknowledged. Once per replaced id. */
-  setRecoveryCode(accountId: string, code: { replaces: string; id: string; hash: string }): Promise<boolean>
+  setRecoveryCode(
+    accountId: string,
+    code: { replaces: string; id: string; hash: string; messages?: Message[] | undefined },
+  ): Promise<boolean>
   /** The argon2id hash of the recovery code, or `undefined`. */
   recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined>
   /**
@@ -248,6 +253,71 @@ export interface PendingStore {
   /** Removes the value and returns it. Once. */
   take(owner: string, purpose: string, now: number): Promise<string | undefined>
 }
+
+/** How a message travels. */
+export type Channel = 'mail' | 'sms'
+
+/** A message that somebody is to get. */
+export interface Message {
+  /** Names it for good, at every try to deliver it. Of one id there is one message. */
+  id: string
+  channel: Channel
+  /** What it tells, for operators: `app_added`, `password_reset`, …: stable names, listed in docs/operations.md */
+  kind: string
+  accountId: string
+  /** Where to, and what the words are made of: text that its channel reads. Stored encrypted, and gone once it has left. */
+  body: string
+  createdAt: number
+  /** Not to leave before. */
+  dueAt: number
+  /** Of no use from then on: nobody tries any longer. */
+  expiresAt: number
+}
+
+/** A message that one worker holds. */
+export interface LeasedMessage extends Message {
+  /** Which try this is, from 1. It names the lease. */
+  tries: number
+}
+
+/** What became of a message, as operators see it: never what it says. */
+export interface MessageState extends Omit<Message, 'body' | 'dueAt'> {
+  tries: number
+  /** When it is tried next; `undefined` when nobody will. */
+  dueAt?: number | undefined
+  sentAt?: number | undefined
+  /** Why the last try came to nothing. */
+  error?: string | undefined
+}
+
+/**
+ * Messages on their way. Whatever is worth a message takes it along (`messages`) and keeps it in the same write, so that neither
+ * is there without the other; here are those that stand alone, and the way out.
+ */
+export interface OutboxStore {
+  /** Keeps messages. One whose id is there already, or was within 30 days, is left as it is. */
+  put(messages: Message[]): Promise<void>
+  /**
+   * Gives one message that is due to one worker, until `until`: if it has neither left nor been put off by then, the worker
+   * is taken for dead, and the message is due again. Once per try.
+   */
+  lease(channel: Channel, lease: { now: number; until: number }): Promise<LeasedMessage | undefined>
+  /** It has left. Its body is removed, the rest is kept for 30 days. False when the lease was over and another has it. */
+  sent(id: string, tries: number, now: number): Promise<boolean>
+  /** It could not leave: tried again at `dueAt`, or never without one. False when the lease was over and another has it. */
+  putOff(id: string, tries: number, why: { error: string; dueAt?: number | undefined; now: number }): Promise<boolean>
+  /** Takes back what has not left yet, of these kinds. @returns how many */
+  withdraw(accountId: string, kinds: string[]): Promise<number>
+  /** Newest first. */
+  list(filter: { accountId?: string | undefined; limit: number }): Promise<MessageState[]>
+  /** What it says, until it has left. @throws when the key ring does not open it */
+  read(id: string): Promise<string | undefined>
+  /** When the oldest one that has not left, tried or not, was first due; `undefined` when none is. */
+  dueSince(channel: Channel, now: number): Promise<number | undefined>
+}
+
+/** Seconds that is known what became of a message. */
+export const MESSAGE_KEPT = 30 * 24 * 60 * 60
 
 /** A question that was sent to a company's identity provider. */
 export interface FederationRequest {
@@ -501,6 +571,7 @@ export interface Stores {
   consents: ConsentStore
   federation: FederationStore
   links: LinkStore
+  outbox: OutboxStore
   audit: AuditStore
   artifacts: ArtifactStore
 }

@@ -18,6 +18,7 @@ const SECRETS = {
   former: 'the-former-secret-of-that-client',
   key: '{"kty":"EC","d":"the-private-part-of-a-signing-key"}',
   pending: 'the-pending-recovery-code',
+  message: 'a-link-in-a-message-to-somebody',
   saml: 'the-private-key-of-a-connection',
   facts: 'what-an-identity-provider-said-of-a-person',
   session: 'the-session-id-that-is-in-a-cookie',
@@ -95,6 +96,8 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
       })
     await db.signingKeys.addFirstSigningKey({ kid: 'one', privateJwk: SECRETS.key, createdAt: NOW })
     await db.pending.keep({ owner: 'cid', purpose: 'p', value: SECRETS.pending, expiresAt: NOW + 60, now: NOW })
+    const message = { id: 'm', channel: 'mail' as const, kind: 'k', accountId: 'ana', body: SECRETS.message }
+    await db.outbox.put([{ ...message, createdAt: NOW, dueAt: NOW, expiresAt: NOW + 60 }])
     const request = { handle: 'handle', id: '_request', connectionId: 'acme-sso', interaction: 'uid' }
     const until = { createdAt: NOW, expiresAt: NOW + 60 }
     await db.federation.keepRequest({ ...request, ...until, forceAuthn: false, authnContexts: [] })
@@ -180,12 +183,13 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const onlyNew = { keys: [both.keys[0]!] }
     await assert.rejects((await open(onlyNew)).factors.totpSecret('ana'), /no key ".*" on the key ring: put it back/)
 
-    assert.equal(await rotated.rewrap(), 10)
+    assert.equal(await rotated.rewrap(), 11)
     assert.equal(await rotated.rewrap(), 0)
     await all(await open(onlyNew), onlyNew)
     const connection = await (await open(onlyNew)).connections.connection('acme-sso')
     assert.equal(connection?.keys[0]?.privateKey, SECRETS.saml)
     assert.equal(await (await open(onlyNew)).federation.takeFacts('handle', 'uid', NOW), SECRETS.facts)
+    assert.equal(await (await open(onlyNew)).outbox.read('m'), SECRETS.message)
     await all(await open(both), both)
   })
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { type OwnAccount, withOwnAccounts } from '../../interactions/kit/own-accounts.ts'
-import type { Artifact, Counter, ThrottleRule } from '../../interactions/kit/stores.ts'
+import type { Artifact, Counter, Message, ThrottleRule } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   ChangedMeanwhile,
@@ -545,6 +545,137 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       it('does not give out an expired value', async () => {
         await db.pending.keep(entry('value'))
         assert.equal(await db.pending.take('cid', 'totp', NOW + 60), undefined)
+      })
+    })
+
+    describe('outbox', () => {
+      const message = (id: string, more: Partial<Message> = {}): Message => ({
+        id,
+        channel: 'mail',
+        kind: 'app_added',
+        accountId: 'ana',
+        body: `what ${id} says`,
+        createdAt: NOW,
+        dueAt: NOW,
+        expiresAt: NOW + 3600,
+        ...more,
+      })
+      const lease = (one: Database, now = NOW) => one.outbox.lease('mail', { now, until: now + 60 })
+      const known = async () => (await other.outbox.list({ limit: 99 })).map(({ id }) => id).sort()
+
+      it('gives a message that is due, of the channel that was asked for', async () => {
+        await db.outbox.put([message('text', { channel: 'sms' }), message('later', { dueAt: NOW + 1 }), message('now')])
+        const { expiresAt, ...leased } = (await lease(other))!
+        assert.equal(expiresAt, NOW + 3600)
+        assert.equal(leased.id, 'now')
+        assert.equal(leased.body, 'what now says')
+        assert.equal(leased.tries, 1)
+        assert.equal(await lease(db), undefined)
+        assert.equal((await other.outbox.lease('sms', { now: NOW, until: NOW + 60 }))?.id, 'text')
+        assert.equal((await lease(db, NOW + 1))?.id, 'later')
+      })
+      it('gives 20 messages to 50 workers, none of them twice', async () => {
+        await db.outbox.put(Array.from({ length: 20 }, (_, index) => message(`m${index}`)))
+        const got = await fifty((one) => lease(one))
+        assert.deepEqual(
+          got.flatMap((one) => one?.id ?? []).sort(),
+          Array.from({ length: 20 }, (_, index) => `m${index}`).sort(),
+        )
+      })
+      it('keeps one message of an id', async () => {
+        await fifty((one) => one.outbox.put([message('m')]))
+        await db.outbox.put([message('m', { body: 'another' })])
+        assert.equal(await other.outbox.read('m'), 'what m says')
+        assert.equal((await lease(db))?.tries, 1)
+      })
+      it('has sent a message once; what it said is gone, and its id still known', async () => {
+        await db.outbox.put([message('m')])
+        const { tries } = (await lease(db))!
+        assert.equal(winners(await fifty((one) => one.outbox.sent('m', tries, NOW + 5))), 1)
+        assert.equal(await lease(db, NOW + 900), undefined)
+        assert.equal(await other.outbox.read('m'), undefined)
+        await db.outbox.put([message('m')])
+        assert.equal(await lease(db, NOW + 900), undefined)
+        const [state] = await other.outbox.list({ limit: 1 })
+        assert.deepEqual([state?.sentAt, state?.dueAt, state?.tries], [NOW + 5, undefined, 1])
+        assert.ok(!JSON.stringify(state).includes('says'))
+      })
+      it('gives it to another worker when the first one is taken for dead, who can then no longer say what became of it', async () => {
+        await db.outbox.put([message('m')])
+        assert.equal((await lease(db))?.tries, 1)
+        assert.equal(await lease(other, NOW + 59), undefined)
+        assert.equal((await lease(other, NOW + 60))?.tries, 2)
+        assert.equal(await db.outbox.sent('m', 1, NOW + 61), false)
+        assert.equal(await db.outbox.putOff('m', 1, { error: 'no', dueAt: NOW + 61, now: NOW + 61 }), false)
+        assert.equal(await other.outbox.sent('m', 2, NOW + 61), true)
+      })
+      it('tries again when it is put off, and never when it is given up', async () => {
+        await db.outbox.put([message('m')])
+        await lease(db)
+        assert.equal(await db.outbox.putOff('m', 1, { error: 'refused', dueAt: NOW + 300, now: NOW }), true)
+        assert.equal(await lease(other, NOW + 299), undefined)
+        assert.equal((await lease(other, NOW + 300))?.tries, 2)
+        assert.equal((await db.outbox.list({ limit: 1 }))[0]?.error, 'refused')
+        assert.equal(await db.outbox.putOff('m', 2, { error: 'unknown mailbox', now: NOW }), true)
+        assert.equal(await lease(other, NOW + 900), undefined)
+        assert.equal((await db.outbox.list({ limit: 1 }))[0]?.dueAt, undefined)
+      })
+      it('gives out none that has become useless', async () => {
+        await db.outbox.put([message('m')])
+        assert.equal(await lease(db, NOW + 3600), undefined)
+      })
+      it('says since when the oldest has waited, tried or not', async () => {
+        assert.equal(await db.outbox.dueSince('mail', NOW), undefined)
+        await db.outbox.put([
+          message('a', { dueAt: NOW + 5 }),
+          message('b'),
+          message('sms', { channel: 'sms', dueAt: 5 }),
+        ])
+        await lease(db)
+        assert.equal(await other.outbox.dueSince('mail', NOW + 9), NOW)
+        await db.outbox.sent('b', 1, NOW)
+        assert.equal(await other.outbox.dueSince('mail', NOW + 9), NOW + 5)
+        assert.equal(await other.outbox.dueSince('mail', NOW + 4), undefined)
+        assert.equal(await other.outbox.dueSince('mail', NOW + 3600), undefined, 'useless by then')
+      })
+      it('takes back what has not left, of a person and of some kinds', async () => {
+        await db.outbox.put([
+          message('a', { kind: 'reminder' }),
+          message('b', { kind: 'reminder', accountId: 'bob' }),
+          message('c'),
+        ])
+        assert.equal(await other.outbox.withdraw('ana', ['reminder', 'another']), 1)
+        assert.equal(await other.outbox.withdraw('ana', []), 0)
+        assert.deepEqual(await known(), ['b', 'c'])
+        assert.deepEqual(
+          (await db.outbox.list({ accountId: 'bob', limit: 9 })).map(({ id }) => id),
+          ['b'],
+        )
+      })
+      it('holds the messages of what happened, and none of what did not', async () => {
+        const first = { ...activation(), messages: [message('app')] }
+        await db.factors.activateTotp('ana', first)
+        await db.factors.activateTotp('ana', { ...first, messages: [message('app-again')] })
+        const code = { replaces: 'code-1', id: 'code-2', hash: 'hash' }
+        await db.factors.setRecoveryCode('ana', { ...code, messages: [message('code')] })
+        await db.factors.setRecoveryCode('ana', { ...code, messages: [message('code-again')] })
+        await db.directory.resetMfa('ana', [message('reset')])
+        await db.directory.resetMfa('nobody', [message('reset-nobody')])
+        await db.directory.commit([{ ...person('ana', {}, 'hash-9'), messages: [message('password')] } as Change])
+        await assert.rejects(
+          db.directory.commit([
+            { ...person('ana'), messages: [message('twice')] } as Change,
+            person('eve', { memberships: [{ company: 'none', roles: [], disabled: false }] }),
+          ]),
+          StoreConflict,
+        )
+        assert.deepEqual(await known(), ['app', 'code', 'password', 'reset'])
+        assert.equal(await other.outbox.read('code'), 'what code says')
+      })
+      it('forgets the messages of a removed person', async () => {
+        await db.outbox.put([message('m')])
+        await db.directory.commit([{ kind: 'user', op: 'remove', id: 'ana' }])
+        assert.deepEqual(await known(), [])
       })
     })
 

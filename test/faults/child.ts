@@ -39,6 +39,7 @@ const OPERATIONS: Record<string, (db: Database, person: string, caller: string) 
       now: NOW,
     })) === 'accepted',
   takeFacts: (db, person) => db.federation.takeFacts(`taken-${person}`, 'uid', NOW),
+  lease: async (db) => (await db.outbox.lease('mail', { now: NOW, until: NOW + 60 }))?.id,
   throttle: async (db, person) =>
     (await db.throttle.take([{ key: person, rule: { kind: 'window', limit: 1, seconds: 60 } }], NOW)).allowed,
 }

@@ -113,6 +113,18 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
           assert.equal(answers.filter(Boolean).length, 1, person)
         }
       })
+    it(`lease: 20 messages leave once each, ${ROUNDS} times`, async () => {
+      for (let number = 0; number < ROUNDS; number++) {
+        const ids = Array.from({ length: 20 }, (_, index) => `${number}-${index}`)
+        const about = { channel: 'mail' as const, kind: 'app_added', accountId: 'ana', body: 'words' }
+        await database.outbox.put(
+          ids.map((id) => ({ id, ...about, createdAt: NOW, dueAt: NOW, expiresAt: NOW + 3600 })),
+        )
+        const got = (await round('lease', 'ana')).filter((id) => id !== null)
+        assert.deepEqual(got.sort(), ids.sort())
+        for (const id of ids) assert.equal(await database.outbox.sent(id, 1, NOW), true)
+      }
+    })
     it(`keep: all get one value, ${ROUNDS} times`, async () => {
       for (let number = 0; number < ROUNDS; number++) {
         const answers = await round('keep', `keep-${number}`)
