@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Configuration, Provider } from 'oidc-provider'
 import { attach as attachParts } from './attach.ts'
-import { challenge, codeCounter, recoveryCodeCounter } from './challenge/index.ts'
+import { challenge, codeCounters, recoveryCodeCounter } from './challenge/index.ts'
 import { decideOnce, extendConfiguration as extend } from './configuration.ts'
 import { consent } from './consent/index.ts'
 import { credentials, passwordCounter } from './credentials/index.ts'
@@ -22,9 +22,10 @@ import { basePath } from './kit/network.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
-import { complete, METHODS, type SallyportOptions } from './options.ts'
+import { complete, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
 import { recovery } from './recovery/index.ts'
+import { createTexts } from './texts.ts'
 
 export { describeError } from './attach.ts'
 export { revokeConsent } from './consent/index.ts'
@@ -37,6 +38,7 @@ export {
   HashingOverloaded,
   type PasswordHasher,
 } from './factors/password.ts'
+export { isCountry } from './factors/sms.ts'
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { digest, KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
@@ -54,6 +56,7 @@ export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
+export type { SmsGateway, SmsMessage, SmsOptions } from './kit/texts.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
 export {
@@ -74,7 +77,7 @@ export const saml = () => import('./federation/saml/index.ts')
  */
 export const countersOf = (account: Pick<Account, 'id' | 'email' | 'factorVersion'>): string[] => [
   passwordCounter(account.email),
-  codeCounter(account),
+  ...codeCounters(account),
   recoveryCodeCounter(account),
 ]
 
@@ -104,10 +107,13 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   const views = options.views && { views: options.views }
   const pages = createPages({ brand, assets, ...views })
   const screen = createScreen(pages, languages)
-  const decide = createDecision(stores.accounts, limits, METHODS, now)
+  const decide = createDecision(stores.accounts, limits, completed.methods, now)
   const decided = decideOnce(decide, now)
   const { factors, pending } = stores
   const { totpWindow } = limits
+  const { sms } = completed
+  const { hostname } = new URL(issuer)
+  const texts = sms && createTexts({ sms, pending, keyRing: completed.keyRing, brand: brand.name, host: hostname })
   const newId = () => randomBytes(12).toString('base64url')
 
   const { connections, people } = completed
@@ -117,9 +123,17 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
 
   const rooms = {
     credentials: { ...login, pages: { ...login.pages, ...handOff } },
-    challenge: challenge({ factors, passwords, totpWindow, reservationSeconds: limits.interaction }),
+    challenge: challenge({ factors, passwords, texts, totpWindow, reservationSeconds: limits.interaction }),
     // A colon separates issuer and account in the label of an authenticator app.
-    enrollment: enrollment({ factors, pending, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId, tell }),
+    enrollment: enrollment({
+      factors,
+      pending,
+      texts,
+      issuer: brand.name.replaceAll(':', ' '),
+      totpWindow,
+      newId,
+      tell,
+    }),
     recovery: recovery({ factors, pending, passwords, brand: brand.name, newId, tell }),
     consent: consent({
       consents: stores.consents,

@@ -13,6 +13,8 @@ import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
 import { type Answered, keepReadyAnswers, withReadyAnswers } from './ready.ts'
 import { KEYS_READ_SECONDS, retiredKeysKept, turnSigningKeys } from './signing-keys.ts'
+import { statusCallbacks } from './sms/callbacks.ts'
+import { gatewayOf } from './sms/gateway.ts'
 import type { Client, SigningKey } from './stores.ts'
 
 /** A running server. */
@@ -158,6 +160,7 @@ export async function createApp(
   provider.use(securityHeaders(issuer.startsWith('https:')))
   provider.use(boundary(house, sallyport.screen))
   provider.use(own(house, sallyport.screen))
+  provider.use(statusCallbacks(house))
   keepReadyAnswers(provider)
   sallyport.attach(provider)
   logMistakes(provider, house)
@@ -252,7 +255,8 @@ function boundary({ logger }: House, screen: Screen): Middleware {
 }
 
 /** The server's own addresses: what it is, and whether it lives. */
-function own({ config, database, logger }: House, screen: Screen): Middleware {
+function own(house: House, screen: Screen): Middleware {
+  const { config, database, logger } = house
   const answer = (ctx: Context, status: number, body: object) => {
     ctx.status = status
     ctx.body = body
@@ -282,7 +286,11 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
       case '/readyz':
         try {
           await database.ping()
-          return answer(ctx, 200, { status: (await isMailLate()) ? 'degraded: mail is late' : 'ok' })
+          // It goes on without: letters wait, and people are told to take another way than SMS.
+          const sms = gatewayOf(house)?.trouble(Math.floor(Date.now() / 1000))
+          const mail = (await isMailLate()) ? 'mail is late' : undefined
+          const degraded = sms !== undefined || mail !== undefined
+          return answer(ctx, 200, { status: degraded ? 'degraded' : 'ok', ...(sms && { sms }), ...(mail && { mail }) })
         } catch (error) {
           logger.error({ error: (error as Error).message }, 'the store does not answer')
           return answer(ctx, 503, { status: 'the store does not answer' })

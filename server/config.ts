@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { colourProblem, readLogo, shippedLanguages } from '../interactions/index.ts'
+import { colourProblem, isCountry, readLogo, shippedLanguages } from '../interactions/index.ts'
 import { didYouMean } from './nearest.ts'
 import { oneLine } from './one-line.ts'
 
@@ -147,6 +147,41 @@ export const Config = z.object({
   SALLYPORT_STARTS_PER_MINUTE: whole('', 1, 100_000).default(300),
   /** Time steps of 30 seconds accepted before and after the present one (RFC 6238 §5.2, §6). */
   SALLYPORT_TOTP_WINDOW: whole('', 0, 1).default(1),
+  /** Who carries text messages: `outbox` (they stay here: development), `webhook:URL` or `twilio`. By default there are none. */
+  SALLYPORT_SMS: z.string().transform(parseSms).optional(),
+  /** Where people may have their phones: ISO 3166-1 codes, separated by commas. People of Payments: US only, if it is listed. */
+  SALLYPORT_SMS_COUNTRIES: z
+    .string()
+    .transform((value) => value.split(/[\s,]+/).filter(Boolean))
+    .superRefine(checkCountries)
+    .default(['US']),
+  /** Texts to one country in a day. */
+  SALLYPORT_SMS_PER_COUNTRY_AND_DAY: whole('', 1, 1_000_000).default(2000),
+  /** The key by which the receiver of `webhook:URL` knows our requests: `whsec_` and 24 to 64 bytes in Base64. */
+  SALLYPORT_SMS_SECRET: z
+    .string()
+    .regex(/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/, 'must be whsec_ and 24 to 64 random bytes in Base64')
+    .transform(hidden)
+    .optional(),
+  /** Twilio's account. */
+  SALLYPORT_TWILIO_ACCOUNT_SID: z
+    .string()
+    .regex(/^AC[0-9a-f]{32}$/, 'must be AC and 32 hexadecimal digits')
+    .optional(),
+  /** Its auth token. */
+  SALLYPORT_TWILIO_AUTH_TOKEN: z
+    .string()
+    .regex(/^[0-9a-f]{32}$/, 'must be 32 hexadecimal digits')
+    .transform(hidden)
+    .optional(),
+  /** Who the texts come from: a number, such as +12025550100, or a messaging service (`MG…`). */
+  SALLYPORT_TWILIO_FROM: z
+    .string()
+    .regex(
+      /^(\+[1-9]\d{6,14}|MG[0-9a-f]{32})$/,
+      'must be a number such as +12025550100, or MG and 32 hexadecimal digits',
+    )
+    .optional(),
 })
 
 type Parsed = z.output<typeof Config>
@@ -170,6 +205,9 @@ export type StoreAddress =
       /** The whole URL. A function, so that no dump of the configuration shows the password in it. */
       url: () => string
     }
+
+/** Who carries text messages. */
+export type SmsAddress = { kind: 'outbox' } | { kind: 'twilio' } | { kind: 'webhook'; url: string }
 
 /** Environment variables, as `process.env` has them. */
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -243,6 +281,7 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
   }
 
   checkLogo(config, label)
+  checkSms(config, label)
   const issuer = new URL(config.SALLYPORT_ISSUER)
   if (production && issuer.protocol === 'http:' && !isLoopback(issuer.hostname))
     throw new ConfigError(
@@ -336,6 +375,41 @@ function checkLogo({ SALLYPORT_BRAND_LOGO: logo }: Config, label: (name: string)
   } catch (cause) {
     throw new ConfigError(`${label('SALLYPORT_BRAND_LOGO')}: ${(cause as Error).message}`, { cause })
   }
+}
+
+/** A function, so that no dump of the configuration shows the secret in it. */
+function hidden(secret: string): () => string {
+  return () => secret
+}
+
+function parseSms(value: string, ctx: z.RefinementCtx): SmsAddress {
+  if (value === 'outbox' || value === 'twilio') return { kind: value }
+  const url = value.startsWith('webhook:') ? webUrl(value.slice('webhook:'.length)) : undefined
+  if (url && !url.username && !url.password && (url.protocol === 'https:' || isLoopback(url.hostname)))
+    return { kind: 'webhook', url: url.href }
+  ctx.addIssue('must be outbox, twilio, or webhook: and an https URL (http for a loopback)')
+  return z.NEVER
+}
+
+function checkCountries(countries: string[], ctx: z.RefinementCtx) {
+  const wrong = countries.find((country) => !isCountry(country))
+  if (wrong !== undefined)
+    ctx.addIssue(`"${oneLine(wrong).slice(0, 20)}" is no country code, such as US or GB (ISO 3166-1, upper case)`)
+  if (countries.length === 0) ctx.addIssue('must name a country, such as US')
+}
+
+function checkSms(config: Config, label: (name: string) => string) {
+  const { SALLYPORT_SMS: sms, NODE_ENV } = config
+  if (sms?.kind === 'outbox' && NODE_ENV === 'production')
+    throw new ConfigError(
+      `${label('SALLYPORT_SMS')}: outbox sends nothing, which is refused with NODE_ENV=production: name twilio or webhook:URL`,
+    )
+  const needed: Record<string, (keyof Config)[]> = {
+    webhook: ['SALLYPORT_SMS_SECRET'],
+    twilio: ['SALLYPORT_TWILIO_ACCOUNT_SID', 'SALLYPORT_TWILIO_AUTH_TOKEN', 'SALLYPORT_TWILIO_FROM'],
+  }
+  const missing = needed[sms?.kind ?? '']?.find((name) => config[name] === undefined)
+  if (missing !== undefined) throw new ConfigError(`${missing}: needed with SALLYPORT_SMS=${sms?.kind}`)
 }
 
 function checkIssuer(value: string, ctx: z.RefinementCtx) {

@@ -16,6 +16,7 @@ import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
 import { SeedError } from './seed-error.ts'
 import { jwksOf } from './signing-keys.ts'
+import { smsOf } from './sms/gateway.ts'
 import type { Client, SigningKey } from './stores.ts'
 
 /** The lifetimes that the configuration sets. */
@@ -41,13 +42,8 @@ export const hasherOf = (config: Config) =>
   })
 
 /** The plugin over the server's database. */
-export function sallyportOf({
-  config,
-  database,
-  connections = database.connections,
-  keyRing,
-  logger,
-}: House): Sallyport {
+export function sallyportOf(house: House): Sallyport {
+  const { config, database, connections = database.connections, keyRing, logger } = house
   return createSallyport(config.SALLYPORT_ISSUER, {
     stores: database,
     keyRing,
@@ -66,6 +62,7 @@ export function sallyportOf({
     connections,
     defaultClient: config.SALLYPORT_DEFAULT_CLIENT,
     notices: mailOf(config) !== 'none',
+    sms: smsOf(house),
     people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {

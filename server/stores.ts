@@ -363,6 +363,8 @@ export interface Rows {
     factorVersion: number
     /** `secret` is sealed; `lastStep` is used up. */
     totp?: { secret: string; lastStep: number; addedAt: number } | undefined
+    /** `number` is sealed. */
+    phone?: { number: string; addedAt: number; usedAt: number } | undefined
     recoveryCode?: (RecoveryCodeState & { hash?: string | undefined }) | undefined
   }
   /** `settings` is JSON: all that is written of it and has no field here. `keys` is sealed. */

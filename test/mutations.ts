@@ -230,8 +230,8 @@ const MUTATIONS: Mutation[] = [
   handOff(
     'a company’s sign-in is forgotten in the refresh token',
     'configuration.ts',
-    'METHODS, now(), token.fedBy)',
-    'METHODS, now())',
+    'methods(record), now(), token.fedBy)',
+    'methods(record), now())',
   ),
   // SAML.
   saml('comments and DOCTYPEs are parsed', 'strict-xml', "if (kind === '!')", "if (kind === 'never')"),

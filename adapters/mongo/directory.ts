@@ -178,7 +178,7 @@ export class MongoDirectory implements DirectoryStore {
   }
 
   async resetMfa(accountId: string, messages: Message[] = []): Promise<boolean> {
-    const update = { $unset: { totp: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } }
+    const update = { $unset: { totp: 1, phone: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } }
     const isReset = await this.#update(
       { _id: accountId, removed: null },
       { ...update, ...this.#outbox.along(messages) },
@@ -360,7 +360,10 @@ function userOf(row: AccountDocument): User {
     alwaysRequire2fa,
     hasPassword: row.passwordHash !== undefined,
     securityEpoch,
-    factors: row.totp ? [{ method: 'otp', addedAt: row.totp.addedAt }] : [],
+    factors: [
+      ...(row.totp ? [{ method: 'otp' as const, addedAt: row.totp.addedAt }] : []),
+      ...(row.phone ? [{ method: 'sms' as const, addedAt: row.phone.addedAt }] : []),
+    ],
     recoveryCode: !row.recoveryCode ? 'none' : row.recoveryCode.acknowledged ? 'acknowledged' : 'unacknowledged',
     createdAt,
   }

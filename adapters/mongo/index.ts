@@ -9,7 +9,7 @@ import { MongoConnections, samlKeyPlace } from './connections.ts'
 import { MongoConsents } from './consents.ts'
 import { clientPlace, MongoDirectory } from './directory.ts'
 import { CERTAIN, CHEAP, Connection, type MongoAddress, NEWEST, oneOf } from './driver.ts'
-import { MongoFactors, totpPlace } from './factors.ts'
+import { MongoFactors, phonePlace, totpPlace } from './factors.ts'
 import { FEDERATION_KEPT, factsPlace, MongoFederation } from './federation.ts'
 import { MongoLinks } from './links.ts'
 import { checkVersion, missingIndexes, refuseHalfCopy } from './migrations.ts'
@@ -141,6 +141,10 @@ export class MongoDatabase implements Database {
       for await (const { _id, totp } of accounts.find({ totp: there }, { totp: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(totp!.secret, totpPlace(_id), (from, to) =>
           accounts.updateOne({ _id, 'totp.secret': from }, { $set: { 'totp.secret': to } }, CERTAIN),
+        )
+      for await (const { _id, phone } of accounts.find({ phone: there }, { phone: 1 }, NEWEST).lean().cursor())
+        count += await this.#reseal(phone!.number, phonePlace(_id), (from, to) =>
+          accounts.updateOne({ _id, 'phone.number': from }, { $set: { 'phone.number': to } }, CERTAIN),
         )
       for await (const { _id, secret } of clients.find({ secret: there }, { secret: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(secret!, clientPlace(_id), (from, to) =>

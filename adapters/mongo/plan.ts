@@ -334,6 +334,7 @@ const ACCOUNT_FIELDS = [
   'factorVersion',
   'createdAt',
   'totp',
+  'phone',
   'recoveryCode',
   'messages',
 ]

@@ -36,6 +36,7 @@ export interface AccountDocument extends Filed {
   factorVersion: number
   createdAt: number
   totp?: { secret: string; lastStep: number; addedAt: number }
+  phone?: { number: string; addedAt: number; usedAt: number }
   recoveryCode?: {
     id: string
     replaces?: string
@@ -326,6 +327,7 @@ const SCHEMAS = {
     factorVersion: count,
     createdAt: count,
     totp: { type: inner({ secret: text, lastStep: count, addedAt: count }) },
+    phone: { type: inner({ number: text, addedAt: count, usedAt: count }) },
     recoveryCode: {
       type: inner({
         id: text,

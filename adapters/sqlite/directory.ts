@@ -23,10 +23,11 @@ const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
 const CLIENTS_KNOWN = 1000
 
 const USERS = `
-  SELECT a.*, t.added_at AS otp_at, r.acknowledged,
+  SELECT a.*, t.added_at AS otp_at, p.added_at AS sms_at, r.acknowledged,
     (SELECT json_group_array(json_object('company', m.company_id, 'roles', json(m.roles), 'disabled', m.disabled))
       FROM memberships m WHERE m.account_id = a.id) AS memberships
-  FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN recovery_codes r ON r.account_id = a.id`
+  FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN phones p ON p.account_id = a.id
+    LEFT JOIN recovery_codes r ON r.account_id = a.id`
 
 /** People, companies, clients and APIs. */
 export class SqliteDirectory implements DirectoryStore {
@@ -128,8 +129,8 @@ export class SqliteDirectory implements DirectoryStore {
       const raised =
         'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1 WHERE id = ?'
       if (this.#connection.run(raised, accountId) !== 1) return false
-      this.#connection.run('DELETE FROM totp WHERE account_id = ?', accountId)
-      this.#connection.run('DELETE FROM recovery_codes WHERE account_id = ?', accountId)
+      for (const table of ['totp', 'phones', 'recovery_codes'])
+        this.#connection.run(`DELETE FROM ${table} WHERE account_id = ?`, accountId)
       this.#outbox.inPut(messages)
       return true
     })
@@ -327,7 +328,9 @@ function userOf(row: Row): User {
     alwaysRequire2fa: row['always_require_2fa'] === 1,
     hasPassword: row['password_hash'] !== null,
     securityEpoch: Number(row['security_epoch']),
-    factors: row['otp_at'] === null ? [] : [{ method: 'otp', addedAt: Number(row['otp_at']) }],
+    factors: (['otp', 'sms'] as const).flatMap((method) =>
+      row[`${method}_at`] === null ? [] : [{ method, addedAt: Number(row[`${method}_at`]) }],
+    ),
     recoveryCode: row['acknowledged'] === null ? 'none' : row['acknowledged'] === 1 ? 'acknowledged' : 'unacknowledged',
     createdAt: Number(row['created_at']),
   }

@@ -42,6 +42,12 @@ const SEALED: { table: string; column: string; keys: string[]; place(row: Record
     place: (row) => ({ purpose: 'totp_secret', owner: String(row['account_id']) }),
   },
   {
+    table: 'phones',
+    column: 'number',
+    keys: ['account_id'],
+    place: (row) => ({ purpose: 'phone', owner: String(row['account_id']) }),
+  },
+  {
     table: 'clients',
     column: 'secret',
     keys: ['client_id'],

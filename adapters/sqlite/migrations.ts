@@ -221,6 +221,14 @@ const MIGRATIONS: string[] = [
   CREATE INDEX outbox_created ON outbox (created_at);
   CREATE INDEX outbox_kept ON outbox (kept_until);
   `,
+  `
+  CREATE TABLE phones (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+    number TEXT NOT NULL, -- E.164, sealed
+    added_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL
+  ) STRICT;
+  `,
 ]
 
 /**

@@ -12,6 +12,8 @@ export type LinkKind = 'password_reset' | 'invitation' | 'invitation_reminder'
 export type NoticeKind =
   | 'app_added'
   | 'app_replaced'
+  | 'phone_added'
+  | 'phone_replaced'
   | 'recovery_code_made'
   | 'mfa_reset'
   | 'password_changed'

@@ -141,7 +141,7 @@ export type Answer =
   /** Another request did it first: the other of two clicks, or another browser. */
   | { is: 'overtaken' }
   /** Another page of the same room. */
-  | { is: 'turned'; page: string; outcome?: Outcome }
+  | { is: 'turned'; page: string; outcome?: Outcome; audit?: AuditNote }
   /** An address elsewhere. */
   | { is: 'sent'; to: string; outcome?: Outcome }
   /** A page that says no more than a stranger may know, with a reference to the audit's row. `again`: the page that leads on. */
@@ -166,10 +166,14 @@ export interface Attempt {
   event: string
   /** True: the attempt after which a streak waits ends the interaction, and at a step-up the session. */
   endsInteraction?: boolean
+  /** An answer in place of the refusal, given the counter's key: for whom the limit is nothing to be told of. */
+  instead?: (key: string) => Promise<Answer | undefined>
 }
 
 /** One page of a room: the form it takes, what it shows, what an answer does. */
 export interface RoomPage<Form = unknown> {
+  /** The page is there only while this method may answer the question: to anybody else it is not found, shown or posted to. */
+  method?: Method | undefined
   /** The form's fields; an issue's message is the code of the error to show. */
   form: z.ZodType<Form>
   /** What opening the page does, if it does anything: an answer in place of the page. */

@@ -131,8 +131,13 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       // Judged anew: what failed may have failed because something changed meanwhile. Then the page is no longer shown.
       const here = await judge(open, { ...open.outcome, login: undefined })
       if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+      if (!isOffered(page, here)) return notFound(ctx, open)
       return show(ctx, open, segment, here, shown)
     }
+    notFound(ctx, open)
+  }
+
+  function notFound(ctx: Context, { interaction: { uid } }: Open) {
     screen.message(ctx, 'not_found', {
       status: 404,
       link: { href: interactionPath(provider, uid), label: screen.messages(ctx).t('page.not_found.link') },
@@ -143,6 +148,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function arrive(ctx: Context, open: Open, segment: string, page: RoomPage) {
     const here = await judge(open, { ...open.outcome, login: undefined })
     if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+    if (!isOffered(page, here)) return notFound(ctx, open)
     if (page.arrive) {
       let answer: Answer | undefined
       try {
@@ -164,6 +170,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const here = await judge(open, { ...open.outcome, login: undefined })
     // Answered in another tab, changed rules, a dead epoch: go on to the question that is open.
     if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+    if (!isOffered(page, here)) return notFound(ctx, open)
 
     const visit = visitOf(ctx, open, here)
     const parsed = page.form.safeParse(fields)
@@ -173,6 +180,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const about = aboutOf(open, here)
     if (attempt && verdict && !verdict.allowed) {
       await record(ctx, { ...about, event: attempt.event, outcome: 'failure', details: { code: 'throttled' } })
+      const instead = await attempt.instead?.(verdict.key ?? '')
+      if (instead) return take(ctx, open, here, instead)
       throw refused(attempt, verdict)
     }
 
@@ -180,12 +189,11 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     try {
       answer = await page.submit(visit, parsed.data)
     } catch (error) {
-      if (!(error instanceof InteractionError)) {
-        // Nobody looked at the answer. A store that is gone cannot give back either: the first error says why.
-        if (attempt && verdict?.counts)
-          await stores.throttle.giveBack(attempt.counters, verdict.counts).catch(() => undefined)
-        throw error
-      }
+      // Nobody looked at the answer, or it was no fault of it. A store that is gone cannot give back either: the first error
+      // says why.
+      if ((!(error instanceof InteractionError) || error.status >= 500) && attempt && verdict?.counts)
+        await stores.throttle.giveBack(attempt.counters, verdict.counts).catch(() => undefined)
+      if (!(error instanceof InteractionError)) throw error
       const question = await lookAgain(open)
       if (question === 'answered') return seeOther(ctx, open.interaction.returnTo)
       const details = { code: error.code, ...(typeof error.cause === 'string' && { cause: error.cause }) }
@@ -577,6 +585,10 @@ function asksThis(
   if (prompt.name === 'consent') return open === undefined || open.reasons[0] === 'login_not_submitted'
   return open?.prompt === prompt.name && open.reasons[0] !== 'login_not_submitted'
 }
+
+/** A page of a method that may not answer is not there: no room can forget to ask. */
+const isOffered = ({ method }: RoomPage, { open }: Judgement) =>
+  method === undefined || open?.offer.includes(method) === true
 
 const interactionReasons = ({ interaction }: Open): string[] => interaction.prompt.reasons
 

@@ -76,6 +76,8 @@ export interface Account {
   factorVersion: number
   /** The factors that stand, with the time each was added. */
   enrolled: Partial<Record<Method, number>>
+  /** When each factor was last proven, as far as it is known. For the order in which they are offered. */
+  used?: Partial<Record<Method, number>> | undefined
   recoveryCode?: RecoveryCodeState | undefined
 }
 
@@ -89,12 +91,24 @@ export interface AccountStore {
   upgradePasswordHash(accountId: string, from: string, to: string): Promise<void>
 }
 
+/** A factor that was proven for the first time. */
+export type NewFactor =
+  | {
+      method: 'otp'
+      /** Base32, 20 bytes. */
+      secret: string
+      /** The time step of the code that proved it: used up by the same write (RFC 6238 §5.2). */
+      step: number
+    }
+  | {
+      method: 'sms'
+      /** E.164. */
+      phone: string
+    }
+
 /** What an activation writes, all or nothing. */
-export interface TotpActivation {
-  /** Base32, 20 bytes. */
-  secret: string
-  /** The time step of the code that proved it: used up by the same write (RFC 6238 §5.2). */
-  step: number
+export interface Activation {
+  factor: NewFactor
   now: number
   /** The factor version and the security epoch that the page saw: whatever was raised meanwhile voids the activation. */
   factorVersion: number
@@ -116,17 +130,21 @@ export interface FactorStore {
    * @see RFC 6238 §5.2, "MUST NOT accept the second attempt of the OTP"
    */
   claimTimeStep(accountId: string, step: number): Promise<boolean>
+  /** The number of the person's phone in E.164, or `undefined`. */
+  phone(accountId: string): Promise<string | undefined>
+  /** Remembers when a code by text was proven. */
+  notePhoneUse(accountId: string, at: number): Promise<void>
   /**
-   * Makes an authenticator app the person's one app. Once per factor version: compare-and-set on `factorVersion`,
+   * Makes this the person's one app, or one phone. Once per factor version: compare-and-set on `factorVersion`,
    * `securityEpoch` and the account not being disabled.
    *
-   * In the same write: the version rises by one, `step` is used up, "Always require 2FA" is switched on, the former
-   * recovery code is void and the new, unacknowledged one is named. With `byRecovery` the reservation must still be held by that chain; then every
-   * former factor dies and the security epoch rises by one.
+   * In the same write: the version rises by one, the app's `step` is used up, "Always require 2FA" is switched on, the former
+   * recovery code is void and the new, unacknowledged one is named. With `byRecovery` the reservation must still be held by
+   * that chain; then every former factor dies, of either kind, and the security epoch rises by one.
    *
    * @returns the account's security epoch after the write, or `undefined` when another activation, a reset or a new password was first
    */
-  activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined>
+  activate(accountId: string, activation: Activation): Promise<{ securityEpoch: number } | undefined>
   /** Sets the code that takes the place of `replaces`, unacknowledged. Once per replaced id. */
   setRecoveryCode(
     accountId: string,
@@ -248,6 +266,8 @@ export interface DeviceStore {
 export interface PendingStore {
   /** Keeps the value unless one is there and has not expired. @returns what is kept: of several callers all get the first one's */
   keep(entry: { owner: string; purpose: string; value: string; expiresAt: number; now: number }): Promise<string>
+  /** Keeps the value in place of the one that is there. */
+  replace(entry: { owner: string; purpose: string; value: string; expiresAt: number }): Promise<void>
   /** The value, or `undefined` when there is none or it has expired. */
   recall(owner: string, purpose: string, now: number): Promise<string | undefined>
   /** Removes the value and returns it. Once. */

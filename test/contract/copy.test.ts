@@ -65,6 +65,7 @@ const ROWS: { [K in Kind]: Rows[K][] } = {
       securityEpoch: 7,
       factorVersion: 3,
       totp: { secret: 'v1.k.sealed', lastStep: 60_000_000, addedAt: 1_800_000_000 },
+      phone: { number: 'v1.k.sealed', addedAt: 1_800_000_000, usedAt: 1_800_000_001 },
       recoveryCode: code,
     },
     { ...nobody, id: 'bob', email: 'bob@acme.example' },

@@ -18,6 +18,7 @@ const SECRETS = {
   former: 'the-former-secret-of-that-client',
   key: '{"kty":"EC","d":"the-private-part-of-a-signing-key"}',
   pending: 'the-pending-recovery-code',
+  phone: '+12025550123',
   message: 'a-link-in-a-message-to-somebody',
   saml: 'the-private-key-of-a-connection',
   facts: 'what-an-identity-provider-said-of-a-person',
@@ -86,14 +87,20 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
       { kind: 'connection', op: 'put', value: CONNECTION, firstKey: { privateKey: SECRETS.saml, certificate: 'c' } },
     ])
     for (const id of ['ana', 'bob'] as const)
-      await db.factors.activateTotp(id, {
-        secret: SECRETS.totp[id],
-        step: 1,
+      await db.factors.activate(id, {
+        factor: { method: 'otp', secret: SECRETS.totp[id], step: 1 },
         now: NOW,
         factorVersion: 0,
         securityEpoch: 0,
         recoveryCodeId: 'code',
       })
+    await db.factors.activate('ana', {
+      factor: { method: 'sms', phone: SECRETS.phone },
+      now: NOW,
+      factorVersion: 1,
+      securityEpoch: 0,
+      recoveryCodeId: 'code',
+    })
     await db.signingKeys.addFirstSigningKey({ kid: 'one', privateJwk: SECRETS.key, createdAt: NOW })
     await db.pending.keep({ owner: 'cid', purpose: 'p', value: SECRETS.pending, expiresAt: NOW + 60, now: NOW })
     const message = { id: 'm', channel: 'mail' as const, kind: 'k', accountId: 'ana', body: SECRETS.message }
@@ -165,6 +172,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const both = withNewKey(ring)
     const all = async (one: Database, keys: KeyRingFile) => {
       assert.equal(await one.factors.totpSecret('ana'), SECRETS.totp.ana)
+      assert.equal(await one.factors.phone('ana'), SECRETS.phone)
       const app = await one.directory.client('app')
       assert.deepEqual([app?.client_secret, app?.former_secrets], [SECRETS.client, FORMER])
       assert.equal((await one.signingKeys.signingKeys())[0]?.privateJwk, SECRETS.key)
@@ -183,7 +191,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const onlyNew = { keys: [both.keys[0]!] }
     await assert.rejects((await open(onlyNew)).factors.totpSecret('ana'), /no key ".*" on the key ring: put it back/)
 
-    assert.equal(await rotated.rewrap(), 11)
+    assert.equal(await rotated.rewrap(), 12)
     assert.equal(await rotated.rewrap(), 0)
     await all(await open(onlyNew), onlyNew)
     const connection = await (await open(onlyNew)).connections.connection('acme-sso')

@@ -71,14 +71,13 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
       const value = { id, email: `${id}@acme.example`, disabled: false, memberships: [], serverRoles: [] }
       await database.directory.commit([{ kind: 'user', op: 'put', value }])
       const activation = {
-        secret: 'FIRST',
-        step: 100,
+        factor: { method: 'otp' as const, secret: 'FIRST', step: 100 },
         now: NOW,
         factorVersion: 0,
         securityEpoch: 0,
         recoveryCodeId: 'named',
       }
-      await database.factors.activateTotp(id, activation)
+      await database.factors.activate(id, activation)
       await database.factors.setRecoveryCode(id, { replaces: 'named', id: 'set', hash: 'hash' })
       await database.factors.acknowledgeRecoveryCode(id, 'set')
       await database.artifacts.save({ model: 'AuthorizationCode', key: id, payload: {}, expiresAt: NOW + 60 })
@@ -98,7 +97,7 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
       'consume',
       'reserveRecoveryCode',
       'claimTimeStep',
-      'activateTotp',
+      'activate',
       'take',
       'acceptResponse',
       'takeFacts',

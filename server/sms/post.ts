@@ -1,0 +1,45 @@
+/** One POST to a gateway: short, bounded, and its errors say nothing that was in it. */
+
+/** Milliseconds that a person waits for a gateway. */
+const PATIENCE_MS = 10_000
+/** Bytes of an answer that are read. */
+const MOST_BYTES = 64 * 1024
+
+/** What a gateway answered. */
+export interface GatewayAnswer {
+  status: number
+  text: string
+}
+
+/**
+ * @param gateway its name, for errors
+ * @throws with a sentence that names the gateway and neither number nor text
+ */
+export async function postTo(
+  gateway: string,
+  url: string,
+  init: { headers: Record<string, string>; body: string },
+  patienceMs = PATIENCE_MS,
+): Promise<GatewayAnswer> {
+  const signal = AbortSignal.timeout(patienceMs)
+  try {
+    // A redirect would carry number and code to an address that nobody configured.
+    const response = await fetch(url, { method: 'POST', redirect: 'error', signal, ...init })
+    return { status: response.status, text: await beginningOf(response) }
+  } catch (cause) {
+    const timedOut = (cause as Error).name === 'TimeoutError'
+    throw new Error(`the ${gateway} gateway ${timedOut ? 'did not answer in time' : 'cannot be reached'}`, { cause })
+  }
+}
+
+async function beginningOf(response: Response): Promise<string> {
+  const parts: Uint8Array[] = []
+  let size = 0
+  // The stream of fetch is iterable in Node.
+  for await (const part of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    parts.push(part)
+    size += part.length
+    if (size > MOST_BYTES) break
+  }
+  return Buffer.concat(parts).subarray(0, MOST_BYTES).toString('utf8')
+}
