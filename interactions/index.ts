@@ -16,6 +16,7 @@ import { enrollment } from './enrollment/index.ts'
 import { companySignIn, federation } from './federation/index.ts'
 import { type Assets, loadAssets } from './kit/assets.ts'
 import { securityHeaders } from './kit/headers.ts'
+import { createLetters, type Letters } from './kit/letters.ts'
 import { loadLanguages } from './kit/messages.ts'
 import { basePath } from './kit/network.ts'
 import { createPages } from './kit/pages.ts'
@@ -41,6 +42,15 @@ export { isCountry } from './factors/sms.ts'
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { digest, KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
+export {
+  type Letter,
+  type LetterKind,
+  type Letters,
+  letterWithLink,
+  type Tell,
+  tell,
+  type Written,
+} from './kit/letters.ts'
 export { shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
@@ -81,6 +91,8 @@ export interface Sallyport {
   screen: Screen
   /** Serves the style sheet and the script. `attach` mounts it already. */
   assets: Assets
+  /** Writes what messages of channel `mail` say. */
+  letters: Letters
 }
 
 /**
@@ -89,11 +101,12 @@ export interface Sallyport {
  */
 export function createSallyport(issuer: string, options: SallyportOptions): Sallyport {
   const completed = complete(issuer, options)
-  const { stores, passwords, brand, limits, now } = completed
+  const { stores, passwords, brand, limits, now, tell } = completed
   const languages = loadLanguages(options.messages, options.language)
   const assets = loadAssets({ brand, base: basePath(issuer), stylesheet: options.stylesheet })
   const views = options.views && { views: options.views }
-  const screen = createScreen(createPages({ brand, assets, ...views }), languages)
+  const pages = createPages({ brand, assets, ...views })
+  const screen = createScreen(pages, languages)
   const decide = createDecision(stores.accounts, limits, completed.methods, now)
   const decided = decideOnce(decide, now)
   const { factors, pending } = stores
@@ -112,8 +125,16 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
     credentials: { ...login, pages: { ...login.pages, ...handOff } },
     challenge: challenge({ factors, passwords, texts, totpWindow, reservationSeconds: limits.interaction }),
     // A colon separates issuer and account in the label of an authenticator app.
-    enrollment: enrollment({ factors, pending, texts, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId }),
-    recovery: recovery({ factors, pending, passwords, brand: brand.name, newId }),
+    enrollment: enrollment({
+      factors,
+      pending,
+      texts,
+      issuer: brand.name.replaceAll(':', ' '),
+      totpWindow,
+      newId,
+      tell,
+    }),
+    recovery: recovery({ factors, pending, passwords, brand: brand.name, newId, tell }),
     consent: consent({
       consents: stores.consents,
       apiName: async (id) => (await options.resource?.(id))?.name,
@@ -124,6 +145,7 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   return {
     screen,
     assets,
+    letters: createLetters({ pages, languages, brand, notYou: `${issuer}/not-you` }),
     extendConfiguration: (configuration) =>
       extend(libraryPages(configuration, screen, stores.accounts), completed, decided),
     attach(provider) {

@@ -3,6 +3,7 @@ import type { ClientMetadata } from 'oidc-provider'
 import type { PasswordHasher } from './factors/password.ts'
 import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
+import { tell } from './kit/letters.ts'
 import type { Wording } from './kit/messages.ts'
 import type { Account, ConnectionStore, Method, PeopleStore, Stores } from './kit/stores.ts'
 import type { SmsOptions } from './kit/texts.ts'
@@ -37,6 +38,11 @@ export interface SallyportOptions {
   language?: string | undefined
   /** Seconds since 1970. oidc-provider itself reads `Date.now()`. */
   now?: () => number
+  /**
+   * People are told by mail of what happens to their accounts: letters are kept in `stores.outbox`, for you to deliver.
+   * Without it none are written.
+   */
+  notices?: boolean
   /** Takes what could not be answered. Never given a secret. */
   onError?: (error: Error, about: { requestId?: string | undefined; where: string }) => void
 }
@@ -95,5 +101,6 @@ export const complete = (issuer: string, options: SallyportOptions) => ({
   methods: methodsOf(options),
   now: options.now ?? (() => Math.floor(Date.now() / 1000)),
   onError: options.onError ?? (() => {}),
+  tell: options.notices ? tell : () => [],
 })
 export type Completed = ReturnType<typeof complete>

@@ -101,6 +101,8 @@ export const Config = z.object({
   SALLYPORT_BRAND_COLOUR_DARK: colour('dark').optional(),
   /** The language of people whose app and browser ask for none that there is. */
   SALLYPORT_LANGUAGE: z.enum(shippedLanguages(), `must be one of ${shippedLanguages().join(', ')}`).default('en'),
+  /** The app that people come to who begin at their company's identity provider, when their connection names none. */
+  SALLYPORT_DEFAULT_CLIENT: text('a client_id', 200).optional(),
   /** A page that helps people who cannot sign in. */
   SALLYPORT_HELP_URL: z
     .string()
@@ -108,6 +110,15 @@ export const Config = z.object({
     .optional(),
   /** Whom people ask for help: a mail address, a phone number or a sentence. */
   SALLYPORT_SUPPORT_CONTACT: text('a mail address, a phone number or a sentence', 200).optional(),
+  /** The mail server: `smtp://` (587, STARTTLS) or `smtps://` (465), with user and password where it wants them. */
+  SALLYPORT_SMTP_URL: z.string().transform(parseSmtp).optional(),
+  /** Who letters are from: `id@example.com`, or `Name <id@example.com>`. Needed with `SALLYPORT_SMTP_URL`. */
+  SALLYPORT_MAIL_FROM: text('a mail address', 200)
+    .regex(
+      /^(?:[^<>@]+ <[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)$/,
+      'must be a mail address, such as Acme <id@acme.example>',
+    )
+    .optional(),
   /** How long a half-finished sign-in is kept. */
   SALLYPORT_INTERACTION_TTL_SECONDS: whole('seconds', 1, HOUR).default(HOUR),
   /** How long a session lives without being used. */
@@ -276,6 +287,8 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
     throw new ConfigError(
       `${label('SALLYPORT_ISSUER')}: must be https with NODE_ENV=production, unless it is a loopback`,
     )
+  if (config.SALLYPORT_SMTP_URL !== undefined && config.SALLYPORT_MAIL_FROM === undefined)
+    throw new ConfigError('SALLYPORT_MAIL_FROM: needed with SALLYPORT_SMTP_URL: who letters are from')
   if (config.SALLYPORT_ARGON2_PASSES === 1 && config.SALLYPORT_ARGON2_MEMORY_KIB < ONE_PASS_FLOOR_KIB)
     throw new ConfigError(
       `${label('SALLYPORT_ARGON2_MEMORY_KIB')}: must be at least ${ONE_PASS_FLOOR_KIB} with one pass, or set SALLYPORT_ARGON2_PASSES to 2`,
@@ -457,6 +470,24 @@ function parseMongo(value: string, ctx: z.RefinementCtx): StoreAddress {
 /** Scheme, credentials, hosts (names, addresses, IPv6, sockets as %2F…), database, options. */
 const MONGO_URL =
   /^(mongodb(?:\+srv)?:)\/\/(?:[^\s:/?#[\]@]+(?::[^\s:/?#[\]@]*)?@)?((?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d+)?(?:,(?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d+)?)*)(?:\/([\w-]+)?)?(?:\?\S*)?$/
+
+/** A mail server. */
+export interface SmtpAddress {
+  /** Without credentials: fit for messages. */
+  name: string
+  /** The whole URL. A function, so that no dump of the configuration shows the password in it. */
+  url: () => string
+}
+
+function parseSmtp(value: string, ctx: z.RefinementCtx): SmtpAddress {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  const isPlain = url && ['', '/'].includes(url.pathname) && url.search === '' && url.hash === ''
+  if (!isPlain || !['smtp:', 'smtps:'].includes(url.protocol) || url.hostname === '' || /\s/.test(value)) {
+    ctx.addIssue('must be smtp://HOST or smtps://HOST, such as smtps://user:password@mail.example')
+    return z.NEVER
+  }
+  return { name: `${url.protocol}//${url.host}`, url: () => value }
+}
 
 function webUrl(value: string): URL | undefined {
   if (!/^https?:\/\//i.test(value) || /\s/.test(value) || !URL.canParse(value)) return undefined

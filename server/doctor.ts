@@ -48,6 +48,7 @@ export async function diagnose(env: Environment, cwd: string, file?: string): Pr
       await audit(house),
       ...(await people(house)),
       ...(await connections(house)),
+      ...(await defaultClient(house)),
     )
   } finally {
     await house.close()
@@ -183,6 +184,30 @@ async function people({ database }: House): Promise<Finding[]> {
 }
 
 /** Nothing is said where no company signs in by an identity provider of its own. */
+async function defaultClient({ config, database }: House): Promise<Finding[]> {
+  const id = config.SALLYPORT_DEFAULT_CLIENT
+  if (id === undefined) return []
+  const name = 'default client'
+  const client = await database.directory.client(id)
+  if (!client)
+    return [
+      {
+        name,
+        status: 'fail',
+        message: `SALLYPORT_DEFAULT_CLIENT: there is no client "${id}": \`sallyport client list\``,
+      },
+    ]
+  if (client.initiate_login_uri === undefined)
+    return [
+      {
+        name,
+        status: 'fail',
+        message: `SALLYPORT_DEFAULT_CLIENT: client "${id}" has no initiate_login_uri to begin at`,
+      },
+    ]
+  return [{ name, status: 'ok', message: `${id}, at ${client.initiate_login_uri}` }]
+}
+
 async function connections({ database }: House): Promise<Finding[]> {
   const name = 'connections'
   const all = await database.directory.connections()

@@ -6,8 +6,11 @@ import {
   describeError,
   type Limits,
   type Sallyport,
+  type Tell,
+  tell,
 } from '../interactions/index.ts'
 import { type Config, isLoopback } from './config.ts'
+import { mailOf } from './delivery.ts'
 import { newcomers } from './newcomers.ts'
 import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
@@ -57,6 +60,8 @@ export function sallyportOf(house: House): Sallyport {
     language: config.SALLYPORT_LANGUAGE,
     limits: limitsOf(config),
     connections,
+    defaultClient: config.SALLYPORT_DEFAULT_CLIENT,
+    notices: mailOf(config) !== 'none',
     sms: smsOf(house),
     people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
@@ -77,6 +82,15 @@ export function sallyportOf(house: House): Sallyport {
   })
 }
 
+/** Who is told of what: nobody where mail is off. */
+export const noticesOf = ({ config }: Pick<House, 'config'>): Tell => (mailOf(config) === 'none' ? () => [] : tell)
+
+/** What a letter says of an act at the command line. */
+export const factsHere = ({ config }: Pick<House, 'config'>) => ({
+  now: Math.floor(Date.now() / 1000),
+  lang: config.SALLYPORT_LANGUAGE,
+})
+
 /** A provider that answers nobody: for what a command needs of it. */
 export async function providerOf(house: House): Promise<Provider> {
   return new Provider(
@@ -91,6 +105,7 @@ export async function planningOf(house: House): Promise<PlanOptions> {
   const provider = await providerOf(house)
   return {
     hash: hasherOf(config).hash,
+    tell: (person) => noticesOf(house)(person, 'password_changed', factsHere(house)),
     passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
     allowLoopback: isLoopback(new URL(config.SALLYPORT_ISSUER).hostname),
     async fetchMetadata(url) {

@@ -1,7 +1,8 @@
 /** What the first code of a new factor has in common, whichever factor it is. */
+import type { NoticeKind, Tell } from '../kit/letters.ts'
 import type { Answer, Attempt, Visit } from '../kit/room.ts'
 import { person } from '../kit/room.ts'
-import type { Counter, FactorStore, NewFactor, ThrottleRule } from '../kit/stores.ts'
+import type { Counter, FactorStore, Method, NewFactor, ThrottleRule } from '../kit/stores.ts'
 
 /** Codes at enrolment have a count of their own: they prove what nobody else knows. */
 const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 60 }
@@ -26,11 +27,12 @@ export type Activate = (visit: Visit, factor: NewFactor) => Promise<Answer>
 
 /** @param newId a fresh random id */
 export const activation =
-  (factors: FactorStore, newId: () => string): Activate =>
+  (factors: FactorStore, newId: () => string, tell: Tell): Activate =>
   async (visit, factor) => {
     const { id, factorVersion, securityEpoch, enrolled } = person(visit)
+    const { method } = factor
     // Whatever page was posted to: only what the policy offers becomes a factor.
-    if (!visit.offer.includes(factor.method)) return { is: 'overtaken' }
+    if (!visit.offer.includes(method)) return { is: 'overtaken' }
     const byRecovery = visit.reasons.includes('recovery_code_reserved')
     const activated = await factors.activate(id, {
       factor,
@@ -38,11 +40,11 @@ export const activation =
       factorVersion,
       securityEpoch,
       recoveryCodeId: newId(),
+      messages: tell(person(visit), noticeOf(method, byRecovery), visit.facts),
       ...(byRecovery && { byRecovery: { cid: visit.cid } }),
     })
     // Another tab or a new password was first: the policy asks what is open now.
     if (!activated) return { is: 'overtaken' }
-    const { method } = factor
     return {
       is: 'proved',
       factor: method,
@@ -54,3 +56,6 @@ export const activation =
       },
     }
   }
+
+const noticeOf = (method: Method, byRecovery: boolean): NoticeKind =>
+  method === 'otp' ? (byRecovery ? 'app_replaced' : 'app_added') : byRecovery ? 'phone_replaced' : 'phone_added'

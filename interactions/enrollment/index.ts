@@ -1,6 +1,7 @@
 /** Asks a person to add a second factor: one that their role allows, which they choose where there are two. Answers `mfa_enroll`. */
 import { z } from 'zod'
 import { InteractionError } from '../kit/errors.ts'
+import type { Tell } from '../kit/letters.ts'
 import { definePage, type Room } from '../kit/room.ts'
 import type { FactorStore, Method, PendingStore } from '../kit/stores.ts'
 import type { Texts } from '../kit/texts.ts'
@@ -21,14 +22,15 @@ export interface EnrollmentParts {
   totpWindow: number
   /** A fresh random id. */
   newId: () => string
+  tell: Tell
 }
 
 /** Where each method is set up. */
 const PAGE_OF: Record<Method, string> = { otp: 'app', sms: 'phone' }
 
 /** Asks a person to add a second factor. */
-export const enrollment = ({ factors, pending, texts, issuer, totpWindow, newId }: EnrollmentParts): Room => {
-  const activate = activation(factors, newId)
+export const enrollment = ({ factors, pending, texts, issuer, totpWindow, newId, tell }: EnrollmentParts): Room => {
+  const activate = activation(factors, newId, tell)
   const secure = app({ pending, issuer, totpWindow, activate })
   const pages: Room['pages'] = {
     '': {

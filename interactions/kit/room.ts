@@ -1,6 +1,7 @@
 /** The contract of a room: what it is given, what it may answer. Everything a person is asked is one of these. */
 import type { z } from 'zod'
 import { type ErrorCode, InteractionError } from './errors.ts'
+import type { NoticeFacts } from './letters.ts'
 import type { Messages } from './messages.ts'
 import type { Account, Counter, Method } from './stores.ts'
 
@@ -97,6 +98,8 @@ export interface Visit {
   asks: Judgement['asks']
   /** What was just sent and could not be used, so that nobody types it again. Never shown where it may be secret. */
   posted: Record<string, unknown>
+  /** Of this request, for letters that tell of it. */
+  facts: NoticeFacts
   /** The person's network (IPv4 address, IPv6 /64) as a key for counters. */
   network: string
   /** SHA-256 of this browser's device cookie, if it has one. */

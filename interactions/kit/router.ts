@@ -11,6 +11,7 @@ import type { Recorder } from './audit.ts'
 import { checkForm, formToken } from './csrf.ts'
 import { type ErrorCode, InteractionError } from './errors.ts'
 import { digest, type KeyRing } from './keyring.ts'
+import type { NoticeFacts, Tell } from './letters.ts'
 import type { Messages } from './messages.ts'
 import { basePath, networkOf } from './network.ts'
 import { goTo } from './parked.ts'
@@ -44,6 +45,8 @@ export interface RouterParts {
     whose: { accountId: string; cid: string; which: (uid: string | undefined) => boolean },
   ): Promise<number>
   now: () => number
+  /** Who is told of what. */
+  tell: Tell
 }
 
 const FORM_LIMIT = '16kb'
@@ -76,7 +79,7 @@ export const againPath = (provider: Pick<Provider, 'issuer'>, uid: string): stri
 
 /** The middleware that answers all interaction pages. */
 export function interactionRoutes(parts: RouterParts): Middleware {
-  const { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now } = parts
+  const { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now, tell } = parts
   const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
   const origin = new URL(provider.issuer).origin
   const secretOf = (uid: string) => keyRing.mac('form', uid)
@@ -385,7 +388,14 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function rememberDevice(ctx: Context, accountId: string) {
     const known = ctx.cookies.get(deviceCookie(ctx), { signed: true })
     const device = known ?? randomBytes(32).toString('base64url')
-    await stores.devices.remember(digest(device), accountId, now())
+    const hash = digest(device)
+    const account = (await stores.devices.knows(hash, accountId)) ? undefined : await stores.accounts.find(accountId)
+    // Told first: whoever dies in between tells it again, under the same name.
+    if (account)
+      await stores.outbox.put(
+        tell(account, 'new_device', { ...factsOf(ctx), id: digest(`new_device|${hash}|${accountId}`) }),
+      )
+    await stores.devices.remember(hash, accountId, now())
     ctx.cookies.set(deviceCookie(ctx), device, {
       signed: true,
       httpOnly: true,
@@ -416,6 +426,11 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     screen.show(ctx, shown, around)
   }
 
+  /** What a letter says of this request. */
+  function factsOf(ctx: Context): NoticeFacts {
+    return { now: now(), lang: screen.messages(ctx).lang, ip: ctx.ip, browser: ctx.get('user-agent') || undefined }
+  }
+
   function visitOf(ctx: Context, open: Open, here: Judgement): Visit {
     const { interaction, outcome, client } = open
     const device = ctx.cookies.get(deviceCookie(ctx), { signed: true })
@@ -438,6 +453,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       signedOut: hasSignedOut(ctx),
       asks: here.asks,
       posted: (ctx.request.body ?? {}) as Record<string, unknown>,
+      facts: factsOf(ctx),
       network: networkOf(ctx.ip),
       device: device && digest(device),
       url: (page = '') => interactionPath(provider, uid, page),

@@ -48,7 +48,8 @@ export function mfaCommand(): Command {
           details: { reason: why, removed: user.factors.map(({ method }) => method) },
         }
         await audited(database.audit, act, async () => {
-          await database.directory.resetMfa(user.id)
+          const { factsHere, noticesOf } = await import('../provider.ts')
+          await database.directory.resetMfa(user.id, noticesOf(house)(user, 'mfa_reset', factsHere(house)))
         })
         const { endSessionsOf } = await import('../sessions.ts')
         await endSessionsOf(house, [user.id], operator())

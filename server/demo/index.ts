@@ -11,12 +11,14 @@ import { createLogger } from '../log.ts'
 import { openHouse } from '../open.ts'
 import { planningOf } from '../provider.ts'
 import { applyPlan, planSeed } from '../seed.ts'
-import { play } from './play.ts'
+import { startIdentityProvider } from './identity-provider.ts'
+import { play, playCompanySignIn } from './play.ts'
 import { startRelyingParty } from './relying-party.ts'
-import { API, type DemoSecrets, demoSecrets, demoSeed, PEOPLE } from './seed.ts'
+import { API, COLLEAGUES, CONNECTION, type DemoSecrets, demoSecrets, demoSeed, PEOPLE } from './seed.ts'
 
 const APP_PORT = 4000
 const API_PORT = 4001
+const IDENTITY_PROVIDER_PORT = 4002
 
 /**
  * Runs the demo until it is stopped, or, with `auto`, plays the main flow and ends.
@@ -36,18 +38,23 @@ async function runUntilStopped(): Promise<number> {
   const app = `http://127.0.0.1:${APP_PORT}`
   const { secrets, close } = await start(
     config,
-    app,
-    API_PORT,
+    { app, api: API_PORT, identityProvider: IDENTITY_PROVIDER_PORT },
     config.SALLYPORT_LOG_LEVEL === 'info' ? 'warn' : config.SALLYPORT_LOG_LEVEL,
   )
-  const width = Math.max(...PEOPLE.map(({ email }) => email.length))
+  const width = Math.max(...[...PEOPLE, ...COLLEAGUES].map(({ email }) => email.length))
+  const list = (people: readonly { email: string; what: string }[]) =>
+    people.map(({ email, what }) => `  ${email.padEnd(width)}  ${what}`).join('\n')
   process.stdout.write(
     `
 Open ${app}   the app "Payments" (the provider is ${config.SALLYPORT_ISSUER})
 
-${PEOPLE.map(({ email, what }) => `  ${email.padEnd(width)}  ${what}`).join('\n')}
+${list(PEOPLE)}
 
   Password for all of them: ${secrets.password}
+
+${list(COLLEAGUES)}
+
+  These two sign in at their company (SAML), whose identity provider is a process of its own.
 
 Try: sign in as the payor with an authenticator app on your phone; write the recovery code down; look at the tokens;
 make a disbursement; sign out and in again; "Use your recovery code" as if the phone were lost.
@@ -71,10 +78,13 @@ async function playByItself(): Promise<number> {
     const app = `http://127.0.0.1:${appPort}`
     // What is set in the environment is about another server.
     const config = loadConfig({ PORT: String(port), SALLYPORT_DATA_DIR: folder }, folder)
-    const { secrets, close } = await start(config, app, await freePort(), 'error')
+    const ports = { app, api: await freePort(), identityProvider: await freePort() }
+    const { secrets, close } = await start(config, ports, 'error')
     try {
       const tell = (line: string) => process.stdout.write(`${line}\n`)
       const claims = await play(app, config.SALLYPORT_ISSUER, PEOPLE[0].email, secrets.password, tell)
+      const { amr } = await playCompanySignIn(app, config.SALLYPORT_ISSUER, COLLEAGUES[0].email, tell)
+      tell(`by company sign-in: amr ${JSON.stringify(amr)}`)
       process.stdout.write(`${JSON.stringify(claims, null, 2)}\n`)
       return 0
     } catch (error) {
@@ -91,14 +101,24 @@ async function playByItself(): Promise<number> {
 /** The server with its sample people, the app, and the API that the app calls. */
 async function start(
   config: Config,
-  app: string,
-  apiPort: number,
+  { app, api: apiPort, identityProvider: port }: { app: string; api: number; identityProvider: number },
   logLevel: string,
 ): Promise<{ secrets: DemoSecrets; close(): Promise<void> }> {
   mkdirSync(config.SALLYPORT_DATA_DIR, { recursive: true, mode: 0o700 })
   const house = await openHouse(config, { createKeys: true, logger: createLogger(logLevel) })
   const secrets = demoSecrets(config.SALLYPORT_DATA_DIR)
-  const plan = await planSeed(house.database, demoSeed(secrets, app), await planningOf(house))
+  const sp = `${config.SALLYPORT_ISSUER}/saml/${CONNECTION}`
+  const identityProvider = await startIdentityProvider({
+    port,
+    folder: config.SALLYPORT_DATA_DIR,
+    acsUrl: `${sp}/acs`,
+    spEntityId: `${sp}/metadata`,
+    people: COLLEAGUES,
+  })
+  const plan = await planSeed(house.database, demoSeed(secrets, app, identityProvider.metadata), {
+    ...(await planningOf(house)),
+    untested: 'the demo makes both sides',
+  })
   await applyPlan(house.database, plan, 'operator:demo')
   const server = await startServer(house)
   const { clientSecret } = secrets
@@ -118,6 +138,7 @@ async function start(
     secrets,
     async close() {
       await relyingParty.close()
+      await identityProvider.close()
       await new Promise((resolve) => {
         api.close(resolve)
         api.closeAllConnections()

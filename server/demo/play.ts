@@ -1,7 +1,7 @@
 /** Plays the main flow over HTTP, as a person with an authenticator app would, and checks what the app was told. */
 import { setTimeout } from 'node:timers/promises'
 import { generate } from 'otplib'
-import { type Answer, type Fields, headingOf, titleOf, Visitor } from './visitor.ts'
+import { type Answer, type Fields, formOf, headingOf, titleOf, Visitor } from './visitor.ts'
 
 /** What a page of the play was, for the line that is printed. */
 type Tell = (line: string) => void
@@ -21,29 +21,13 @@ export async function play(
 ): Promise<Record<string, unknown>> {
   const person = new Visitor(issuer)
   const phone = { step: 0, secret: '' }
-  const see = (page: Answer, heading: string): Answer => {
-    tell(`${page.status} ${titleOf(page)}`)
-    if (page.status !== 200 || headingOf(page) !== heading)
-      throw new Error(
-        `expected the page "${heading}" and got ${page.status} "${headingOf(page)}" at ${new URL(page.at).pathname}`,
-      )
-    return page
-  }
+  const see = looker(tell)
 
   const identifier = see(await arrive(person, app, '/sign-in'), 'Sign in')
   const passwordPage = see(await person.submit(identifier, { email }), 'Enter your password')
-  const enrolment = see(await person.submit(passwordPage, { password }), 'Secure Your Account')
-  phone.secret = /<code id="key"[^>]*>([^<]+)</.exec(enrolment.text)?.[1]?.replace(/\s/g, '') ?? ''
-  if (!/^[A-Z2-7]{32}$/.test(phone.secret)) throw new Error('there is no setup key on the page')
-  const recovery = see(await person.submit(enrolment, { code: await nextCode(phone) }), 'Almost There')
-  const refused = await person.submit(recovery)
-  if (refused.status !== 400) throw new Error('the recovery page went on without the tick')
-  tell(`${refused.status} ${titleOf(refused)}`)
-  const first = await back(person, app, await person.submit(refused, { acknowledged: 'yes' }), tell)
+  const first = await enrol(person, app, await person.submit(passwordPage, { password }), phone, tell)
   const claims = tokenOn(first)
-  for (const method of ['pwd', 'otp', 'mfa'])
-    if (!(claims['amr'] as string[]).includes(method))
-      throw new Error(`amr is ${JSON.stringify(claims['amr'])} and lacks ${method}`)
+  requireMethods(claims, ['pwd', 'otp', 'mfa'])
 
   // Times in tokens are whole seconds: the API tells a newer proof by a later one.
   await setTimeout(1000)
@@ -56,6 +40,73 @@ export async function play(
   const question = see(await arrive(person, app, '/sign-out'), 'Do you want to sign out?')
   await back(person, app, await person.submit(question, { logout: 'yes' }), tell)
   return claims
+}
+
+/**
+ * A payor whose company signs them in: its identity provider, then our own enrolment all the same.
+ *
+ * @returns the claims of the ID token
+ * @throws with the reason when anything differs from what is expected
+ */
+export async function playCompanySignIn(
+  app: string,
+  issuer: string,
+  email: string,
+  tell: Tell,
+): Promise<Record<string, unknown>> {
+  const person = new Visitor(issuer)
+  const identifier = looker(tell)(await arrive(person, app, '/sign-in'), 'Sign in')
+  const sent = await person.submit(identifier, { email })
+  if (!sent.location) throw new Error(`expected the company's page, got ${sent.status} "${headingOf(sent)}"`)
+  const there = await person.request(sent.location)
+  tell(`${there.status} ${titleOf(there)} (the company)`)
+  const { action, hidden } = formOf(there)
+  // Another site's form brings no cookie of ours along.
+  const posted = await new Visitor(issuer).request(action, {
+    form: hidden,
+    headers: { origin: new URL(sent.location).origin, 'sec-fetch-site': 'cross-site' },
+  })
+  if (!posted.location) throw new Error(`the response was refused: ${posted.status} "${headingOf(posted)}"`)
+  const phone = { step: 0, secret: '' }
+  const claims = tokenOn(await enrol(person, app, await person.go(posted.location), phone, tell))
+  requireMethods(claims, ['otp', 'mfa'])
+  return claims
+}
+
+/** Adds an app, refuses to go on without the tick, and comes back to the relying party. */
+async function enrol(
+  person: Visitor,
+  app: string,
+  page: Answer,
+  phone: { step: number; secret: string },
+  tell: Tell,
+): Promise<Answer> {
+  const see = looker(tell)
+  const enrolment = see(page, 'Secure Your Account')
+  phone.secret = /<code id="key"[^>]*>([^<]+)</.exec(enrolment.text)?.[1]?.replace(/\s/g, '') ?? ''
+  if (!/^[A-Z2-7]{32}$/.test(phone.secret)) throw new Error('there is no setup key on the page')
+  const recovery = see(await person.submit(enrolment, { code: await nextCode(phone) }), 'Almost There')
+  const refused = await person.submit(recovery)
+  if (refused.status !== 400) throw new Error('the recovery page went on without the tick')
+  tell(`${refused.status} ${titleOf(refused)}`)
+  return back(person, app, await person.submit(refused, { acknowledged: 'yes' }), tell)
+}
+
+/** Tells each page, and stops at one that is not expected. */
+const looker =
+  (tell: Tell) =>
+  (page: Answer, heading: string): Answer => {
+    tell(`${page.status} ${titleOf(page)}`)
+    if (page.status !== 200 || headingOf(page) !== heading)
+      throw new Error(
+        `expected the page "${heading}" and got ${page.status} "${headingOf(page)}" at ${new URL(page.at).pathname}`,
+      )
+    return page
+  }
+
+function requireMethods({ amr }: Record<string, unknown>, methods: string[]): void {
+  for (const method of methods)
+    if (!(amr as string[]).includes(method)) throw new Error(`amr is ${JSON.stringify(amr)} and lacks ${method}`)
 }
 
 /** A code of a time step that was not used yet: the next one is shown a little early (RFC 6238 §5.2 lets it in). */

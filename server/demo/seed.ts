@@ -32,14 +32,31 @@ export const PEOPLE = [
   { email: 'standard@city.example', what: 'a standard user: a password is enough, until an app asks for more' },
 ] as const
 
-/** @param app the relying party's base URL */
-export function demoSeed({ password, clientSecret }: DemoSecrets, app: string): Seed {
+/** Who signs in at their company. The second one is known to nobody but it. */
+export const COLLEAGUES = [
+  { email: 'payor@corner.example', name: 'A Corner Payor', what: 'a payor whose company signs them in' },
+  {
+    email: 'new@corner.example',
+    name: 'A Newcomer',
+    what: 'their colleague, new here: gets an account at the first sign-in',
+  },
+] as const
+
+/** The connection to the company's identity provider. */
+export const CONNECTION = 'corner-sso'
+
+/**
+ * @param app the relying party's base URL
+ * @param metadata of the company's identity provider
+ */
+export function demoSeed({ password, clientSecret }: DemoSecrets, app: string, metadata: string): Seed {
   const member = (company: string, ...roles: string[]) => [{ company, roles }]
   const person = (email: string, name: string, memberships: object[]) => ({ email, name, password, memberships })
   const seed = {
     companies: [
       { id: 'acme-builders', name: 'Acme Builders', side: 'payor', domains: ['acme.example'] },
       { id: 'best-plumbing', name: 'Best Plumbing', side: 'payee', domains: ['best.example'] },
+      { id: 'corner-homes', name: 'Corner Homes', side: 'payor', domains: ['corner.example'] },
       { id: 'city-works', name: 'City Works', side: 'none', domains: ['city.example'] },
     ],
     users: [
@@ -47,6 +64,23 @@ export function demoSeed({ password, clientSecret }: DemoSecrets, app: string): 
       person('disburser@acme.example', 'A Disburser', member('acme-builders', 'disburser')),
       person('payee@best.example', 'A Payee', member('best-plumbing', 'payments_admin')),
       person('standard@city.example', 'A Standard User', member('city-works')),
+      {
+        email: COLLEAGUES[0].email,
+        name: COLLEAGUES[0].name,
+        memberships: member('corner-homes', 'payments_admin'),
+      },
+    ],
+    connections: [
+      {
+        id: CONNECTION,
+        company: 'corner-homes',
+        domains: ['corner.example'],
+        mode: 'forward',
+        idp: { metadata },
+        attributes: { email: 'mail', name: 'displayName' },
+        jit: true,
+        state: 'active',
+      },
     ],
     resources: [{ id: API, name: 'Payments API', scopes: ['payments'] }],
     clients: [

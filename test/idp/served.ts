@@ -47,6 +47,42 @@ export class Served {
     await this.command('apply', this.file('seed.json', JSON.stringify(seed)))
   }
 
+  /** A payor of the company acme, the app, and the company's connection: in use, its identity provider known by `metadata_file`. */
+  async connect(app: App, email: string, id: string, metadata_file: string, client: object = {}): Promise<void> {
+    await this.apply({
+      companies: [{ id: 'acme', name: 'Acme', side: 'payor', domains: ['acme.test'] }],
+      users: [{ email, name: 'A Payor', memberships: [{ company: 'acme', roles: ['payments_admin'] }] }],
+      clients: [
+        {
+          client_id: 'payments',
+          client_name: 'Payments',
+          client_secret: app.secret,
+          redirect_uris: [`${app.origin}/callback`],
+          sallyport: { first_party: true },
+          ...client,
+        },
+      ],
+      connections: [
+        {
+          id,
+          mode: 'forward',
+          company: 'acme',
+          client: 'payments',
+          domains: ['acme.test'],
+          idp: { metadata_file },
+          attributes: { email: 'email' },
+        },
+      ],
+    })
+    await this.command('connection', 'activate', id, '--force', '--reason', 'a test')
+  }
+
+  /** Our certificate for a connection, Base64 of the DER, as our metadata has it. */
+  async certificate(id: string): Promise<string> {
+    const metadata = await (await fetch(`${this.origin}/saml/${id}/metadata`)).text()
+    return /<(?:\w+:)?X509Certificate>([^<]+)</.exec(metadata)![1]!.replace(/\s/g, '')
+  }
+
   /** A file in the folder. @returns its path */
   file(name: string, text: string): string {
     const path = join(this.#folder, name)

@@ -350,6 +350,7 @@ describe('messages', () => {
     const unused = keys.filter((key) => {
       const [family, name, kind] = key.split('.')
       if (family === 'scope') return false
+      if (family === 'mail' && kind !== undefined) return !isQuoted(name!)
       if (family === 'error' || (family === 'page' && (kind === 'title' || kind === 'text'))) return !isQuoted(name!)
       return !isQuoted(key.replace(/\.one$/, ''))
     })

@@ -133,6 +133,7 @@ describe('the package', function () {
     const { stdout } = await sallyport(everything, 'demo', '--auto')
     const claims = JSON.parse(stdout.slice(stdout.indexOf('\n{'))) as { amr: string[] }
     assert.deepEqual(claims.amr, ['pwd', 'otp', 'mfa'])
+    assert.match(stdout, /by company sign-in: amr \["otp","mfa"\]/)
   })
 
   it('type-checks an app with strict settings, declarations included', async () => {

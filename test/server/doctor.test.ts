@@ -97,6 +97,21 @@ describe('doctor', () => {
     assert.match(await messageOf('clients'), /old/)
   })
 
+  it('fails on a default client that is not there, or has no place to begin at', async () => {
+    const env = { ...ENV, SALLYPORT_DEFAULT_CLIENT: 'old' }
+    const put = (initiate_login_uri?: string) =>
+      inHouse(({ directory }) =>
+        directory.commit([
+          { kind: 'client', op: 'put', value: { client_id: 'old', ...(initiate_login_uri && { initiate_login_uri }) } },
+        ]),
+      )
+    assert.match(await messageOf('default client', env), /there is no client "old"/)
+    await put()
+    assert.match(await messageOf('default client', env), /no initiate_login_uri/)
+    await put('https://rp.example/start')
+    assert.equal(await messageOf('default client', env), 'old, at https://rp.example/start')
+  })
+
   it('warns of a client that may go without PKCE', async () => {
     const put = (pkce: string) =>
       inHouse(({ directory }) =>
