@@ -56,7 +56,7 @@ export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
-export type { SmsGateway, SmsMessage, SmsOptions } from './kit/texts.ts'
+export { NotSent, type SmsGateway, type SmsMessage, type SmsOptions } from './kit/texts.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
 export {

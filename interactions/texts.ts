@@ -5,7 +5,7 @@ import { InteractionError } from './kit/errors.ts'
 import type { KeyRing } from './kit/keyring.ts'
 import { person, type Visit } from './kit/room.ts'
 import type { Account, PendingStore, ThrottleRule } from './kit/stores.ts'
-import type { SentText, SmsOptions, TextPurpose, Texts } from './kit/texts.ts'
+import { NotSent, type SentText, type SmsOptions, type TextPurpose, type Texts } from './kit/texts.ts'
 import { smsCountries } from './policy.ts'
 
 const MINUTE = 60
@@ -114,18 +114,17 @@ export function createTexts({ sms, pending, keyRing, brand, host }: TextParts): 
         throw new InteractionError('sms_not_now', { cause: 'too few codes of this country come back' })
       }
 
-      const about = { phone, accountId: account.id }
+      if (sms.allows && !(await isAllowed(sms.allows, { phone, accountId: account.id })))
+        throw new InteractionError('sms_not_now', { cause: 'the number was changed a short while ago' })
+      const code = newSmsCode()
+      await keep(visit, purpose, phone, code)
+      breaker.sent(visit.now)
       try {
-        if (sms.allows && !(await sms.allows(about)))
-          throw new InteractionError('sms_not_now', { cause: 'the number was changed a short while ago' })
-        const code = newSmsCode()
-        await keep(visit, purpose, phone, code)
-        breaker.sent(visit.now)
         await sms.gateway.send({ to: phone, accountId: account.id, text: textOf(visit, { brand, host, code }) })
       } catch (error) {
-        if (error instanceof InteractionError) throw error
-        if ((error as Error).name === 'StoreUnavailable') throw error
-        throw new InteractionError('sms_failed', { status: 503, cause: (error as Error).message })
+        // Where nobody knows whether it went out, it is counted: else a slow gateway would send any number of them.
+        const status = error instanceof NotSent ? 503 : 504
+        throw new InteractionError('sms_failed', { status, cause: (error as Error).message })
       }
     },
 
@@ -154,6 +153,15 @@ export function createTexts({ sms, pending, keyRing, brand, host }: TextParts): 
   function isRight(visit: Visit, purpose: TextPurpose, kept: Kept, code: string): boolean {
     const mac = macOf(visit, purpose, kept, code)
     return mac.length === kept.mac.length && timingSafeEqual(Buffer.from(mac), Buffer.from(kept.mac))
+  }
+}
+
+/** What the hook says. What it throws may name the number, and goes nowhere. */
+async function isAllowed(allows: NonNullable<SmsOptions['allows']>, about: Parameters<typeof allows>[0]) {
+  try {
+    return await allows(about)
+  } catch {
+    throw new InteractionError('sms_failed', { status: 503, cause: 'the hook that is asked before a text failed' })
   }
 }
 

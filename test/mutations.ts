@@ -248,7 +248,7 @@ const MUTATIONS: Mutation[] = [
   text(
     'what was not offered becomes a factor',
     'enrollment/first-code.ts',
-    'if (!visit.offer.includes(factor.method))',
+    'if (!visit.offer.includes(method))',
     'if (false)',
     SMS,
   ),
@@ -285,7 +285,7 @@ const MUTATIONS: Mutation[] = [
   text(
     'a text that did not go out is counted',
     'kit/router.ts',
-    ' || error.status >= 500',
+    ' || error.status === 503',
     '',
     'test/server/sms.test.ts',
   ),

@@ -45,7 +45,9 @@ export const challenge = ({ factors, passwords, texts, totpWindow, reservationSe
       // The app is asked for here when nothing else would do.
       async arrive(visit) {
         const [one, other] = offered(visit)
-        if (!one || (one.name === 'otp' && !other)) return undefined
+        // What this person has is not asked for here any more: the recovery code is the way that is left.
+        if (!one) return { is: 'turned', page: 'recovery' }
+        if (one.name === 'otp' && !other) return undefined
         return { is: 'turned', page: other ? 'choose' : one.name }
       },
     },

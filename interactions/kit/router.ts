@@ -189,9 +189,9 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     try {
       answer = await page.submit(visit, parsed.data)
     } catch (error) {
-      // Nobody looked at the answer, or it was no fault of it. A store that is gone cannot give back either: the first error
-      // says why.
-      if ((!(error instanceof InteractionError) || error.status >= 500) && attempt && verdict?.counts)
+      // Nobody looked at the answer, or certainly nothing came of it. A store that is gone cannot give back either: the first
+      // error says why.
+      if ((!(error instanceof InteractionError) || error.status === 503) && attempt && verdict?.counts)
         await stores.throttle.giveBack(attempt.counters, verdict.counts).catch(() => undefined)
       if (!(error instanceof InteractionError)) throw error
       const question = await lookAgain(open)

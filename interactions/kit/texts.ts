@@ -13,11 +13,17 @@ export interface SmsMessage {
   accountId: string
 }
 
+/** It is certain that the text did not go out, so it costs nobody a try. The message may stand in a log: never number or text. */
+export class NotSent extends Error {
+  override readonly name = 'NotSent'
+}
+
 /** Hands text messages to whoever delivers them. */
 export interface SmsGateway {
   /**
    * Resolves when the message was taken over for delivery.
-   * @throws when it was not, or nobody knows: with what may stand in a log, never number or text
+   * @throws {NotSent} when it was certainly not
+   * @throws when nobody knows: with what may stand in a log, never number or text
    */
   send(message: SmsMessage): Promise<void>
 }

@@ -1,9 +1,14 @@
 /** One POST to a gateway: short, bounded, and its errors say nothing that was in it. */
 
+import { NotSent } from '../../interactions/index.ts'
+
 /** Milliseconds that a person waits for a gateway. */
 const PATIENCE_MS = 10_000
 /** Bytes of an answer that are read. */
 const MOST_BYTES = 64 * 1024
+
+/** Errors of a connection that was never there. */
+const UNREACHED = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']
 
 /** What a gateway answered. */
 export interface GatewayAnswer {
@@ -13,7 +18,7 @@ export interface GatewayAnswer {
 
 /**
  * @param gateway its name, for errors
- * @throws with a sentence that names the gateway and neither number nor text
+ * @throws {NotSent} when nobody was reached; another error when the request may have arrived
  */
 export async function postTo(
   gateway: string,
@@ -27,9 +32,19 @@ export async function postTo(
     const response = await fetch(url, { method: 'POST', redirect: 'error', signal, ...init })
     return { status: response.status, text: await beginningOf(response) }
   } catch (cause) {
+    const { code = '' } = ((cause as Error).cause ?? {}) as NodeJS.ErrnoException
+    if (UNREACHED.includes(code)) throw new NotSent(`the ${gateway} gateway cannot be reached (${code})`, { cause })
     const timedOut = (cause as Error).name === 'TimeoutError'
-    throw new Error(`the ${gateway} gateway ${timedOut ? 'did not answer in time' : 'cannot be reached'}`, { cause })
+    throw new Error(`the ${gateway} gateway ${timedOut ? 'did not answer in time' : 'broke the connection off'}`, {
+      cause,
+    })
   }
+}
+
+/** What a gateway's status means for a text: 4xx and 503 say that it was not taken; any other error may come after it was. */
+export function refusal(gateway: string, status: number, more = ''): Error {
+  const message = `the ${gateway} gateway answered ${status}${more}`
+  return (status >= 400 && status < 500) || status === 503 ? new NotSent(message) : new Error(message)
 }
 
 async function beginningOf(response: Response): Promise<string> {

@@ -1,7 +1,7 @@
 /** Text messages by Twilio's REST API (Programmable Messaging, 2010-04-01), by plain fetch. */
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import type { SmsGateway } from '../../interactions/index.ts'
-import { postTo } from './post.ts'
+import { NotSent, type SmsGateway } from '../../interactions/index.ts'
+import { postTo, refusal } from './post.ts'
 
 /** What it stands on. */
 export interface TwilioParts {
@@ -39,11 +39,10 @@ export const twilio = ({
     const answer = await postTo('twilio', url, { headers, body }, patienceMs)
     const said = read(answer.text)
     // Twilio's messages name the number; its codes do not.
-    if (answer.status < 200 || answer.status > 299)
-      throw new Error(`the twilio gateway answered ${answer.status}${codeOf(said['code'])}`)
+    if (answer.status < 200 || answer.status > 299) throw refusal('twilio', answer.status, codeOf(said['code']))
     if (typeof said['sid'] !== 'string') throw new Error('the twilio gateway answered what is no message')
     if (said['status'] === 'failed' || said['status'] === 'undelivered')
-      throw new Error(`the twilio gateway did not take the text${codeOf(said['error_code'])}`)
+      throw new NotSent(`the twilio gateway did not take the text${codeOf(said['error_code'])}`)
   },
 })
 

@@ -4,7 +4,7 @@
  */
 import { createHmac, randomUUID } from 'node:crypto'
 import type { SmsGateway } from '../../interactions/index.ts'
-import { postTo } from './post.ts'
+import { postTo, refusal } from './post.ts'
 
 /** What it stands on. */
 export interface WebhookParts {
@@ -46,6 +46,6 @@ export const webhook = ({
       'webhook-signature': signature(secret, id, at, body),
     }
     const { status } = await postTo('webhook', url, { headers, body }, patienceMs)
-    if (status < 200 || status > 299) throw new Error(`the webhook gateway answered ${status}`)
+    if (status < 200 || status > 299) throw refusal('webhook', status)
   },
 })

@@ -7,7 +7,6 @@ import { ConfigError, loadConfig } from '../../server/config.ts'
 import { watched } from '../../server/sms/gateway.ts'
 import { isTwilios, statusPath, twilio, twilioSignature } from '../../server/sms/twilio.ts'
 import { secretBytes, webhook } from '../../server/sms/webhook.ts'
-import { wait } from '../support/clock.ts'
 import { openTestHouse, signIn, type TestHouse } from '../support/house.ts'
 import { headingOf } from '../support/visitor.ts'
 
@@ -199,7 +198,7 @@ describe('texts by a gateway that does not work', () => {
     const form = await visitor.submit(choose, { method: 'sms' })
     const ready = async () => (await (await fetch(`${test.url}/readyz`)).json()) as { status: string }
     assert.equal((await ready()).status, 'ok')
-    gateway.answer = { status: 500, body: 'nonsense' }
+    gateway.answer = { status: 503, body: 'nonsense' }
     // More often than a person may send: what did not go out is not counted.
     for (let tries = 0; tries < 8; tries++) {
       const failed = await visitor.submit(form, { country: 'US', phone: '202 555 0123' })
@@ -219,7 +218,42 @@ describe('texts by a gateway that does not work', () => {
     const rows = await test.database.auditReader.auditRows({ accountId: id, event: 'sms.sent' })
     assert.deepEqual(rows.map(({ outcome }) => outcome).sort(), [...Array(8).fill('failure'), 'success'])
     assert.ok(!JSON.stringify(rows).includes('5550123'), 'the audit knows no number')
-    wait(1)
+  })
+
+  it('a text that may have gone out is counted, so that a slow gateway is not made to send any number; its code is good', async () => {
+    await test.person('slow@best.example', 'payee')
+    const visitor = test.visitor()
+    const required = await signIn(visitor, await visitor.go(test.authUrl()), 'slow@best.example')
+    const form = await visitor.go(required.at.replace(/\/required.*/, '/phone'))
+    gateway.answer = { status: 502, body: '' }
+    const before = gateway.received.length
+    const phone = { country: 'US', phone: '415 555 0123' }
+    const failed = await visitor.submit(form, phone)
+    assert.deepEqual([failed.status, headingOf(failed)], [504, 'Set Up SMS Verification'])
+    const again = await visitor.submit(form, phone)
+    assert.equal(headingOf(again), 'Enter the 6-Digit Verification Code', 'it may arrive after all')
+    assert.equal(gateway.received.length, before + 1)
+    const { data } = JSON.parse(gateway.received.at(-1)!.body) as { data: { text: string } }
+    assert.equal(headingOf(await visitor.submit(again, { code: data.text.slice(0, 6) })), 'Almost There')
+  })
+
+  it('who has a phone only, where no texts are sent any more, is asked for the recovery code', async () => {
+    const id = await test.person('left@best.example', 'payee')
+    await test.database.factors.activate(id, {
+      factor: { method: 'sms', phone: '+12025550123' },
+      now: 1,
+      factorVersion: 0,
+      securityEpoch: 0,
+      recoveryCodeId: 'code',
+    })
+    const without = await openTestHouse({}, { folder: test.folder })
+    try {
+      const visitor = without.visitor()
+      const page = await signIn(visitor, await visitor.go(without.authUrl()), 'left@best.example')
+      assert.equal(headingOf(page), 'Enter your recovery code')
+    } finally {
+      await without.close()
+    }
   })
 })
 
