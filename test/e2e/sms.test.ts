@@ -316,6 +316,28 @@ describe('codes by text', () => {
       assert.equal((await third.visitor.submit(third.enter, { code: fresh })).status, 400, 'used before')
     })
 
+    it('of 10 requests for a code at once one sends', async () => {
+      const person = await somebody()
+      await byText(person)
+      wait(3600)
+      const before = (await textsTo(test, person.id)).length
+      const { visitor, page } = await begin(person)
+      await Promise.all(Array.from({ length: 10 }, () => visitor.clone().submit(page, { resend: 'yes' })))
+      assert.equal((await textsTo(test, person.id)).length, before + 1)
+    })
+
+    it('a new password while a code is under way voids what was proven before', async () => {
+      const person = await somebody()
+      await byText(person)
+      wait(3600)
+      const { visitor, enter } = await challenged(person)
+      const code = await codeByText(test, person.id)
+      await test.database.directory.raiseEpoch(person.id)
+      const answer = await visitor.submit(enter, { code })
+      assert.ok(!hasCode(answer))
+      assert.equal(headingOf(answer), 'Sign in')
+    })
+
     it('of 10 right answers at once one is taken', async () => {
       const person = await somebody()
       await byText(person)
