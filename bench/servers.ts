@@ -91,8 +91,13 @@ export class Product {
       await house.database.directory.commit(changes(passwordHash))
       for (const { id } of PEOPLE) {
         const { factors } = house.database
-        const activation = { secret: TOTP_SECRET, step: 1, now: 1, factorVersion: 0, securityEpoch: 0 }
-        await factors.activateTotp(id, { ...activation, recoveryCodeId: 'named' })
+        const activation = {
+          factor: { method: 'otp' as const, secret: TOTP_SECRET, step: 1 },
+          now: 1,
+          factorVersion: 0,
+          securityEpoch: 0,
+        }
+        await factors.activate(id, { ...activation, recoveryCodeId: 'named' })
         await factors.setRecoveryCode(id, { replaces: 'named', id: 'set', hash: passwordHash })
         await factors.acknowledgeRecoveryCode(id, 'set')
       }

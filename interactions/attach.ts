@@ -100,7 +100,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
     carriedOver,
     room: (prompt) => (Object.hasOwn(ROOM_OF, prompt) ? rooms[ROOM_OF[prompt as keyof typeof ROOM_OF]] : undefined),
   }
-  const { stores, keyRing, now } = options
+  const { stores, keyRing, now, tell } = options
   provider.use(ownCookies(provider))
   const devices = {
     path: basePath(provider.issuer) + (pathOf(provider, 'code_verification') ?? '/'),
@@ -142,7 +142,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
     provider.on('end_session.success', (ctx) => leaveSignedOut(ctx as unknown as Context))
     provider.use(people(samlRoutes({ ...stores, provider, connections, screen, record, defaultClient, onEvent, now })))
   }
-  const routed = { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now }
+  const routed = { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now, tell }
   provider.use(people(interactionRoutes(routed)))
 }
 

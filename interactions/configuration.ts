@@ -17,7 +17,7 @@ import { interactionPath } from './kit/router.ts'
 import type { Account, ConsentStore } from './kit/stores.ts'
 import { keepSuccessor } from './kit/trail.ts'
 import { logoutFetch } from './logout.ts'
-import { type Api, type Completed, METHODS } from './options.ts'
+import type { Api, Completed } from './options.ts'
 import { permissionsAsked, permissionsOf, permit } from './permissions.ts'
 import {
   ACR_VALUES,
@@ -260,7 +260,7 @@ const validatorsOf = (given: Configuration['extraParams']) =>
  * @throws {TypeError} for a feature that the policy does not guard. oidc-provider checks the rest
  */
 export function extendConfiguration(configuration: Configuration, options: Completed, decided: Decided): Configuration {
-  const { stores, keyRing, limits, now } = options
+  const { stores, keyRing, limits, methods, now } = options
   const consented = consentOnce(stores.consents)
   const features = configuration.features as Record<string, { enabled?: boolean } | undefined> | undefined
   for (const name of NOT_GUARDED)
@@ -286,7 +286,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     const agreed = !token || !client || clientRules(client).first_party === true
     if (!agreed && !(await stores.consents.find(id, client.clientId))) return undefined
     if (token?.kind === 'RefreshToken') {
-      const needed = requirement({}, clientRules(client), record, METHODS, now(), token.fedBy)
+      const needed = requirement({}, clientRules(client), record, methods(record), now(), token.fedBy)
       if (!stillSatisfies(needed, token.amr ?? [])) return undefined
     }
     const own = await configuration.findAccount?.(ctx, id, token as Parameters<FindAccount>[2])

@@ -43,13 +43,13 @@ export interface Decision {
 }
 
 /**
- * @param available the second factors this server has built
+ * @param available the second factors that this person can be asked for here
  * @param now seconds since 1970
  */
 export function createDecision(
   accounts: AccountStore,
   limits: SessionLimits,
-  available: readonly Method[],
+  available: (account: Account | undefined) => readonly Method[],
   now: () => number,
 ): (situation: Situation) => Promise<Decision> {
   const load = async (id: string | undefined, loaded: Account | undefined) =>
@@ -74,7 +74,7 @@ export function createDecision(
       unsubmitted: pending !== undefined && !outcome?.login,
       fedBy: { session: alive ? session?.fedBy : undefined, chain: pending?.fedBy },
     }
-    const needed = requirement(params, client, known, available, at, signedInBy(proofs))
+    const needed = requirement(params, client, known, available(known), at, signedInBy(proofs))
     const subject = known && {
       id: known.id,
       enrolled: known.enrolled,

@@ -4,7 +4,6 @@
  */
 import type { Factor, FactorTimes } from './kit/room.ts'
 import type { Account, Method } from './kit/stores.ts'
-import { METHODS } from './options.ts'
 import {
   type Claims,
   type ClientRules,
@@ -57,6 +56,8 @@ export interface Question {
   session?: FactorTimes | undefined
   /** Permissions that the app asks for, and those that the person agreed to before. */
   permissions: { asked: readonly string[]; agreed: readonly string[] }
+  /** The second factors that the server can ask for. */
+  available: readonly Method[]
   /** Seconds since 1970. */
   now: number
 }
@@ -86,7 +87,8 @@ export const REASON_WORDS: Record<Reason | ConsentReason, string> = {
 const MOST = 12
 
 /** Walks through a sign-in in which every answer is right. */
-export function explain({ params, client, account, hasPassword, session, permissions, now }: Question): Explanation {
+export function explain(question: Question): Explanation {
+  const { params, client, account, hasPassword, session, permissions, available, now } = question
   const chain: FactorTimes = {}
   const proofs: Proofs = { session: session ?? {}, chain, started: now, unsubmitted: false }
   let known: Subject | undefined
@@ -97,7 +99,7 @@ export function explain({ params, client, account, hasPassword, session, permiss
     unacknowledged: account.recoveryCode?.acknowledged === false,
   })
   if (session && !account.disabled) known = subject()
-  const neededBy = (who: Account | undefined) => requirement(params, client, who, METHODS, now)
+  const neededBy = (who: Account | undefined) => requirement(params, client, who, available, now)
   const asked: Asked[] = []
   const ask = (prompt: Asked['prompt'], reasons: Asked['reasons'], methods: Method[] = []) =>
     asked.push({

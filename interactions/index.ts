@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Configuration, Provider } from 'oidc-provider'
 import { attach as attachParts } from './attach.ts'
-import { challenge, codeCounter, recoveryCodeCounter } from './challenge/index.ts'
+import { challenge, codeCounters, recoveryCodeCounter } from './challenge/index.ts'
 import { decideOnce, extendConfiguration as extend } from './configuration.ts'
 import { consent } from './consent/index.ts'
 import { credentials, passwordCounter } from './credentials/index.ts'
@@ -16,14 +16,16 @@ import { enrollment } from './enrollment/index.ts'
 import { companySignIn, federation } from './federation/index.ts'
 import { type Assets, loadAssets } from './kit/assets.ts'
 import { securityHeaders } from './kit/headers.ts'
+import { createLetters, type Letters } from './kit/letters.ts'
 import { loadLanguages } from './kit/messages.ts'
 import { basePath } from './kit/network.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
-import { complete, METHODS, type SallyportOptions } from './options.ts'
+import { complete, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
 import { recovery } from './recovery/index.ts'
+import { createTexts } from './texts.ts'
 
 export { describeError } from './attach.ts'
 export { revokeConsent } from './consent/index.ts'
@@ -36,6 +38,7 @@ export {
   HashingOverloaded,
   type PasswordHasher,
 } from './factors/password.ts'
+export { isCountry } from './factors/sms.ts'
 export { serviceProviderOf } from './federation/connection.ts'
 export { testLink } from './federation/dry-run.ts'
 export type { IdpMetadata } from './federation/saml/index.ts'
@@ -43,11 +46,21 @@ export { readTrace, type SamlEvent, type TraceText } from './federation/trace.ts
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { digest, KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
+export {
+  type Letter,
+  type LetterKind,
+  type Letters,
+  letterWithLink,
+  type Tell,
+  tell,
+  type Written,
+} from './kit/letters.ts'
 export { shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
 export type { Screen } from './kit/screen.ts'
 export * from './kit/stores.ts'
+export { NotSent, type SmsGateway, type SmsMessage, type SmsOptions } from './kit/texts.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
 export {
@@ -68,7 +81,7 @@ export const saml = () => import('./federation/saml/index.ts')
  */
 export const countersOf = (account: Pick<Account, 'id' | 'email' | 'factorVersion'>): string[] => [
   passwordCounter(account.email),
-  codeCounter(account),
+  ...codeCounters(account),
   recoveryCodeCounter(account),
 ]
 
@@ -82,6 +95,8 @@ export interface Sallyport {
   screen: Screen
   /** Serves the style sheet and the script. `attach` mounts it already. */
   assets: Assets
+  /** Writes what messages of channel `mail` say. */
+  letters: Letters
 }
 
 /**
@@ -90,15 +105,19 @@ export interface Sallyport {
  */
 export function createSallyport(issuer: string, options: SallyportOptions): Sallyport {
   const completed = complete(issuer, options)
-  const { stores, passwords, brand, limits, now } = completed
+  const { stores, passwords, brand, limits, now, tell } = completed
   const languages = loadLanguages(options.messages, options.language)
   const assets = loadAssets({ brand, base: basePath(issuer), stylesheet: options.stylesheet })
   const views = options.views && { views: options.views }
-  const screen = createScreen(createPages({ brand, assets, ...views }), languages)
-  const decide = createDecision(stores.accounts, limits, METHODS, now)
+  const pages = createPages({ brand, assets, ...views })
+  const screen = createScreen(pages, languages)
+  const decide = createDecision(stores.accounts, limits, completed.methods, now)
   const decided = decideOnce(decide, now)
   const { factors, pending } = stores
   const { totpWindow } = limits
+  const { sms } = completed
+  const { hostname } = new URL(issuer)
+  const texts = sms && createTexts({ sms, pending, keyRing: completed.keyRing, brand: brand.name, host: hostname })
   const newId = () => randomBytes(12).toString('base64url')
 
   const { connections, people } = completed
@@ -108,10 +127,18 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
 
   const rooms = {
     credentials: { ...login, pages: { ...login.pages, ...handOff } },
-    challenge: challenge({ factors, passwords, totpWindow, reservationSeconds: limits.interaction }),
+    challenge: challenge({ factors, passwords, texts, totpWindow, reservationSeconds: limits.interaction }),
     // A colon separates issuer and account in the label of an authenticator app.
-    enrollment: enrollment({ factors, pending, issuer: brand.name.replaceAll(':', ' '), totpWindow, newId }),
-    recovery: recovery({ factors, pending, passwords, brand: brand.name, newId }),
+    enrollment: enrollment({
+      factors,
+      pending,
+      texts,
+      issuer: brand.name.replaceAll(':', ' '),
+      totpWindow,
+      newId,
+      tell,
+    }),
+    recovery: recovery({ factors, pending, passwords, brand: brand.name, newId, tell }),
     consent: consent({
       consents: stores.consents,
       apiName: async (id) => (await options.resource?.(id))?.name,
@@ -122,6 +149,7 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   return {
     screen,
     assets,
+    letters: createLetters({ pages, languages, brand, notYou: `${issuer}/not-you` }),
     extendConfiguration: (configuration) =>
       extend(libraryPages(configuration, screen, stores.accounts), completed, decided),
     attach(provider) {

@@ -4,9 +4,11 @@ import type { PasswordHasher } from './factors/password.ts'
 import type { SamlEvent } from './federation/trace.ts'
 import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
+import { tell } from './kit/letters.ts'
 import type { Wording } from './kit/messages.ts'
-import type { ConnectionStore, Method, PeopleStore, Stores } from './kit/stores.ts'
-import type { SessionLimits } from './policy.ts'
+import type { Account, ConnectionStore, Method, PeopleStore, Stores } from './kit/stores.ts'
+import type { SmsOptions } from './kit/texts.ts'
+import { type SessionLimits, smsCountries } from './policy.ts'
 
 /** The plugin's options. */
 export interface SallyportOptions {
@@ -22,6 +24,8 @@ export interface SallyportOptions {
   connections?: ConnectionStore | undefined
   /** Makes accounts for people whom a connection with `jit` sends for the first time. */
   people?: PeopleStore | undefined
+  /** How texts are sent. Without it the authenticator app is the only second factor. */
+  sms?: SmsOptions | undefined
   /** The app that people come to who begin at their identity provider, when their connection names none. */
   defaultClient?: string | undefined
   limits?: Partial<Limits>
@@ -37,6 +41,11 @@ export interface SallyportOptions {
   now?: () => number
   /** Takes what happens, to be counted or logged. Never given a secret, nor who it was. */
   onEvent?: ((event: SamlEvent) => void) | undefined
+  /**
+   * People are told by mail of what happens to their accounts: letters are kept in `stores.outbox`, for you to deliver.
+   * Without it none are written.
+   */
+  notices?: boolean
   /** Takes what could not be answered. Never given a secret. */
   onError?: (error: Error, about: { requestId?: string | undefined; where: string }) => void
 }
@@ -80,15 +89,21 @@ export const DEFAULT_LIMITS: Limits = {
   totpWindow: 1,
 }
 
-/** The second factors that are built. SMS is designed and comes later. */
-export const METHODS: readonly Method[] = ['otp']
+/** The second factors that this person can be asked for here, the better one first. */
+const methodsOf =
+  ({ sms }: SallyportOptions) =>
+  (account: Pick<Account, 'memberships'> | undefined): readonly Method[] =>
+    // Nowhere to have a phone is no phone.
+    sms && smsCountries(account ?? { memberships: [] }, sms.countries).length > 0 ? ['otp', 'sms'] : ['otp']
 
 /** The options with every default filled in. */
 export const complete = (issuer: string, options: SallyportOptions) => ({
   ...options,
   issuer,
   limits: { ...DEFAULT_LIMITS, ...options.limits },
+  methods: methodsOf(options),
   now: options.now ?? (() => Math.floor(Date.now() / 1000)),
   onError: options.onError ?? (() => {}),
+  tell: options.notices ? tell : () => [],
 })
 export type Completed = ReturnType<typeof complete>

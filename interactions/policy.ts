@@ -146,6 +146,23 @@ export interface Claims {
 
 const PAYOR_APP_ROLES: MembershipRole[] = ['payments_admin', 'disburser', 'beneficiary_approver']
 
+/** Whoever holds one of these uses Payments, whether or not the role needs a second factor. */
+const PAYMENTS_ROLES: MembershipRole[] = [...PAYOR_APP_ROLES, 'disbursement_contributor']
+
+/**
+ * Where this person's phone may be, as ISO 3166-1 codes: people of Payments in the United States only, others where this
+ * server sends texts at all.
+ *
+ * @param configured the countries that this server sends texts to
+ */
+export const smsCountries = (
+  { memberships }: Pick<Account, 'memberships'>,
+  configured: readonly string[],
+): string[] => {
+  const pays = memberships.some(({ active, roles }) => active && roles.some((role) => PAYMENTS_ROLES.includes(role)))
+  return configured.filter((country) => !pays || country === 'US')
+}
+
 /** What one membership asks of its holder. */
 function needsOfMembership(
   membership: Membership,

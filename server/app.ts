@@ -4,14 +4,17 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, isIP } from 'node:net'
 import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
-import { describeError, type Sallyport, type Screen, securityHeaders } from '../interactions/index.ts'
+import { describeError, type Letters, type Sallyport, type Screen, securityHeaders } from '../interactions/index.ts'
 import { warnOfExpiry } from './certificate-expiry.ts'
 import { trustedProxies } from './config.ts'
+import { LATE_SECONDS, mailOf, smtpTransport, startDelivery } from './delivery.ts'
 import type { Logger } from './log.ts'
 import type { House } from './open.ts'
 import { configurationOf, sallyportOf } from './provider.ts'
 import { type Answered, keepReadyAnswers, withReadyAnswers } from './ready.ts'
 import { KEYS_READ_SECONDS, retiredKeysKept, turnSigningKeys } from './signing-keys.ts'
+import { statusCallbacks } from './sms/callbacks.ts'
+import { gatewayOf } from './sms/gateway.ts'
 import type { Client, SigningKey } from './stores.ts'
 
 /** A running server. */
@@ -38,6 +41,7 @@ const GRACE_MS = 10_000
 export async function startServer(house: House): Promise<Running> {
   const { config, database, logger } = house
   const serving = await createServing(house)
+  const stopDelivery = await delivering(house, serving.letters)
   const forward = forwarding(house)
   const server = createServer((request, response) => {
     forward(request)
@@ -75,13 +79,25 @@ export async function startServer(house: House): Promise<Running> {
       clearInterval(certificates)
       await firstLook
       await closed(server)
+      await stopDelivery()
       await house.close()
     },
   }
 }
 
+/** Letters leave as long as the server runs. @returns ends it */
+async function delivering(house: House, letters: Letters): Promise<() => Promise<void>> {
+  const { config, database, logger } = house
+  const mail = mailOf(config)
+  if (mail === 'none')
+    logger.warn('SALLYPORT_SMTP_URL is not set: nobody is told of changes, and nobody can set a new password by mail')
+  if (mail !== 'smtp') return async () => {}
+  return startDelivery({ outbox: database.outbox, letters, transport: await smtpTransport(config), logger })
+}
+
 /** What answers requests: a provider, and another one in its place when the signing keys have changed. */
 interface Serving {
+  letters: Letters
   handle(request: IncomingMessage, response: ServerResponse): Promise<void>
   reload: Running['reload']
 }
@@ -119,6 +135,7 @@ async function createServing(house: House): Promise<Serving> {
 
   let looking: Promise<boolean> = Promise.resolve(false)
   return {
+    letters: sallyport.letters,
     handle: (request, response) => handle(request, response),
     reload() {
       // One after the other: a slower look must not bring former keys back.
@@ -143,6 +160,7 @@ export async function createApp(
   provider.use(securityHeaders(issuer.startsWith('https:')))
   provider.use(boundary(house, sallyport.screen))
   provider.use(own(house, sallyport.screen))
+  provider.use(statusCallbacks(house))
   keepReadyAnswers(provider)
   sallyport.attach(provider)
   logMistakes(provider, house)
@@ -237,10 +255,18 @@ function boundary({ logger }: House, screen: Screen): Middleware {
 }
 
 /** The server's own addresses: what it is, and whether it lives. */
-function own({ config, database, logger }: House, screen: Screen): Middleware {
+function own(house: House, screen: Screen): Middleware {
+  const { config, database, logger } = house
   const answer = (ctx: Context, status: number, body: object) => {
     ctx.status = status
     ctx.body = body
+  }
+  /** It stays ready: people sign in without mail. */
+  const isMailLate = async () => {
+    if (mailOf(config) !== 'smtp') return false
+    const now = Math.floor(Date.now() / 1000)
+    const since = await database.outbox.dueSince('mail', now)
+    return since !== undefined && since < now - LATE_SECONDS
   }
   const paths = new Set(['/', '/healthz', '/readyz'])
   const show = async (ctx: Context) => {
@@ -260,7 +286,11 @@ function own({ config, database, logger }: House, screen: Screen): Middleware {
       case '/readyz':
         try {
           await database.ping()
-          return answer(ctx, 200, { status: 'ok' })
+          // It goes on without: letters wait, and people are told to take another way than SMS.
+          const sms = gatewayOf(house)?.trouble(Math.floor(Date.now() / 1000))
+          const mail = (await isMailLate()) ? 'mail is late' : undefined
+          const degraded = sms !== undefined || mail !== undefined
+          return answer(ctx, 200, { status: degraded ? 'degraded' : 'ok', ...(sms && { sms }), ...(mail && { mail }) })
         } catch (error) {
           logger.error({ error: (error as Error).message }, 'the store does not answer')
           return answer(ctx, 503, { status: 'the store does not answer' })

@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { colourProblem, readLogo, shippedLanguages } from '../interactions/index.ts'
+import { colourProblem, isCountry, readLogo, shippedLanguages } from '../interactions/index.ts'
 import { didYouMean } from './nearest.ts'
 import { oneLine } from './one-line.ts'
 
@@ -110,6 +110,15 @@ export const Config = z.object({
     .optional(),
   /** Whom people ask for help: a mail address, a phone number or a sentence. */
   SALLYPORT_SUPPORT_CONTACT: text('a mail address, a phone number or a sentence', 200).optional(),
+  /** The mail server: `smtp://` (587, STARTTLS) or `smtps://` (465), with user and password where it wants them. */
+  SALLYPORT_SMTP_URL: z.string().transform(parseSmtp).optional(),
+  /** Who letters are from: `id@example.com`, or `Name <id@example.com>`. Needed with `SALLYPORT_SMTP_URL`. */
+  SALLYPORT_MAIL_FROM: text('a mail address', 200)
+    .regex(
+      /^(?:[^<>@]+ <[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)$/,
+      'must be a mail address, such as Acme <id@acme.example>',
+    )
+    .optional(),
   /** How long a half-finished sign-in is kept. */
   SALLYPORT_INTERACTION_TTL_SECONDS: whole('seconds', 1, HOUR).default(HOUR),
   /** How long a session lives without being used. */
@@ -138,6 +147,41 @@ export const Config = z.object({
   SALLYPORT_STARTS_PER_MINUTE: whole('', 1, 100_000).default(300),
   /** Time steps of 30 seconds accepted before and after the present one (RFC 6238 §5.2, §6). */
   SALLYPORT_TOTP_WINDOW: whole('', 0, 1).default(1),
+  /** Who carries text messages: `outbox` (they stay here: development), `webhook:URL` or `twilio`. By default there are none. */
+  SALLYPORT_SMS: z.string().transform(parseSms).optional(),
+  /** Where people may have their phones: ISO 3166-1 codes, separated by commas. People of Payments: US only, if it is listed. */
+  SALLYPORT_SMS_COUNTRIES: z
+    .string()
+    .transform((value) => value.split(/[\s,]+/).filter(Boolean))
+    .superRefine(checkCountries)
+    .default(['US']),
+  /** Texts to one country in a day. */
+  SALLYPORT_SMS_PER_COUNTRY_AND_DAY: whole('', 1, 1_000_000).default(2000),
+  /** The key by which the receiver of `webhook:URL` knows our requests: `whsec_` and 24 to 64 bytes in Base64. */
+  SALLYPORT_SMS_SECRET: z
+    .string()
+    .regex(/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/, 'must be whsec_ and 24 to 64 random bytes in Base64')
+    .transform(hidden)
+    .optional(),
+  /** Twilio's account. */
+  SALLYPORT_TWILIO_ACCOUNT_SID: z
+    .string()
+    .regex(/^AC[0-9a-f]{32}$/, 'must be AC and 32 hexadecimal digits')
+    .optional(),
+  /** Its auth token. */
+  SALLYPORT_TWILIO_AUTH_TOKEN: z
+    .string()
+    .regex(/^[0-9a-f]{32}$/, 'must be 32 hexadecimal digits')
+    .transform(hidden)
+    .optional(),
+  /** Who the texts come from: a number, such as +12025550100, or a messaging service (`MG…`). */
+  SALLYPORT_TWILIO_FROM: z
+    .string()
+    .regex(
+      /^(\+[1-9]\d{6,14}|MG[0-9a-f]{32})$/,
+      'must be a number such as +12025550100, or MG and 32 hexadecimal digits',
+    )
+    .optional(),
 })
 
 type Parsed = z.output<typeof Config>
@@ -161,6 +205,9 @@ export type StoreAddress =
       /** The whole URL. A function, so that no dump of the configuration shows the password in it. */
       url: () => string
     }
+
+/** Who carries text messages. */
+export type SmsAddress = { kind: 'outbox' } | { kind: 'twilio' } | { kind: 'webhook'; url: string }
 
 /** Environment variables, as `process.env` has them. */
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -234,11 +281,14 @@ function complete(parsed: Parsed, label: (name: string) => string, absolute: (na
   }
 
   checkLogo(config, label)
+  checkSms(config, label)
   const issuer = new URL(config.SALLYPORT_ISSUER)
   if (production && issuer.protocol === 'http:' && !isLoopback(issuer.hostname))
     throw new ConfigError(
       `${label('SALLYPORT_ISSUER')}: must be https with NODE_ENV=production, unless it is a loopback`,
     )
+  if (config.SALLYPORT_SMTP_URL !== undefined && config.SALLYPORT_MAIL_FROM === undefined)
+    throw new ConfigError('SALLYPORT_MAIL_FROM: needed with SALLYPORT_SMTP_URL: who letters are from')
   if (config.SALLYPORT_ARGON2_PASSES === 1 && config.SALLYPORT_ARGON2_MEMORY_KIB < ONE_PASS_FLOOR_KIB)
     throw new ConfigError(
       `${label('SALLYPORT_ARGON2_MEMORY_KIB')}: must be at least ${ONE_PASS_FLOOR_KIB} with one pass, or set SALLYPORT_ARGON2_PASSES to 2`,
@@ -327,6 +377,41 @@ function checkLogo({ SALLYPORT_BRAND_LOGO: logo }: Config, label: (name: string)
   }
 }
 
+/** A function, so that no dump of the configuration shows the secret in it. */
+function hidden(secret: string): () => string {
+  return () => secret
+}
+
+function parseSms(value: string, ctx: z.RefinementCtx): SmsAddress {
+  if (value === 'outbox' || value === 'twilio') return { kind: value }
+  const url = value.startsWith('webhook:') ? webUrl(value.slice('webhook:'.length)) : undefined
+  if (url && !url.username && !url.password && (url.protocol === 'https:' || isLoopback(url.hostname)))
+    return { kind: 'webhook', url: url.href }
+  ctx.addIssue('must be outbox, twilio, or webhook: and an https URL (http for a loopback)')
+  return z.NEVER
+}
+
+function checkCountries(countries: string[], ctx: z.RefinementCtx) {
+  const wrong = countries.find((country) => !isCountry(country))
+  if (wrong !== undefined)
+    ctx.addIssue(`"${oneLine(wrong).slice(0, 20)}" is no country code, such as US or GB (ISO 3166-1, upper case)`)
+  if (countries.length === 0) ctx.addIssue('must name a country, such as US')
+}
+
+function checkSms(config: Config, label: (name: string) => string) {
+  const { SALLYPORT_SMS: sms, NODE_ENV } = config
+  if (sms?.kind === 'outbox' && NODE_ENV === 'production')
+    throw new ConfigError(
+      `${label('SALLYPORT_SMS')}: outbox sends nothing, which is refused with NODE_ENV=production: name twilio or webhook:URL`,
+    )
+  const needed: Record<string, (keyof Config)[]> = {
+    webhook: ['SALLYPORT_SMS_SECRET'],
+    twilio: ['SALLYPORT_TWILIO_ACCOUNT_SID', 'SALLYPORT_TWILIO_AUTH_TOKEN', 'SALLYPORT_TWILIO_FROM'],
+  }
+  const missing = needed[sms?.kind ?? '']?.find((name) => config[name] === undefined)
+  if (missing !== undefined) throw new ConfigError(`${missing}: needed with SALLYPORT_SMS=${sms?.kind}`)
+}
+
 function checkIssuer(value: string, ctx: z.RefinementCtx) {
   const url = webUrl(value)
   if (!url) return ctx.addIssue('must be an http or https URL, such as https://id.example.com')
@@ -385,6 +470,24 @@ function parseMongo(value: string, ctx: z.RefinementCtx): StoreAddress {
 /** Scheme, credentials, hosts (names, addresses, IPv6, sockets as %2F…), database, options. */
 const MONGO_URL =
   /^(mongodb(?:\+srv)?:)\/\/(?:[^\s:/?#[\]@]+(?::[^\s:/?#[\]@]*)?@)?((?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d+)?(?:,(?:[\w.%-]+|\[[\da-fA-F:.]+\])(?::\d+)?)*)(?:\/([\w-]+)?)?(?:\?\S*)?$/
+
+/** A mail server. */
+export interface SmtpAddress {
+  /** Without credentials: fit for messages. */
+  name: string
+  /** The whole URL. A function, so that no dump of the configuration shows the password in it. */
+  url: () => string
+}
+
+function parseSmtp(value: string, ctx: z.RefinementCtx): SmtpAddress {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  const isPlain = url && ['', '/'].includes(url.pathname) && url.search === '' && url.hash === ''
+  if (!isPlain || !['smtp:', 'smtps:'].includes(url.protocol) || url.hostname === '' || /\s/.test(value)) {
+    ctx.addIssue('must be smtp://HOST or smtps://HOST, such as smtps://user:password@mail.example')
+    return z.NEVER
+  }
+  return { name: `${url.protocol}//${url.host}`, url: () => value }
+}
 
 function webUrl(value: string): URL | undefined {
   if (!/^https?:\/\//i.test(value) || /\s/.test(value) || !URL.canParse(value)) return undefined

@@ -158,10 +158,18 @@ const canonical = (value: object) =>
 
 const endOf = (row: Row): number => ('expiresAt' in row ? row.expiresAt : undefined) ?? Number.POSITIVE_INFINITY
 
+interface Sealed {
+  place: SealedPlace
+  sealed: string | undefined
+}
+
 /** What is sealed in a row, and whose it is. */
-const SEALS: { [K in Kind]?: (row: Rows[K]) => { place: SealedPlace; sealed: string | undefined } } = {
+const SEALS: { [K in Kind]?: (row: Rows[K]) => Sealed | Sealed[] } = {
   clients: ({ id, secret }) => ({ place: { purpose: 'client_secret', owner: id }, sealed: secret }),
-  people: ({ id, totp }) => ({ place: { purpose: 'totp_secret', owner: id }, sealed: totp?.secret }),
+  people: ({ id, totp, phone }) => [
+    { place: { purpose: 'totp_secret', owner: id }, sealed: totp?.secret },
+    { place: { purpose: 'phone', owner: id }, sealed: phone?.number },
+  ],
   connections: ({ id, keys }) => ({ place: { purpose: 'saml_key', owner: id }, sealed: keys }),
   federation_requests: ({ handle, facts }) => ({
     place: { purpose: 'federation_facts', owner: handle },
@@ -171,11 +179,12 @@ const SEALS: { [K in Kind]?: (row: Rows[K]) => { place: SealedPlace; sealed: str
     place: { purpose: 'federation_trace', owner: reference },
     sealed: said,
   }),
+  outbox: ({ id, body }) => ({ place: { purpose: 'outbox', owner: id }, sealed: body }),
   signing_keys: ({ kid, privateJwk }) => ({ place: { purpose: 'signing_key', owner: kid }, sealed: privateJwk }),
 }
 
 /** @throws {SealBroken} */
 function checkSeals<K extends Kind>(kind: K, row: Rows[K], sealer: Sealer): void {
-  const seal = SEALS[kind]?.(row)
-  if (seal?.sealed !== undefined) sealer.open(seal.place, seal.sealed)
+  for (const { place, sealed } of [SEALS[kind]?.(row) ?? []].flat())
+    if (sealed !== undefined) sealer.open(place, sealed)
 }

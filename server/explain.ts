@@ -19,12 +19,14 @@ const SCOPES = ['openid', 'email', 'profile', 'offline_access']
 /**
  * The same decision that the server makes, with what is stored now.
  *
+ * `texts`: this server sends text messages.
+ *
  * @param proved seconds ago, of a session; without it there is none
  * @param now seconds since 1970
  */
 export async function explainFor(
   { consents }: Pick<Database, 'consents'>,
-  { user, account, client }: { user: User; account: Account; client: Client },
+  { user, account, client, texts = false }: { user: User; account: Account; client: Client; texts?: boolean },
   request: Request,
   proved: Record<string, number> | undefined,
   now: number,
@@ -54,6 +56,7 @@ export async function explainFor(
       asked: SCOPES.filter((scope) => scopes.includes(scope) && may(scope)),
       agreed: agreed?.permissions ?? [],
     },
+    available: texts ? ['otp', 'sms'] : ['otp'],
     now,
   })
 }

@@ -6,13 +6,17 @@ import {
   describeError,
   type Limits,
   type Sallyport,
+  type Tell,
+  tell,
 } from '../interactions/index.ts'
 import { type Config, isLoopback } from './config.ts'
+import { mailOf } from './delivery.ts'
 import { newcomers } from './newcomers.ts'
 import type { House } from './open.ts'
 import type { PlanOptions } from './seed.ts'
 import { SeedError } from './seed-error.ts'
 import { jwksOf } from './signing-keys.ts'
+import { smsOf } from './sms/gateway.ts'
 import type { Client, SigningKey } from './stores.ts'
 
 /** The lifetimes that the configuration sets. */
@@ -38,14 +42,8 @@ export const hasherOf = (config: Config) =>
   })
 
 /** The plugin over the server's database. */
-export function sallyportOf({
-  config,
-  database,
-  connections = database.connections,
-  keyRing,
-  logger,
-  onMetric,
-}: House): Sallyport {
+export function sallyportOf(house: House): Sallyport {
+  const { config, database, connections = database.connections, keyRing, logger, onMetric } = house
   return createSallyport(config.SALLYPORT_ISSUER, {
     stores: database,
     keyRing,
@@ -63,6 +61,8 @@ export function sallyportOf({
     limits: limitsOf(config),
     connections,
     defaultClient: config.SALLYPORT_DEFAULT_CLIENT,
+    notices: mailOf(config) !== 'none',
+    sms: smsOf(house),
     people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {
@@ -88,6 +88,15 @@ export function sallyportOf({
   })
 }
 
+/** Who is told of what: nobody where mail is off. */
+export const noticesOf = ({ config }: Pick<House, 'config'>): Tell => (mailOf(config) === 'none' ? () => [] : tell)
+
+/** What a letter says of an act at the command line. */
+export const factsHere = ({ config }: Pick<House, 'config'>) => ({
+  now: Math.floor(Date.now() / 1000),
+  lang: config.SALLYPORT_LANGUAGE,
+})
+
 /** A provider that answers nobody: for what a command needs of it. */
 export async function providerOf(house: House): Promise<Provider> {
   return new Provider(
@@ -102,6 +111,7 @@ export async function planningOf(house: House): Promise<PlanOptions> {
   const provider = await providerOf(house)
   return {
     hash: hasherOf(config).hash,
+    tell: (person) => noticesOf(house)(person, 'password_changed', factsHere(house)),
     passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
     allowLoopback: isLoopback(new URL(config.SALLYPORT_ISSUER).hostname),
     async fetchMetadata(url) {

@@ -5,7 +5,14 @@ import { dirname, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { type Artifact, checkPassword, normaliseEmail, passwordCounter, saml } from '../interactions/index.ts'
+import {
+  type Artifact,
+  checkPassword,
+  type Message,
+  normaliseEmail,
+  passwordCounter,
+  saml,
+} from '../interactions/index.ts'
 import { audited } from './audited.ts'
 import { type Environment, environment, isLoopback } from './config.ts'
 import { checkTogether, connectionOf } from './connection-plan.ts'
@@ -398,6 +405,8 @@ export interface PlanOptions {
   checkClient?(client: Client): string | undefined
   /** Code points. By default 15. */
   passwordMinLength?: number
+  /** Who is told that their password was changed. Left out: nobody. */
+  tell?(person: Pick<User, 'id' | 'email'>): Message[]
   /** Use `password` though the account has one. */
   setPasswords?: boolean
   /** Remove stored clients that the file does not list. */
@@ -743,6 +752,8 @@ async function planUser(
     op: 'put' as const,
     value,
     ...(passwordHash !== undefined && { passwordHash }),
+    // At the address that they had until now.
+    ...(present?.hasPassword && passwordHash !== undefined && { messages: options.tell?.(present) ?? [] }),
   }
   put(plan, change, address, before, value, passwordHash !== undefined && present !== undefined)
   if (!present?.hasPassword && passwordHash === undefined && !disabled)

@@ -13,6 +13,7 @@ import type {
   FormerSecret,
   Membership,
   MembershipRole,
+  Message,
   RecoveryCodeState,
   ServerRole,
   Side,
@@ -187,6 +188,8 @@ export type Change =
       value: WrittenUser
       /** Sets the password and raises the epoch. `undefined`: unchanged. */
       passwordHash?: string | undefined
+      /** Who is told: kept by the same commit. */
+      messages?: Message[] | undefined
     } & Planned<WrittenUser>)
   | { kind: 'user'; op: 'remove'; id: string }
   | ({ kind: 'client'; op: 'put'; value: Client } & Planned<Client>)
@@ -229,8 +232,11 @@ export interface DirectoryStore {
    * @throws {ChangedMeanwhile} when something else is stored than a change was planned from
    */
   commit(changes: Change[]): Promise<void>
-  /** Removes every factor and the recovery code, raises factor version and security epoch. False when there is no such user. */
-  resetMfa(accountId: string): Promise<boolean>
+  /**
+   * Removes every factor and the recovery code, raises factor version and security epoch. False when there is no such user.
+   * @param messages who is told: kept by the same write
+   */
+  resetMfa(accountId: string, messages?: Message[]): Promise<boolean>
   /**
    * Shuts a person out, which raises their epoch, or lets them in again. Once: false when they were so already, and when
    * there is no such user.
@@ -358,6 +364,8 @@ export interface Rows {
     factorVersion: number
     /** `secret` is sealed; `lastStep` is used up. */
     totp?: { secret: string; lastStep: number; addedAt: number } | undefined
+    /** `number` is sealed. */
+    phone?: { number: string; addedAt: number; usedAt: number } | undefined
     recoveryCode?: (RecoveryCodeState & { hash?: string | undefined }) | undefined
   }
   /** `settings` is JSON: all that is written of it and has no field here. `keys` is sealed. */
@@ -390,6 +398,17 @@ export interface Rows {
   /** `said` is sealed. */
   federation_traces: Trace & { expiresAt: number }
   used_assertions: { issuer: string; assertionId: string; handle: string; expiresAt: number }
+  /** `body` is sealed; none once it has left. `dueAt`: none when nobody tries any longer. `expiresAt`: when the row may go. */
+  outbox: Omit<Message, 'body' | 'dueAt' | 'expiresAt'> & {
+    body?: string | undefined
+    firstDue: number
+    dueAt?: number | undefined
+    usableUntil: number
+    tries: number
+    sentAt?: number | undefined
+    error?: string | undefined
+    expiresAt: number
+  }
   /** `body` is what the hash is over. `position` only gives the order of arrival. */
   audit: Pick<AuditRow, 'writer' | 'number' | 'event' | 'accountId' | 'at' | 'hash' | 'previous'> & {
     body: string
@@ -419,6 +438,7 @@ export const KINDS: readonly Kind[] = Object.keys({
   federation_requests: true,
   used_assertions: true,
   federation_traces: true,
+  outbox: true,
   audit: true,
 } satisfies Record<Kind, true>) as Kind[]
 

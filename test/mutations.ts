@@ -66,6 +66,16 @@ const saml = (name: string, file: string, find: string, replace: string, test = 
   test,
 })
 
+const SMS = 'test/e2e/sms.test.ts'
+const SMS_LIMITS = 'test/e2e/sms-limits.test.ts'
+const text = (name: string, file: string, find: string, replace: string, test: string): Mutation => ({
+  name: `text: ${name}`,
+  file: `interactions/${file}`,
+  find,
+  replace,
+  test,
+})
+
 const handOff = (name: string, file: string, find: string, replace: string): Mutation => ({
   name: `hand-off: ${name}`,
   file: `interactions/${file}`,
@@ -224,8 +234,60 @@ const MUTATIONS: Mutation[] = [
   handOff(
     'a company’s sign-in is forgotten in the refresh token',
     'configuration.ts',
-    'METHODS, now(), token.fedBy)',
-    'METHODS, now())',
+    'methods(record), now(), token.fedBy)',
+    'methods(record), now())',
+  ),
+  // Codes by text.
+  text('a payor may post to its pages', 'kit/router.ts', 'open?.offer.includes(method) === true', 'true', SMS),
+  text(
+    'what was not offered becomes a factor',
+    'enrollment/first-code.ts',
+    'if (!visit.offer.includes(method))',
+    'if (false)',
+    SMS,
+  ),
+  text('payees may have their phones anywhere', 'policy.ts', "!pays || country === 'US'", 'true', SMS),
+  text(
+    'the country is not asked for at a text',
+    'enrollment/text.ts',
+    '        refuseElsewhere(visit, country)\n',
+    '',
+    SMS,
+  ),
+  text('an old code is good', 'texts.ts', 'kept.until <= visit.now', 'false', SMS),
+  text('a code opens twice', 'texts.ts', 'if (taken === undefined || ', 'if (taken !== undefined && ', SMS_LIMITS),
+  text('a code takes any number of answers', 'challenge/text.ts', '...(sent ? [texts.tries(sent)] : [])', '', SMS),
+  text('nobody waits for the next text', 'texts.ts', "['30s', limit(1, 30)],", '', SMS),
+  text('a prefix gets any number', 'texts.ts', 'limit(20, 10 * MINUTE)', 'limit(1e6, 10 * MINUTE)', SMS_LIMITS),
+  text('a number gets any number', 'texts.ts', '    ...NUMBER.map(', '    ...[].map(', SMS_LIMITS),
+  text(
+    'a network gets any number',
+    'texts.ts',
+    'const NETWORK = limit(10, HOUR)',
+    'const NETWORK = limit(1e6, HOUR)',
+    SMS_LIMITS,
+  ),
+  text(
+    'a person gets any number',
+    'texts.ts',
+    "['hour', limit(5, HOUR)],\n  ['day', limit(10, DAY)],\n]\nconst NUMBER",
+    ']\nconst NUMBER',
+    SMS_LIMITS,
+  ),
+  text('the breaker does not open', 'texts.ts', 'if (breaker.isOpen(visit.now))', 'if (false)', SMS_LIMITS),
+  text('the hook is not asked', 'texts.ts', 'if (sms.allows && ', 'if (!sms.allows && ', SMS_LIMITS),
+  text(
+    'a text that did not go out is counted',
+    'kit/router.ts',
+    ' || error.status === 503',
+    '',
+    'test/server/sms.test.ts',
+  ),
+  factors(
+    'by recovery a former factor lives on',
+    "for (const table of ['totp', 'phones']) connection.run",
+    "for (const table of ['nothing'].slice(1)) connection.run",
+    CONTRACT,
   ),
   // SAML.
   saml('comments and DOCTYPEs are parsed', 'strict-xml', "if (kind === '!')", "if (kind === 'never')"),
@@ -316,6 +378,7 @@ const MUTATIONS: Mutation[] = [
   router(
     'a refused form shows a page that is not open',
     `      if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+      if (!isOffered(page, here)) return notFound(ctx, open)
       return show(`,
     '      return show(',
     ROUTER,
@@ -368,7 +431,7 @@ const MUTATIONS: Mutation[] = [
   },
   {
     name: 'a replayed code is taken by the room',
-    file: 'interactions/challenge/index.ts',
+    file: 'interactions/challenge/app.ts',
     find: 'if (!(await factors.claimTimeStep(id, step))) throw',
     replace: 'if (!(await factors.claimTimeStep(id, step)) && !step) throw',
     test: ACCEPTANCE,

@@ -2,6 +2,9 @@ import type { Account, AccountStore, Membership } from '../../interactions/kit/s
 import { CERTAIN, type Connection, NEWEST, oneOf } from './driver.ts'
 import type { AccountDocument, Collections, CompanyDocument } from './schemas.ts'
 
+/** Of an authenticator app: the step that was used last says when (RFC 6238). */
+const STEP_SECONDS = 30
+
 /** People: the document of the person, and those of their companies. */
 export class MongoAccounts implements AccountStore {
   readonly #connection: Connection
@@ -54,7 +57,14 @@ export class MongoAccounts implements AccountStore {
       alwaysRequire2fa: stored.alwaysRequire2fa,
       serverRoles: stored.serverRoles,
       memberships: stored.memberships.flatMap((membership) => membershipOf(membership, companies) ?? []),
-      enrolled: stored.totp ? { otp: stored.totp.addedAt } : {},
+      enrolled: {
+        ...(stored.totp && { otp: stored.totp.addedAt }),
+        ...(stored.phone && { sms: stored.phone.addedAt }),
+      },
+      used: {
+        ...(stored.totp && { otp: stored.totp.lastStep * STEP_SECONDS }),
+        ...(stored.phone && { sms: stored.phone.usedAt }),
+      },
       recoveryCode: recoveryCodeOf(stored),
     }
   }

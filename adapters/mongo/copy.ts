@@ -23,6 +23,7 @@ import {
   type DeviceDocument,
   type FederationRequestDocument,
   type LinkDocument,
+  type OutboxDocument,
   type PendingDocument,
   type ResourceDocument,
   type SigningKeysDocument,
@@ -93,7 +94,7 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
   people: place<'people', AccountDocument>({
     in: 'accounts',
     filter: FILED,
-    rowsOf: ({ _id: id, commit: _commit, removed: _removed, memberships, ...row }) => [
+    rowsOf: ({ _id: id, commit: _commit, removed: _removed, messages: _moved, memberships, ...row }) => [
       { id, ...row, memberships: [...memberships].sort((a, b) => (a.company < b.company ? -1 : 1)) },
     ],
     documentsOf: ({ id, ...row }) => [{ _id: id, commit: COMMIT, ...(defined(row) as typeof row) } as AccountDocument],
@@ -135,6 +136,16 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
     rowsOf: ({ _id: reference, expires: _expires, ...row }) => [{ reference, ...row }],
     documentsOf: ({ reference, ...row }) => [
       { _id: reference, ...row, expires: inSeconds(row.expiresAt + FEDERATION_KEPT) },
+    ],
+  }),
+  outbox: place<'outbox', OutboxDocument>({
+    in: 'outbox',
+    filter: {},
+    rowsOf: ({ _id: id, account: accountId, expires, ...row }) => [
+      { id, accountId, ...row, expiresAt: expires.getTime() / 1000 },
+    ],
+    documentsOf: ({ id, accountId, expiresAt, ...row }) => [
+      { _id: id, account: accountId, ...(defined(row) as typeof row), expires: inSeconds(expiresAt) } as OutboxDocument,
     ],
   }),
   consents: place<'consents', ConsentDocument>({
@@ -282,6 +293,12 @@ export async function openMongoSource(address: MongoAddress): Promise<CopySource
       if (journal?.steps !== undefined)
         throw new StoreUnavailable(
           `the database ${connection.name} has a commit that was not finished: \`sallyport doctor\` finishes it`,
+        )
+      if (
+        await collections.accounts.findOne({ 'messages.id': trusted({ $exists: true }) } as object, { _id: 1 }).lean()
+      )
+        throw new StoreUnavailable(
+          `the database ${connection.name} has messages on the way to its outbox: \`sallyport doctor\` moves them`,
         )
     })
   } catch (error) {

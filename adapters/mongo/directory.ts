@@ -1,5 +1,5 @@
 import { mongo, trusted } from 'mongoose'
-import type { Connection as SamlConnection, Sealer } from '../../interactions/kit/stores.ts'
+import type { Message, Connection as SamlConnection, Sealer } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Client,
@@ -17,6 +17,7 @@ import { secretsFrom } from '../client-secrets.ts'
 import { companiesOf } from './accounts.ts'
 import { type MongoConnections, samlKeyPlace, writtenOf as writtenConnectionOf } from './connections.ts'
 import { CERTAIN, type Connection, insert, NEWEST, oneOf, SETTLED, wasFirst } from './driver.ts'
+import type { MongoOutbox } from './outbox.ts'
 import { changesOf, type Filed, planOf, type Step, type Write } from './plan.ts'
 import type { AccountDocument, ClientDocument, Collections, CompanyDocument, ResourceDocument } from './schemas.ts'
 
@@ -41,12 +42,20 @@ export class MongoDirectory implements DirectoryStore {
   readonly #collections: Collections
   readonly #sealer: Sealer
   readonly #connections: MongoConnections
+  readonly #outbox: MongoOutbox
 
-  constructor(connection: Connection, collections: Collections, sealer: Sealer, connections: MongoConnections) {
+  constructor(
+    connection: Connection,
+    collections: Collections,
+    sealer: Sealer,
+    connections: MongoConnections,
+    outbox: MongoOutbox,
+  ) {
     this.#connection = connection
     this.#collections = collections
     this.#sealer = sealer
     this.#connections = connections
+    this.#outbox = outbox
   }
 
   async companies(): Promise<Company[]> {
@@ -129,6 +138,7 @@ export class MongoDirectory implements DirectoryStore {
     const wanted = changesOf(changes, {
       client: (id, secrets) => this.#sealer.seal(clientPlace(id), secrets),
       connection: (id, keys) => this.#sealer.seal(samlKeyPlace(id), keys),
+      messages: (messages) => this.#outbox.written(messages),
     })
     for (;;) {
       const before = await this.settle()
@@ -167,11 +177,14 @@ export class MongoDirectory implements DirectoryStore {
     })
   }
 
-  async resetMfa(accountId: string): Promise<boolean> {
-    return this.#update(
+  async resetMfa(accountId: string, messages: Message[] = []): Promise<boolean> {
+    const update = { $unset: { totp: 1, phone: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } }
+    const isReset = await this.#update(
       { _id: accountId, removed: null },
-      { $unset: { totp: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } },
+      { ...update, ...this.#outbox.along(messages) },
     )
+    if (isReset && messages.length > 0) await this.#outbox.move(accountId)
+    return isReset
   }
 
   async setDisabled(accountId: string, disabled: boolean): Promise<boolean> {
@@ -246,6 +259,8 @@ export class MongoDirectory implements DirectoryStore {
           group.flatMap((step) => ('forget' in step ? step.forget : [])),
           group.flatMap((step) => ('forget' in step ? (step.apps ?? []) : [])),
         )
+      else if (first && 'send' in first)
+        await this.#outbox.keep(group.flatMap((step) => ('send' in step ? step.send : [])))
       else if (first)
         await this.#write(
           first.in,
@@ -269,10 +284,11 @@ export class MongoDirectory implements DirectoryStore {
 
   /** What belongs to removed people, and what was agreed with removed apps, goes with them; the audit stays. */
   async #forget(ids: string[], apps: string[]): Promise<void> {
-    const { artifacts, consents, devices, links } = this.#collections
+    const { artifacts, consents, devices, links, outbox } = this.#collections
     await artifacts.deleteMany({ accountId: oneOf(ids) }, CERTAIN)
     await devices.deleteMany({ account: oneOf(ids) }, CERTAIN)
     await links.deleteMany({ account: oneOf(ids) }, CERTAIN)
+    await outbox.deleteMany({ account: oneOf(ids) }, CERTAIN)
     await consents.deleteMany({ $or: [{ account: oneOf(ids) }, { client: oneOf(apps) }] }, CERTAIN)
   }
 
@@ -309,7 +325,7 @@ function updateOf(step: Write, commit: number): { update: object; upsert: boolea
 /** Neighbours of one kind, so many at once. */
 function groupsOf(steps: Step[]): Step[][] {
   const groups: Step[][] = []
-  const kind = (step: Step) => ('in' in step ? step.in : 'forget')
+  const kind = (step: Step) => ('in' in step ? step.in : 'send' in step ? 'send' : 'forget')
   for (const step of steps) {
     const last = groups.at(-1)
     if (last && last.length < AT_ONCE && kind(last[0]!) === kind(step)) last.push(step)
@@ -344,7 +360,10 @@ function userOf(row: AccountDocument): User {
     alwaysRequire2fa,
     hasPassword: row.passwordHash !== undefined,
     securityEpoch,
-    factors: row.totp ? [{ method: 'otp', addedAt: row.totp.addedAt }] : [],
+    factors: [
+      ...(row.totp ? [{ method: 'otp' as const, addedAt: row.totp.addedAt }] : []),
+      ...(row.phone ? [{ method: 'sms' as const, addedAt: row.phone.addedAt }] : []),
+    ],
     recoveryCode: !row.recoveryCode ? 'none' : row.recoveryCode.acknowledged ? 'acknowledged' : 'unacknowledged',
     createdAt,
   }

@@ -1,20 +1,24 @@
 import { trusted } from 'mongoose'
-import type { FactorStore, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
+import type { Activation, FactorStore, Message, NewFactor, Sealer } from '../../interactions/kit/stores.ts'
 import { CERTAIN, type Connection, NEWEST } from './driver.ts'
+import type { MongoOutbox } from './outbox.ts'
 import type { Collections } from './schemas.ts'
 
 export const totpPlace = (owner: string) => ({ purpose: 'totp_secret', owner })
+export const phonePlace = (owner: string) => ({ purpose: 'phone', owner })
 
-/** Authenticator apps and recovery codes, in the person's own document: what happens once is one write whose filter is the lock. */
+/** Authenticator apps, phones and recovery codes, in the person's own document: what happens once is one write whose filter is the lock. */
 export class MongoFactors implements FactorStore {
   readonly #connection: Connection
   readonly #accounts: Collections['accounts']
   readonly #sealer: Sealer
+  readonly #outbox: MongoOutbox
 
-  constructor(connection: Connection, { accounts }: Collections, sealer: Sealer) {
+  constructor(connection: Connection, { accounts }: Collections, sealer: Sealer, outbox: MongoOutbox) {
     this.#connection = connection
     this.#accounts = accounts
     this.#sealer = sealer
+    this.#outbox = outbox
   }
 
   async totpSecret(accountId: string): Promise<string | undefined> {
@@ -29,8 +33,17 @@ export class MongoFactors implements FactorStore {
     )
   }
 
-  async activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined> {
-    const { secret, step, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery } = activation
+  async phone(accountId: string): Promise<string | undefined> {
+    const stored = await this.#read(accountId)
+    return stored?.phone && this.#sealer.open(phonePlace(accountId), stored.phone.number)
+  }
+
+  async notePhoneUse(accountId: string, at: number): Promise<void> {
+    await this.#update({ _id: accountId, phone: trusted({ $exists: true }) }, { $max: { 'phone.usedAt': at } })
+  }
+
+  async activate(accountId: string, activation: Activation): Promise<{ securityEpoch: number } | undefined> {
+    const { factor, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery, messages = [] } = activation
     const held = byRecovery && {
       'recoveryCode.reservedBy': byRecovery.cid,
       'recoveryCode.reservedUntil': trusted({ $gt: now }),
@@ -42,23 +55,37 @@ export class MongoFactors implements FactorStore {
           {
             $inc: { factorVersion: 1, securityEpoch: byRecovery ? 1 : 0 },
             $set: {
-              totp: { secret: this.#sealer.seal(totpPlace(accountId), secret), lastStep: step, addedAt: now },
+              ...this.#stored(accountId, factor, now),
               recoveryCode: { id: recoveryCodeId, acknowledged: false, reservations: 0 },
               alwaysRequire2fa: true,
             },
+            // Whoever holds a lost phone holds its number too, and whoever holds the number may hold the phone.
+            ...(byRecovery && { $unset: factor.method === 'otp' ? { phone: 1 } : { totp: 1 } }),
+            ...this.#outbox.along(messages),
           },
           { ...CERTAIN, returnDocument: 'after', projection: { securityEpoch: 1 } },
         )
         .lean(),
     )
-    return stored ? { securityEpoch: stored.securityEpoch } : undefined
+    if (!stored) return undefined
+    if (messages.length > 0) await this.#outbox.move(accountId)
+    return { securityEpoch: stored.securityEpoch }
+  }
+
+  #stored(accountId: string, factor: NewFactor, now: number) {
+    return factor.method === 'otp'
+      ? {
+          totp: { secret: this.#sealer.seal(totpPlace(accountId), factor.secret), lastStep: factor.step, addedAt: now },
+        }
+      : { phone: { number: this.#sealer.seal(phonePlace(accountId), factor.phone), addedAt: now, usedAt: now } }
   }
 
   async setRecoveryCode(
     accountId: string,
-    { replaces, id, hash }: { replaces: string; id: string; hash: string },
+    code: { replaces: string; id: string; hash: string; messages?: Message[] | undefined },
   ): Promise<boolean> {
-    return this.#update(
+    const { replaces, id, hash, messages = [] } = code
+    const isSet = await this.#update(
       { _id: accountId, 'recoveryCode.id': replaces },
       {
         $set: {
@@ -68,8 +95,11 @@ export class MongoFactors implements FactorStore {
           'recoveryCode.acknowledged': false,
         },
         $unset: { 'recoveryCode.reservedBy': 1, 'recoveryCode.reservedUntil': 1 },
+        ...this.#outbox.along(messages),
       },
     )
+    if (isSet && messages.length > 0) await this.#outbox.move(accountId)
+    return isSet
   }
 
   async recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined> {
@@ -99,7 +129,7 @@ export class MongoFactors implements FactorStore {
 
   #read(accountId: string) {
     return this.#connection.guarded(() =>
-      this.#accounts.findOne({ _id: accountId }, { totp: 1, recoveryCode: 1 }, NEWEST).lean(),
+      this.#accounts.findOne({ _id: accountId }, { totp: 1, phone: 1, recoveryCode: 1 }, NEWEST).lean(),
     )
   }
 

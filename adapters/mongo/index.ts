@@ -9,10 +9,11 @@ import { MongoConnections, samlKeyPlace } from './connections.ts'
 import { MongoConsents } from './consents.ts'
 import { clientPlace, MongoDirectory } from './directory.ts'
 import { CERTAIN, CHEAP, Connection, type MongoAddress, NEWEST, oneOf } from './driver.ts'
-import { MongoFactors, totpPlace } from './factors.ts'
+import { MongoFactors, phonePlace, totpPlace } from './factors.ts'
 import { FEDERATION_KEPT, factsPlace, MongoFederation } from './federation.ts'
 import { MongoLinks } from './links.ts'
 import { checkVersion, missingIndexes, refuseHalfCopy } from './migrations.ts'
+import { MongoOutbox, outboxPlace } from './outbox.ts'
 import { MongoDevices, MongoPending, PENDING_KEPT, pendingPlace } from './pending.ts'
 import { type Collections, collectionsOf } from './schemas.ts'
 import { MongoSigningKeys, replaceKeys, signingKeyPlace } from './signing-keys.ts'
@@ -75,6 +76,7 @@ export class MongoDatabase implements Database {
   readonly federation: MongoFederation
   readonly traces: MongoTraces
   readonly links: MongoLinks
+  readonly outbox: MongoOutbox
   readonly audit: MongoAudit
   readonly artifacts: MongoArtifacts
   readonly directory: MongoDirectory
@@ -91,7 +93,8 @@ export class MongoDatabase implements Database {
     this.collections = collections
     this.#sealer = sealer
     this.accounts = new MongoAccounts(connection, collections)
-    this.factors = new MongoFactors(connection, collections, sealer)
+    this.outbox = new MongoOutbox(connection, collections, sealer)
+    this.factors = new MongoFactors(connection, collections, sealer, this.outbox)
     this.throttle = new MongoThrottle(connection, collections)
     this.devices = new MongoDevices(connection, collections)
     this.pending = new MongoPending(connection, collections, sealer)
@@ -102,7 +105,7 @@ export class MongoDatabase implements Database {
     this.audit = new MongoAudit(connection, collections)
     this.artifacts = new MongoArtifacts(connection, collections)
     this.connections = new MongoConnections(connection, collections, sealer)
-    this.directory = new MongoDirectory(connection, collections, sealer, this.connections)
+    this.directory = new MongoDirectory(connection, collections, sealer, this.connections, this.outbox)
     this.signingKeys = new MongoSigningKeys(connection, collections, sealer)
     this.auditReader = this.audit
   }
@@ -114,7 +117,8 @@ export class MongoDatabase implements Database {
   /** What the server deletes by its own clock is mostly gone already. By `expires`, which has an index. */
   async sweep(now: number): Promise<number> {
     await this.directory.settle()
-    const { artifacts, pending, throttles, devices, federation_requests, used_assertions, federation_traces } =
+    await this.outbox.move()
+    const { artifacts, pending, throttles, devices, federation_requests, used_assertions, federation_traces, outbox } =
       this.collections
     const before = (time: number) => ({ expires: trusted({ $lt: new Date(time * 1000) }) })
     const swept = await this.connection.guarded(() =>
@@ -126,6 +130,7 @@ export class MongoDatabase implements Database {
         used_assertions.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
         federation_traces.deleteMany(before(now + FEDERATION_KEPT + 1), CHEAP),
         devices.deleteMany(before(now), CHEAP),
+        outbox.deleteMany(before(now), CHEAP),
       ]),
     )
     return swept.reduce((sum, { deletedCount }) => sum + deletedCount, 0)
@@ -134,12 +139,18 @@ export class MongoDatabase implements Database {
   /** One write per value, each of what was read: service goes on meanwhile. */
   async rewrap(): Promise<number> {
     await this.directory.settle()
+    await this.outbox.move()
     return this.connection.guarded(async () => {
-      const { accounts, clients, connections, pending, federation_requests, federation_traces } = this.collections
+      const { accounts, clients, connections, pending, federation_requests, federation_traces, outbox } =
+        this.collections
       let count = await this.#rewrapSigningKeys()
       for await (const { _id, totp } of accounts.find({ totp: there }, { totp: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(totp!.secret, totpPlace(_id), (from, to) =>
           accounts.updateOne({ _id, 'totp.secret': from }, { $set: { 'totp.secret': to } }, CERTAIN),
+        )
+      for await (const { _id, phone } of accounts.find({ phone: there }, { phone: 1 }, NEWEST).lean().cursor())
+        count += await this.#reseal(phone!.number, phonePlace(_id), (from, to) =>
+          accounts.updateOne({ _id, 'phone.number': from }, { $set: { 'phone.number': to } }, CERTAIN),
         )
       for await (const { _id, secret } of clients.find({ secret: there }, { secret: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(secret!, clientPlace(_id), (from, to) =>
@@ -163,6 +174,10 @@ export class MongoDatabase implements Database {
       for await (const { _id, said } of federation_traces.find({}, { said: 1 }, NEWEST).lean().cursor())
         count += await this.#reseal(said, tracePlace(_id), (from, to) =>
           federation_traces.updateOne({ _id, said: from }, { $set: { said: to } }, CERTAIN),
+        )
+      for await (const { _id, body } of outbox.find({ body: there }, { body: 1 }, NEWEST).lean().cursor())
+        count += await this.#reseal(body!, outboxPlace(_id), (from, to) =>
+          outbox.updateOne({ _id, body: from }, { $set: { body: to } }, CERTAIN),
         )
       return count + (await this.#rewrapArtifacts())
     })
@@ -230,6 +245,7 @@ export class MongoDatabase implements Database {
 
   async #problems(): Promise<string[]> {
     await this.directory.settle()
+    await this.outbox.move()
     const missing = (await missingIndexes(this.collections)).map(
       (index) => `the index ${index} is missing: run \`sallyport migrate\``,
     )

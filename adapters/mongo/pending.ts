@@ -47,6 +47,17 @@ export class MongoPending implements PendingStore {
     }
   }
 
+  async replace({ owner, purpose, value, expiresAt }: Parameters<PendingStore['replace']>[0]): Promise<void> {
+    const sealed = this.#sealer.seal(pendingPlace(owner, purpose), value)
+    const fresh = { owner, purpose, value: sealed, expiresAt, expires: new Date((expiresAt + PENDING_KEPT) * 1000) }
+    const write = () =>
+      this.#connection.guarded(() =>
+        this.#pending.updateOne({ _id: pairId(owner, purpose) }, { $set: fresh }, { ...CERTAIN, upsert: true }),
+      )
+    // Two that make it at once: the one that was second finds it there.
+    if (!(await wasFirst(write()))) await write()
+  }
+
   async recall(owner: string, purpose: string, now: number): Promise<string | undefined> {
     const stored = await this.#connection.guarded(() =>
       this.#pending

@@ -1,6 +1,7 @@
 /** What a commit of the directory has to write: decided from what is stored, before anything is written. */
 import type { Document, Model } from 'mongoose'
 import { trusted } from 'mongoose'
+import type { Message } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Company,
@@ -16,7 +17,7 @@ import { secretsText } from '../client-secrets.ts'
 import { companiesOf } from './accounts.ts'
 import { writtenOf } from './connections.ts'
 import { NEWEST, oneOf } from './driver.ts'
-import type { AccountDocument, Collections } from './schemas.ts'
+import type { AccountDocument, Collections, WrittenMessage } from './schemas.ts'
 
 /** Collections whose documents carry the number of their commit. */
 export type Filed = 'accounts' | 'addresses' | 'companies' | 'clients' | 'resources' | 'connections'
@@ -33,10 +34,10 @@ export interface Write {
 }
 
 /**
- * A document to write, or people and apps whose belongings are to be removed. Plain JSON: it is written down before it is
- * made.
+ * A document to write, people and apps whose belongings are to be removed, or messages to keep. Plain JSON: it is written
+ * down before it is made.
  */
-export type Step = Write | { forget: string[]; apps?: string[] }
+export type Step = Write | { forget: string[]; apps?: string[] } | { send: WrittenMessage[] }
 
 type Person = WrittenUser & {
   passwordHash?: string | undefined
@@ -57,13 +58,18 @@ export interface Wanted {
   people: Map<string, Person>
   removedPeople: Set<string>
   connections: Map<string, { value: WrittenConnection; keys: string | undefined }>
+  messages: WrittenMessage[]
   removed: { in: 'companies' | 'clients' | 'resources' | 'connections'; id: string }[]
 }
 
 /** Sorts changes by what they are about. Secrets are sealed here: they reach no journal. */
 export function changesOf(
   changes: Change[],
-  seal: { client(id: string, secrets: string): string; connection(id: string, keys: string): string },
+  seal: {
+    client(id: string, secrets: string): string
+    connection(id: string, keys: string): string
+    messages(messages: Message[]): WrittenMessage[]
+  },
 ): Wanted {
   const wanted: Wanted = {
     companies: new Map(),
@@ -72,6 +78,7 @@ export function changesOf(
     people: new Map(),
     connections: new Map(),
     removedPeople: new Set(),
+    messages: [],
     removed: [],
   }
   for (const change of changes) {
@@ -92,6 +99,7 @@ export function changesOf(
     } else {
       const passwordHash = change.passwordHash ?? wanted.people.get(change.value.id)?.passwordHash
       wanted.people.set(change.value.id, { ...change.value, passwordHash })
+      wanted.messages.push(...seal.messages(change.messages ?? []))
     }
   }
   return wanted
@@ -138,6 +146,7 @@ export async function planOf(collections: Collections, wanted: Wanted, commit: n
     ),
     ...addressSteps(wanted, stored),
     ...wanted.removed.map(({ in: name, id }) => removal(name, id, FIELDS[name])),
+    ...(wanted.messages.length > 0 ? [{ send: wanted.messages }] : []),
   ]
   return Promise.all(steps.map((step) => ('in' in step && !step.removes ? checked(collections, step, commit) : step)))
 }
@@ -325,7 +334,9 @@ const ACCOUNT_FIELDS = [
   'factorVersion',
   'createdAt',
   'totp',
+  'phone',
   'recoveryCode',
+  'messages',
 ]
 /** All fields but those that say which commit it was. */
 const FIELDS = {

@@ -8,6 +8,7 @@
  */
 import { type Connection, type Model, Schema } from 'mongoose'
 import type {
+  Channel,
   MembershipRole,
   Connection as SamlConnection,
   ServerRole,
@@ -36,6 +37,7 @@ export interface AccountDocument extends Filed {
   factorVersion: number
   createdAt: number
   totp?: { secret: string; lastStep: number; addedAt: number }
+  phone?: { number: string; addedAt: number; usedAt: number }
   recoveryCode?: {
     id: string
     replaces?: string
@@ -45,6 +47,26 @@ export interface AccountDocument extends Filed {
     reservedUntil?: number
     reservations: number
   }
+  /** Messages of the last writes of this document, until they are in the outbox. */
+  messages?: WrittenMessage[]
+}
+
+/** A message as it is written beside what it tells. Plain JSON. */
+export interface WrittenMessage {
+  id: string
+  channel: Channel
+  kind: string
+  account: string
+  /** Sealed; until it has left. */
+  body?: string
+  createdAt: number
+  firstDue: number
+  /** The next try; none when it has left, or nobody tries any longer. */
+  dueAt?: number
+  usableUntil: number
+  tries: number
+  sentAt?: number
+  error?: string
 }
 
 /** Whose an e-mail address is. `_id` is the address: two people cannot have one. */
@@ -200,6 +222,11 @@ export interface LinkDocument {
   since: number
 }
 
+export interface OutboxDocument extends Omit<WrittenMessage, 'id'> {
+  _id: string
+  expires: Date
+}
+
 export interface ConsentDocument {
   /** JSON of account and client. */
   _id: string
@@ -281,6 +308,20 @@ const filed = (definition: object) => {
 }
 const plain = (definition: object) => new Schema({ _id: text, ...definition }, { ...OPTIONS })
 
+const MESSAGE = {
+  channel: { ...text, enum: all<Channel>({ mail: true, sms: true }) },
+  kind: text,
+  account: text,
+  body: optionalText,
+  createdAt: count,
+  firstDue: count,
+  dueAt: optionalCount,
+  usableUntil: count,
+  tries: count,
+  sentAt: optionalCount,
+  error: optionalText,
+}
+
 /** Name of the collection → its schema. */
 const SCHEMAS = {
   accounts: filed({
@@ -299,6 +340,7 @@ const SCHEMAS = {
     factorVersion: count,
     createdAt: count,
     totp: { type: inner({ secret: text, lastStep: count, addedAt: count }) },
+    phone: { type: inner({ number: text, addedAt: count, usedAt: count }) },
     recoveryCode: {
       type: inner({
         id: text,
@@ -310,7 +352,9 @@ const SCHEMAS = {
         reservations: count,
       }),
     },
+    messages: { type: [inner({ id: text, ...MESSAGE })], default: undefined },
   })
+    .index({ 'messages.id': 1 }, { sparse: true })
     .index({ email: 1 })
     .index({ 'memberships.company': 1 }),
   addresses: filed({ account: text }),
@@ -416,6 +460,12 @@ const SCHEMAS = {
     .index({ account: 1 })
     .index({ client: 1 }),
 
+  outbox: plain({ ...MESSAGE, expires: { type: Date, required: true } })
+    .index({ expires: 1 }, atItsDate)
+    .index({ channel: 1, dueAt: 1 })
+    .index({ account: 1 })
+    .index({ createdAt: 1 }),
+
   signing_keys: plain({
     version: count,
     keys: {
@@ -471,6 +521,7 @@ export interface Collections {
   federation_traces: Model<TraceDocument>
   links: Model<LinkDocument>
   consents: Model<ConsentDocument>
+  outbox: Model<OutboxDocument>
   signing_keys: Model<SigningKeysDocument>
   audit: Model<AuditDocument>
   meta: Model<MetaDocument>

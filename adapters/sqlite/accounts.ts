@@ -9,13 +9,17 @@ import type {
 import type { Connection, Row } from './driver.ts'
 
 const READ = `
-  SELECT a.*, t.added_at AS otp_at,
+  SELECT a.*, t.added_at AS otp_at, t.last_step, p.added_at AS sms_at, p.used_at AS sms_used,
     r.id AS code_id, r.replaces, r.acknowledged, r.reserved_by, r.reserved_until, r.reservations,
     (SELECT json_group_array(json_object(
         'companyId', c.id, 'side', c.side, 'roles', json(m.roles),
         'active', m.disabled = 0 AND c.disabled = 0, 'from', c.enforced_from, 'zone', c.enforced_zone, 'help', c.help))
       FROM memberships m JOIN companies c ON c.id = m.company_id WHERE m.account_id = a.id) AS memberships
-  FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN recovery_codes r ON r.account_id = a.id`
+  FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN phones p ON p.account_id = a.id
+    LEFT JOIN recovery_codes r ON r.account_id = a.id`
+
+/** Of an authenticator app: the step that was used last says when (RFC 6238). */
+const STEP_SECONDS = 30
 
 interface MembershipRow {
   companyId: string
@@ -55,7 +59,7 @@ function accountOf(row: Row): Account {
   const text = (name: string) => (row[name] as string | null) ?? undefined
   const number = (name: string) => (row[name] === null ? undefined : Number(row[name]))
   const memberships = JSON.parse(String(row['memberships'])) as MembershipRow[]
-  const otp = number('otp_at')
+  const [otp, sms] = [number('otp_at'), number('sms_at')]
   const codeId = text('code_id')
   return {
     id: String(row['id']),
@@ -67,7 +71,11 @@ function accountOf(row: Row): Account {
     alwaysRequire2fa: row['always_require_2fa'] === 1,
     serverRoles: JSON.parse(String(row['server_roles'])) as ServerRole[],
     memberships: memberships.map(membershipOf),
-    enrolled: otp === undefined ? {} : { otp },
+    enrolled: { ...(otp !== undefined && { otp }), ...(sms !== undefined && { sms }) },
+    used: {
+      ...(otp !== undefined && { otp: Number(row['last_step']) * STEP_SECONDS }),
+      ...(sms !== undefined && { sms: Number(row['sms_used']) }),
+    },
     recoveryCode:
       codeId === undefined
         ? undefined

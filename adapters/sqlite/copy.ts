@@ -99,10 +99,12 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
   },
   people: {
     keys: ['id'],
-    tables: ['accounts', 'memberships', 'totp', 'recovery_codes'],
+    tables: ['accounts', 'memberships', 'totp', 'phones', 'recovery_codes'],
     columns: `*,
       (SELECT json_object('secret', secret, 'lastStep', last_step, 'addedAt', added_at) FROM totp
         WHERE account_id = accounts.id) AS totp,
+      (SELECT json_object('number', number, 'addedAt', added_at, 'usedAt', used_at) FROM phones
+        WHERE account_id = accounts.id) AS phone,
       (SELECT json_object('id', r.id, 'replaces', replaces, 'hash', hash, 'acknowledged', acknowledged,
           'reservedBy', reserved_by, 'reservedUntil', reserved_until, 'reservations', reservations)
         FROM recovery_codes r WHERE r.account_id = accounts.id) AS recovery_code,
@@ -125,6 +127,7 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
         .map(({ disabled, ...membership }) => ({ ...membership, disabled: disabled === 1 }))
         .sort((a, b) => (a.company < b.company ? -1 : 1)),
       totp: row['totp'] === null ? undefined : (JSON.parse(String(row['totp'])) as Rows['people']['totp']),
+      phone: row['phone'] === null ? undefined : (JSON.parse(String(row['phone'])) as Rows['people']['phone']),
       recoveryCode: row['recovery_code'] === null ? undefined : recoveryCodeOf(String(row['recovery_code'])),
     }),
     put: putPerson,
@@ -358,6 +361,41 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
         consumed_at: consumedAt,
       }),
   },
+  outbox: {
+    keys: ['id'],
+    tables: ['outbox'],
+    rowOf: (row) => ({
+      id: String(row['id']),
+      channel: row['channel'] as Rows['outbox']['channel'],
+      kind: String(row['kind']),
+      accountId: String(row['account_id']),
+      body: text(row['body']),
+      createdAt: Number(row['created_at']),
+      firstDue: Number(row['first_due']),
+      dueAt: number(row['due_at']),
+      usableUntil: Number(row['usable_until']),
+      tries: Number(row['tries']),
+      sentAt: number(row['sent_at']),
+      error: text(row['error']),
+      expiresAt: Number(row['kept_until']),
+    }),
+    put: (connection, row) =>
+      put(connection, 'outbox', ['id'], {
+        id: row.id,
+        channel: row.channel,
+        kind: row.kind,
+        account_id: row.accountId,
+        body: row.body,
+        created_at: row.createdAt,
+        first_due: row.firstDue,
+        due_at: row.dueAt,
+        usable_until: row.usableUntil,
+        tries: row.tries,
+        sent_at: row.sentAt,
+        error: row.error,
+        kept_until: row.expiresAt,
+      }),
+  },
   tombstones: {
     keys: ['key'],
     tables: ['destroyed'],
@@ -414,7 +452,7 @@ function recoveryCodeOf(json: string): Rows['people']['recoveryCode'] {
 }
 
 function putPerson(connection: Connection, person: Rows['people']): void {
-  const { id, email, memberships, totp, recoveryCode } = person
+  const { id, email, memberships, totp, phone, recoveryCode } = person
   try {
     put(connection, 'accounts', ['id'], {
       id,
@@ -432,7 +470,7 @@ function putPerson(connection: Connection, person: Rows['people']): void {
     if (isDuplicate(error)) throw new StoreConflict(`two people have the e-mail address ${email}`, { cause: error })
     throw error
   }
-  for (const table of ['memberships', 'totp', 'recovery_codes'])
+  for (const table of ['memberships', 'totp', 'phones', 'recovery_codes'])
     connection.run(`DELETE FROM ${table} WHERE account_id = ?`, id)
   for (const { company, roles, disabled } of memberships)
     put(connection, 'memberships', ['account_id', 'company_id'], {
@@ -447,6 +485,13 @@ function putPerson(connection: Connection, person: Rows['people']): void {
       secret: totp.secret,
       last_step: totp.lastStep,
       added_at: totp.addedAt,
+    })
+  if (phone)
+    put(connection, 'phones', ['account_id'], {
+      account_id: id,
+      number: phone.number,
+      added_at: phone.addedAt,
+      used_at: phone.usedAt,
     })
   if (recoveryCode)
     put(connection, 'recovery_codes', ['account_id'], {

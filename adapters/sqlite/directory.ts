@@ -1,4 +1,4 @@
-import type { Connection as SamlConnection, Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type { Message, Connection as SamlConnection, Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Client,
@@ -15,6 +15,7 @@ import {
 import { secretsFrom, secretsText } from '../client-secrets.ts'
 import type { SqliteConnections } from './connections.ts'
 import { type Connection, isDuplicate, type Row, type Value } from './driver.ts'
+import type { SqliteOutbox } from './outbox.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
 
@@ -22,23 +23,26 @@ const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
 const CLIENTS_KNOWN = 1000
 
 const USERS = `
-  SELECT a.*, t.added_at AS otp_at, r.acknowledged,
+  SELECT a.*, t.added_at AS otp_at, p.added_at AS sms_at, r.acknowledged,
     (SELECT json_group_array(json_object('company', m.company_id, 'roles', json(m.roles), 'disabled', m.disabled))
       FROM memberships m WHERE m.account_id = a.id) AS memberships
-  FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN recovery_codes r ON r.account_id = a.id`
+  FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN phones p ON p.account_id = a.id
+    LEFT JOIN recovery_codes r ON r.account_id = a.id`
 
 /** People, companies, clients and APIs. */
 export class SqliteDirectory implements DirectoryStore {
   readonly #connection: Connection
   readonly #sealer: Sealer
   readonly #connections: SqliteConnections
+  readonly #outbox: SqliteOutbox
   /** Clients that were read, opened and parsed before; each counts as long as its row says the same. */
   readonly #known = new Map<string, { metadata: Value; secret: Value; client: Client }>()
 
-  constructor(connection: Connection, sealer: Sealer, connections: SqliteConnections) {
+  constructor(connection: Connection, sealer: Sealer, connections: SqliteConnections, outbox: SqliteOutbox) {
     this.#connection = connection
     this.#sealer = sealer
     this.#connections = connections
+    this.#outbox = outbox
   }
 
   async companies(): Promise<Company[]> {
@@ -120,16 +124,15 @@ export class SqliteDirectory implements DirectoryStore {
     })
   }
 
-  async resetMfa(accountId: string): Promise<boolean> {
+  async resetMfa(accountId: string, messages: Message[] = []): Promise<boolean> {
     return this.#connection.write(() => {
-      this.#connection.run('DELETE FROM totp WHERE account_id = ?', accountId)
-      this.#connection.run('DELETE FROM recovery_codes WHERE account_id = ?', accountId)
-      return (
-        this.#connection.run(
-          'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1 WHERE id = ?',
-          accountId,
-        ) === 1
-      )
+      const raised =
+        'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1 WHERE id = ?'
+      if (this.#connection.run(raised, accountId) !== 1) return false
+      for (const table of ['totp', 'phones', 'recovery_codes'])
+        this.#connection.run(`DELETE FROM ${table} WHERE account_id = ?`, accountId)
+      this.#outbox.inPut(messages)
+      return true
     })
   }
 
@@ -168,7 +171,10 @@ export class SqliteDirectory implements DirectoryStore {
       return
     }
     if (change.kind === 'company') this.#putCompany(change.value)
-    if (change.kind === 'user') this.#putUser(change)
+    if (change.kind === 'user') {
+      this.#putUser(change)
+      this.#outbox.inPut(change.messages)
+    }
     if (change.kind === 'client') this.#putClient(change.value)
     if (change.kind === 'resource') this.#putResource(change.value)
     if (change.kind === 'connection') this.#connections.inPut(change)
@@ -246,6 +252,7 @@ export class SqliteDirectory implements DirectoryStore {
     this.#connection.run('DELETE FROM devices WHERE account_id = ?', id)
     this.#connection.run('DELETE FROM consents WHERE account_id = ?', id)
     this.#connection.run('DELETE FROM links WHERE account_id = ?', id)
+    this.#connection.run('DELETE FROM outbox WHERE account_id = ?', id)
     this.#remove('accounts', 'id', id)
   }
 
@@ -321,7 +328,9 @@ function userOf(row: Row): User {
     alwaysRequire2fa: row['always_require_2fa'] === 1,
     hasPassword: row['password_hash'] !== null,
     securityEpoch: Number(row['security_epoch']),
-    factors: row['otp_at'] === null ? [] : [{ method: 'otp', addedAt: Number(row['otp_at']) }],
+    factors: (['otp', 'sms'] as const).flatMap((method) =>
+      row[`${method}_at`] === null ? [] : [{ method, addedAt: Number(row[`${method}_at`]) }],
+    ),
     recoveryCode: row['acknowledged'] === null ? 'none' : row['acknowledged'] === 1 ? 'acknowledged' : 'unacknowledged',
     createdAt: Number(row['created_at']),
   }

@@ -1,16 +1,20 @@
-import type { FactorStore, Sealer, TotpActivation } from '../../interactions/kit/stores.ts'
+import type { Activation, FactorStore, Message, NewFactor, Sealer } from '../../interactions/kit/stores.ts'
 import type { Connection, Value } from './driver.ts'
+import type { SqliteOutbox } from './outbox.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'totp_secret', owner })
+const phonePlace = (owner: string) => ({ purpose: 'phone', owner })
 
-/** Authenticator apps and recovery codes. What happens once is one UPDATE whose WHERE is the lock. */
+/** Authenticator apps, phones and recovery codes. What happens once is one UPDATE whose WHERE is the lock. */
 export class SqliteFactors implements FactorStore {
   readonly #connection: Connection
   readonly #sealer: Sealer
+  readonly #outbox: SqliteOutbox
 
-  constructor(connection: Connection, sealer: Sealer) {
+  constructor(connection: Connection, sealer: Sealer, outbox: SqliteOutbox) {
     this.#connection = connection
     this.#sealer = sealer
+    this.#outbox = outbox
   }
 
   async totpSecret(accountId: string): Promise<string | undefined> {
@@ -23,9 +27,19 @@ export class SqliteFactors implements FactorStore {
     return this.#once(sql, step, accountId, step)
   }
 
-  async activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined> {
-    const { secret, step, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery } = activation
-    const sealed = this.#sealer.seal(placeOf(accountId), secret)
+  async phone(accountId: string): Promise<string | undefined> {
+    const row = this.#connection.get('SELECT number FROM phones WHERE account_id = ?', accountId)
+    return row && this.#sealer.open(phonePlace(accountId), String(row['number']))
+  }
+
+  async notePhoneUse(accountId: string, at: number): Promise<void> {
+    const sql = 'UPDATE phones SET used_at = max(used_at, ?) WHERE account_id = ?'
+    await this.#connection.write(() => this.#connection.run(sql, at, accountId))
+  }
+
+  async activate(accountId: string, activation: Activation): Promise<{ securityEpoch: number } | undefined> {
+    const { factor, now, factorVersion, securityEpoch, recoveryCodeId, byRecovery } = activation
+    const store = this.#storing(accountId, factor, now)
     const connection = this.#connection
     const raise = byRecovery ? 1 : 0
     return connection.write(() => {
@@ -47,31 +61,39 @@ export class SqliteFactors implements FactorStore {
         securityEpoch,
       )
       if (won !== 1) return undefined
-      connection.run(
-        'INSERT OR REPLACE INTO totp (account_id, secret, last_step, added_at) VALUES (?, ?, ?, ?)',
-        accountId,
-        sealed,
-        step,
-        now,
-      )
+      // Whoever holds a lost phone holds its number too, and whoever holds the number may hold the phone.
+      if (byRecovery)
+        for (const table of ['totp', 'phones']) connection.run(`DELETE FROM ${table} WHERE account_id = ?`, accountId)
+      store()
       connection.run('INSERT OR REPLACE INTO recovery_codes (account_id, id) VALUES (?, ?)', accountId, recoveryCodeId)
+      this.#outbox.inPut(activation.messages)
       return { securityEpoch: securityEpoch + raise }
     })
   }
 
+  /** Sealed now; writes when it is called, inside the transaction. */
+  #storing(accountId: string, factor: NewFactor, now: number): () => void {
+    if (factor.method === 'otp') {
+      const sealed = this.#sealer.seal(placeOf(accountId), factor.secret)
+      const sql = 'INSERT OR REPLACE INTO totp (account_id, secret, last_step, added_at) VALUES (?, ?, ?, ?)'
+      return () => this.#connection.run(sql, accountId, sealed, factor.step, now)
+    }
+    const sealed = this.#sealer.seal(phonePlace(accountId), factor.phone)
+    const sql = 'INSERT OR REPLACE INTO phones (account_id, number, added_at, used_at) VALUES (?, ?, ?, ?)'
+    return () => this.#connection.run(sql, accountId, sealed, now, now)
+  }
+
   async setRecoveryCode(
     accountId: string,
-    { replaces, id, hash }: { replaces: string; id: string; hash: string },
+    { replaces, id, hash, messages }: { replaces: string; id: string; hash: string; messages?: Message[] | undefined },
   ): Promise<boolean> {
-    return this.#once(
-      `UPDATE recovery_codes SET id = ?, replaces = ?, hash = ?, acknowledged = 0, reserved_by = NULL, reserved_until = NULL
-        WHERE account_id = ? AND id = ?`,
-      id,
-      replaces,
-      hash,
-      accountId,
-      replaces,
-    )
+    const sql = `UPDATE recovery_codes SET id = ?, replaces = ?, hash = ?, acknowledged = 0, reserved_by = NULL, reserved_until = NULL
+      WHERE account_id = ? AND id = ?`
+    return this.#connection.write(() => {
+      if (this.#connection.run(sql, id, replaces, hash, accountId, replaces) !== 1) return false
+      this.#outbox.inPut(messages)
+      return true
+    })
   }
 
   async recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined> {

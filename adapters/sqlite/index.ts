@@ -13,6 +13,7 @@ import { SqliteFactors } from './factors.ts'
 import { SqliteFederation } from './federation.ts'
 import { SqliteLinks } from './links.ts'
 import { migrate } from './migrations.ts'
+import { SqliteOutbox } from './outbox.ts'
 import { SqliteDevices, SqlitePending } from './pending.ts'
 import { SqliteSigningKeys } from './signing-keys.ts'
 import { SqliteThrottle } from './throttle.ts'
@@ -40,6 +41,12 @@ const SEALED: { table: string; column: string; keys: string[]; place(row: Record
     column: 'secret',
     keys: ['account_id'],
     place: (row) => ({ purpose: 'totp_secret', owner: String(row['account_id']) }),
+  },
+  {
+    table: 'phones',
+    column: 'number',
+    keys: ['account_id'],
+    place: (row) => ({ purpose: 'phone', owner: String(row['account_id']) }),
   },
   {
     table: 'clients',
@@ -77,6 +84,12 @@ const SEALED: { table: string; column: string; keys: string[]; place(row: Record
     keys: ['reference'],
     place: (row) => ({ purpose: 'federation_trace', owner: String(row['reference']) }),
   },
+  {
+    table: 'outbox',
+    column: 'body',
+    keys: ['id'],
+    place: (row) => ({ purpose: 'outbox', owner: String(row['id']) }),
+  },
 ]
 
 /** What goes when its time is over; `before` seconds later than it says. */
@@ -88,6 +101,7 @@ const EXPIRING = [
   { table: 'federation_requests', key: 'handle', expired: 'expires_at', before: -1 },
   { table: 'used_assertions', key: 'issuer, assertion_id', expired: 'usable_until', before: -1 },
   { table: 'federation_traces', key: 'reference', expired: 'expires_at', before: -1 },
+  { table: 'outbox', key: 'id', expired: 'kept_until', before: 0 },
   { table: 'throttles', key: 'key', expired: 'kept_until', before: 0 },
   { table: 'devices', key: 'device, account_id', expired: 'last_used', before: 400 * 24 * 60 * 60 },
 ]
@@ -113,6 +127,7 @@ export class SqliteDatabase implements Database {
   readonly federation: SqliteFederation
   readonly traces: SqliteTraces
   readonly links: SqliteLinks
+  readonly outbox: SqliteOutbox
   readonly audit: SqliteAudit
   readonly artifacts: SqliteArtifacts
   readonly directory: SqliteDirectory
@@ -135,7 +150,8 @@ export class SqliteDatabase implements Database {
     this.connection = connection
     this.#sealer = sealer
     this.accounts = new SqliteAccounts(connection)
-    this.factors = new SqliteFactors(connection, sealer)
+    this.outbox = new SqliteOutbox(connection, sealer)
+    this.factors = new SqliteFactors(connection, sealer, this.outbox)
     this.throttle = new SqliteThrottle(connection)
     this.devices = new SqliteDevices(connection)
     this.pending = new SqlitePending(connection, sealer)
@@ -146,7 +162,7 @@ export class SqliteDatabase implements Database {
     this.audit = new SqliteAudit(connection)
     this.artifacts = new SqliteArtifacts(connection)
     this.connections = new SqliteConnections(connection, sealer)
-    this.directory = new SqliteDirectory(connection, sealer, this.connections)
+    this.directory = new SqliteDirectory(connection, sealer, this.connections, this.outbox)
     this.signingKeys = new SqliteSigningKeys(connection, sealer)
     this.auditReader = this.audit
   }

@@ -212,6 +212,35 @@ const MIGRATIONS: string[] = [
   CREATE INDEX federation_traces_connection ON federation_traces (connection_id, shelf, at);
   CREATE INDEX federation_traces_expires ON federation_traces (expires_at);
   `,
+  `
+  CREATE TABLE outbox (
+    id TEXT PRIMARY KEY,
+    channel TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    account_id TEXT NOT NULL, -- no reference: an embedding app's people are not in this file
+    body TEXT,
+    created_at INTEGER NOT NULL,
+    first_due INTEGER NOT NULL,
+    due_at INTEGER, -- the next try; none when it has left, or nobody tries any longer
+    usable_until INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    sent_at INTEGER,
+    error TEXT,
+    kept_until INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX outbox_due ON outbox (channel, due_at) WHERE due_at IS NOT NULL;
+  CREATE INDEX outbox_account ON outbox (account_id);
+  CREATE INDEX outbox_created ON outbox (created_at);
+  CREATE INDEX outbox_kept ON outbox (kept_until);
+  `,
+  `
+  CREATE TABLE phones (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+    number TEXT NOT NULL, -- E.164, sealed
+    added_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL
+  ) STRICT;
+  `,
 ]
 
 /**

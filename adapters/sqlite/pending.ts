@@ -44,6 +44,12 @@ export class SqlitePending implements PendingStore {
     return this.#open(owner, purpose, row!)
   }
 
+  async replace({ owner, purpose, value, expiresAt }: Parameters<PendingStore['replace']>[0]): Promise<void> {
+    const sealed = this.#sealer.seal(placeOf(owner, purpose), value)
+    const sql = 'INSERT OR REPLACE INTO pending (owner, purpose, value, expires_at) VALUES (?, ?, ?, ?)'
+    await this.#connection.write(() => this.#connection.run(sql, owner, purpose, sealed, expiresAt))
+  }
+
   async recall(owner: string, purpose: string, now: number): Promise<string | undefined> {
     const row = this.#connection.get(
       'SELECT value FROM pending WHERE owner = ? AND purpose = ? AND expires_at > ?',

@@ -1,21 +1,23 @@
-/** Asks an enrolled person for a code, or for the recovery code instead. Answers `mfa`. */
+/** Asks an enrolled person for a second factor, or for the recovery code instead. Answers `mfa`. */
 import { z } from 'zod'
 import type { PasswordHasher } from '../factors/password.ts'
 import { readRecoveryCode } from '../factors/recovery-code.ts'
-import { matchingStep, readCode } from '../factors/totp.ts'
-import { wrongCode, wrongRecoveryCode } from '../kit/errors.ts'
-import { type Attempt, definePage, person, type Room } from '../kit/room.ts'
+import { InteractionError, wrongRecoveryCode } from '../kit/errors.ts'
+import { type Attempt, definePage, person, type Room, type Visit } from '../kit/room.ts'
 import type { Account, FactorStore, ThrottleRule } from '../kit/stores.ts'
+import type { Texts } from '../kit/texts.ts'
+import { app } from './app.ts'
+import { codeCounter, isNetwork, networkCounter, type SecondFactor } from './factor.ts'
+import { text } from './text.ts'
 
-/** Every tenth wrong code since the last right one waits half an hour; a hundred close the app until recovery or reset. */
-const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 30 * 60, disableAt: 100 }
 const RECOVERY_CODES: ThrottleRule = { kind: 'streak', every: 5, wait: 30 * 60 }
-const NETWORK: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 }
 
 /** What this room stands on. */
 export interface ChallengeParts {
   factors: FactorStore
   passwords: PasswordHasher
+  /** Without them nobody is asked for a code by text. */
+  texts?: Texts | undefined
   /** Time steps accepted to either side: 1, or 0. */
   totpWindow: number
   /** Seconds that the right to enrol by a recovery code is held. */
@@ -23,52 +25,33 @@ export interface ChallengeParts {
 }
 
 /** Asks an enrolled person to prove a second factor. */
-export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }: ChallengeParts): Room => ({
-  name: 'challenge',
-  pages: {
-    '': definePage({
-      // Whatever is no code uses up no try (R51).
-      form: z.strictObject({
-        code: z.string('code_missing').min(1, 'code_missing').transform(readCode).pipe(z.string('code_format')),
-      }),
-      wrong: 'wrong_code',
+export const challenge = ({ factors, passwords, texts, totpWindow, reservationSeconds }: ChallengeParts): Room => {
+  const known: SecondFactor[] = [
+    app({ factors, totpWindow, helpFor }),
+    ...(texts ? [text({ factors, texts, helpFor })] : []),
+  ]
+  const byName = new Map(known.map((factor) => [factor.name, factor]))
+  /** Those that may answer, last used first. */
+  const offered = ({ offer, account }: Visit) =>
+    known
+      .filter(({ name }) => offer.includes(name))
+      .sort((a, b) => (account?.used?.[b.name] ?? 0) - (account?.used?.[a.name] ?? 0))
+  const chosen = ({ method }: { method: string }, visit: Visit) => offered(visit).find(({ name }) => name === method)
 
-      async show({ account, url }) {
-        const addedAt = account?.enrolled.otp
-        return {
-          view: 'challenge',
-          title: 'challenge.title',
-          locals: { ...helpFor(account), recoveryUrl: url('recovery'), ...(addedAt !== undefined && { addedAt }) },
-        }
+  const first = byName.get('otp')!.verify
+  const pages: Room['pages'] = {
+    '': {
+      ...first,
+      // The app is asked for here when nothing else would do.
+      async arrive(visit) {
+        const [one, other] = offered(visit)
+        // What this person has is not asked for here any more: the recovery code is the way that is left.
+        if (!one) return { is: 'turned', page: 'recovery' }
+        if (one.name === 'otp' && !other) return undefined
+        return { is: 'turned', page: other ? 'choose' : one.name }
       },
-
-      async attempt(visit): Promise<Attempt> {
-        const { id, factorVersion } = person(visit)
-        return {
-          counters: [
-            { key: `code|network|${visit.network}`, rule: NETWORK },
-            // The version is part of the key: a new app starts with a new count.
-            { key: codeCounter({ id, factorVersion }), rule: CODES },
-          ],
-          event: 'mfa.otp',
-          refusal(key, wait) {
-            if (key.startsWith('code|network|')) return 'too_many_from_network'
-            return wait === Number.POSITIVE_INFINITY ? 'code_disabled' : 'code_blocked'
-          },
-          endsInteraction: true,
-        }
-      },
-
-      async submit(visit, { code }) {
-        const { id, securityEpoch } = person(visit)
-        const secret = await factors.totpSecret(id)
-        if (secret === undefined) throw wrongCode('no authenticator app')
-        const step = await matchingStep(secret, code, visit.now, totpWindow)
-        if (step === undefined) throw wrongCode()
-        if (!(await factors.claimTimeStep(id, step))) throw wrongCode('otp_replayed')
-        return { is: 'proved', factor: 'otp', accountId: id, securityEpoch, audit: { event: 'mfa.otp' } }
-      },
-    }),
+    },
+    ...Object.fromEntries(known.map(({ name, verify }) => [name, verify])),
 
     recovery: definePage({
       form: z.strictObject({
@@ -89,12 +72,9 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
 
       async attempt(visit): Promise<Attempt> {
         return {
-          counters: [
-            { key: `code|network|${visit.network}`, rule: NETWORK },
-            { key: recoveryCodeCounter(person(visit)), rule: RECOVERY_CODES },
-          ],
+          counters: [networkCounter(visit), { key: recoveryCodeCounter(person(visit)), rule: RECOVERY_CODES }],
           event: 'recovery_code.reserved',
-          refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'recovery_code_blocked'),
+          refusal: (key) => (isNetwork(key) ? 'too_many_from_network' : 'recovery_code_blocked'),
         }
       },
 
@@ -112,8 +92,37 @@ export const challenge = ({ factors, passwords, totpWindow, reservationSeconds }
         return { is: 'settled', outcome: { reservedFor: id }, audit: { event: 'recovery_code.reserved' } }
       },
     }),
-  },
-})
+  }
+
+  if (texts)
+    pages['choose'] = definePage({
+      method: 'sms',
+      form: z.strictObject({ method: z.enum(['otp', 'sms'], 'method_missing') }),
+
+      async show(visit) {
+        return {
+          view: 'challenge-choose',
+          title: 'challenge-choose.title',
+          locals: {
+            ...helpFor(visit.account),
+            methods: offered(visit).map(({ name }) => name),
+            recoveryUrl: visit.url('recovery'),
+          },
+        }
+      },
+
+      attempt: async (visit, form) => chosen(form, visit)?.begin?.attempt(visit),
+
+      async submit(visit, form) {
+        const factor = chosen(form, visit)
+        if (!factor) throw new InteractionError('method_missing', { field: 'method' })
+        const audit = await factor.begin?.run(visit)
+        return { is: 'turned', page: factor.name, ...(audit && { audit }) }
+      },
+    })
+
+  return { name: 'challenge', pages }
+}
 
 /** Whom to ask without phone and recovery code, in the words of the person's first company that has any. */
 function helpFor(account: Account | undefined): { help?: string } {
@@ -122,8 +131,10 @@ function helpFor(account: Account | undefined): { help?: string } {
   return help === undefined ? {} : { help }
 }
 
-/** The counter of wrong codes of a person's app. */
-export const codeCounter = ({ id, factorVersion }: Pick<Account, 'id' | 'factorVersion'>): string =>
-  `code|otp|${id}|${factorVersion}`
+/** The counters of wrong codes of a person's factors. */
+export const codeCounters = (account: Pick<Account, 'id' | 'factorVersion'>): string[] => [
+  codeCounter('otp', account),
+  codeCounter('sms', account),
+]
 /** The counter of a person's wrong recovery codes. */
 export const recoveryCodeCounter = ({ id }: Pick<Account, 'id'>): string => `recovery_code|${id}`

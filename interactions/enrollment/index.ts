@@ -1,125 +1,78 @@
-/** "Secure Your Account": an authenticator app by QR code or manual key, and its first code. Answers `mfa_enroll`. */
-import QRCode from 'qrcode'
+/** Asks a person to add a second factor: one that their role allows, which they choose where there are two. Answers `mfa_enroll`. */
 import { z } from 'zod'
-import { clockOffset, enrolmentUri, matchingStep, newSecret, readCode } from '../factors/totp.ts'
 import { InteractionError } from '../kit/errors.ts'
-import { type Attempt, definePage, person, type Room, type Visit } from '../kit/room.ts'
-import type { FactorStore, PendingStore, ThrottleRule } from '../kit/stores.ts'
+import type { Tell } from '../kit/letters.ts'
+import { definePage, type Room } from '../kit/room.ts'
+import type { FactorStore, Method, PendingStore } from '../kit/stores.ts'
+import type { Texts } from '../kit/texts.ts'
+import { app } from './app.ts'
+import { activation } from './first-code.ts'
+import { text } from './text.ts'
 
-/** Codes at enrolment have a count of their own: they prove a secret that nobody else knows. */
-const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 60 }
-const NETWORK: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 }
-/** Modules of white around the QR code (ISO/IEC 18004). */
-const QUIET_ZONE = 4
+export { drawing } from './app.ts'
 
 /** What this room stands on. */
 export interface EnrollmentParts {
   factors: FactorStore
   pending: PendingStore
+  /** Without them nobody is offered codes by text. */
+  texts?: Texts | undefined
   /** Shown in the authenticator app; without a colon. */
   issuer: string
   totpWindow: number
   /** A fresh random id. */
   newId: () => string
+  tell: Tell
 }
 
-/** Asks a person to add an authenticator app. */
-export const enrollment = ({ factors, pending, issuer, totpWindow, newId }: EnrollmentParts): Room => {
-  /** The same secret on reload, Back and a second tab; another one when the person's factors changed meanwhile. */
-  const secretFor = (visit: Visit) => {
-    const { id, factorVersion } = person(visit)
-    const purpose = `totp_enrolment|${id}|${factorVersion}`
-    return pending.keep({ owner: visit.cid, purpose, value: newSecret(), expiresAt: visit.expiresAt, now: visit.now })
+/** Where each method is set up. */
+const PAGE_OF: Record<Method, string> = { otp: 'app', sms: 'phone' }
+
+/** Asks a person to add a second factor. */
+export const enrollment = ({ factors, pending, texts, issuer, totpWindow, newId, tell }: EnrollmentParts): Room => {
+  const activate = activation(factors, newId, tell)
+  const secure = app({ pending, issuer, totpWindow, activate })
+  const pages: Room['pages'] = {
+    '': {
+      ...secure,
+      method: undefined,
+      // The app is set up here when nothing else would do.
+      arrive: async ({ offer }) => (offer.includes('sms') ? { is: 'turned', page: 'required' } : undefined),
+    },
+    app: secure,
   }
+  if (!texts) return { name: 'enrollment', pages }
 
   return {
     name: 'enrollment',
     pages: {
-      '': definePage({
-        form: z.strictObject({
-          code: z.string('code_missing').min(1, 'code_missing').transform(readCode).pipe(z.string('code_format')),
-        }),
+      ...pages,
+      ...text({ texts, activate }),
 
-        async show(visit) {
-          const { email } = person(visit)
-          const secret = await secretFor(visit)
-          const uri = enrolmentUri({ issuer, account: email, secret })
+      required: definePage({
+        method: 'sms',
+        form: z.strictObject({}),
+        async show({ url, offer }) {
           return {
-            view: 'enrollment',
-            title: 'enrollment.title',
-            locals: {
-              qr: drawing(uri),
-              key: secret.match(/.{1,4}/g)!.join(' '),
-              otpauth: uri,
-              account: `${issuer}: ${email}`,
-            },
+            view: 'enrollment-required',
+            title: 'enrollment-required.title',
+            locals: { nextUrl: url(offer.length > 1 ? 'choose' : 'phone') },
           }
         },
+        submit: async ({ offer }) => ({ is: 'turned', page: offer.length > 1 ? 'choose' : 'phone' }),
+      }),
 
-        async attempt(visit): Promise<Attempt> {
-          return {
-            counters: [
-              { key: `code|network|${visit.network}`, rule: NETWORK },
-              { key: `enrolment|${person(visit).id}|${visit.cid}`, rule: CODES },
-            ],
-            event: 'mfa.enrolled',
-            refusal: (key) => (key.startsWith('code|network|') ? 'too_many_from_network' : 'too_many_attempts'),
-          }
+      choose: definePage({
+        method: 'sms',
+        form: z.strictObject({ method: z.enum(['otp', 'sms'], 'method_missing') }),
+        async show({ offer }) {
+          return { view: 'enrollment-choose', title: 'enrollment-choose.title', locals: { methods: offer } }
         },
-
-        async submit(visit, { code }) {
-          const { id, factorVersion, securityEpoch, enrolled } = person(visit)
-          const secret = await secretFor(visit)
-          const step = await matchingStep(secret, code, visit.now, totpWindow)
-          if (step === undefined) throw await unmatched(secret, code, visit.now)
-
-          const byRecovery = visit.reasons.includes('recovery_code_reserved')
-          const activated = await factors.activateTotp(id, {
-            secret,
-            step,
-            now: visit.now,
-            factorVersion,
-            securityEpoch,
-            recoveryCodeId: newId(),
-            ...(byRecovery && { byRecovery: { cid: visit.cid } }),
-          })
-          // Another tab or a new password was first: the policy asks what is open now.
-          if (!activated) return { is: 'overtaken' }
-          return {
-            is: 'proved',
-            factor: 'otp',
-            accountId: id,
-            securityEpoch: activated.securityEpoch,
-            audit: {
-              event: 'mfa.enrolled',
-              details: { method: 'otp', replaced: 'otp' in enrolled, by_recovery_code: byRecovery },
-            },
-          }
+        async submit({ offer }, { method }) {
+          if (!offer.includes(method)) throw new InteractionError('method_missing', { field: 'method' })
+          return { is: 'turned', page: PAGE_OF[method] }
         },
       }),
     },
   }
-}
-
-/** A wrong code; when the phone's clock is off, a message that says so (R45). It is not accepted. */
-async function unmatched(secret: string, code: string, now: number) {
-  const offset = await clockOffset(secret, code, now)
-  if (offset === undefined) return new InteractionError('wrong_enrollment_code', { field: 'code' })
-  const minutes = Math.max(1, Math.round(Math.abs(offset) / 60))
-  return new InteractionError(offset < 0 ? 'clock_slow' : 'clock_fast', { field: 'code', vars: { minutes } })
-}
-
-/** A QR code of level M: its width in modules with the quiet zone, and an SVG path of one bar for each run of dark modules. */
-export function drawing(text: string): { size: number; path: string } {
-  const { modules } = QRCode.create(text, { errorCorrectionLevel: 'M' })
-  const bars: string[] = []
-  for (let row = 0; row < modules.size; row++)
-    for (let column = 0; column < modules.size; column++) {
-      let end = column
-      while (end < modules.size && modules.get(row, end)) end += 1
-      if (end > column)
-        bars.push(`M${column + QUIET_ZONE} ${row + QUIET_ZONE}h${end - column}v1H${column + QUIET_ZONE}z`)
-      column = end
-    }
-  return { size: modules.size + 2 * QUIET_ZONE, path: bars.join('') }
 }

@@ -19,6 +19,18 @@ export type ErrorCode =
   | 'clock_slow'
   | 'clock_fast'
   | 'wrong_enrollment_code'
+  | 'method_missing'
+  | 'phone_missing'
+  | 'phone_invalid'
+  | 'sms_country'
+  | 'sms_wait'
+  | 'sms_too_many'
+  | 'sms_not_now'
+  | 'sms_failed'
+  | 'sms_code_format'
+  | 'wrong_sms_code'
+  | 'sms_code_used_up'
+  | 'sms_disabled'
   | 'recovery_code_missing'
   | 'wrong_recovery_code'
   | 'recovery_code_blocked'
@@ -76,6 +88,9 @@ export const wrongCredentials = () => new InteractionError('wrong_credentials', 
 
 /** One message for a mistyped, expired and replayed code. `cause` is for the audit only. */
 export const wrongCode = (cause?: string) => new InteractionError('wrong_code', { field: 'code', cause })
+
+/** One message for a mistyped, expired, used and superseded code by text. `cause` is for the audit only. */
+export const wrongSmsCode = (cause?: string) => new InteractionError('wrong_sms_code', { field: 'code', cause })
 
 /** The right code twice, an old one, a mistyped one: one message. */
 export const wrongRecoveryCode = () => new InteractionError('wrong_recovery_code', { field: 'recovery_code' })

@@ -56,12 +56,13 @@ export function withOwnAccounts(database: FactorDatabase, people: OwnAccountStor
     federation,
     traces,
     links,
+    outbox,
     audit,
     artifacts,
   } = database
 
   return {
-    ...{ throttle, devices, pending, consents, federation, traces, links, audit, artifacts },
+    ...{ throttle, devices, pending, consents, federation, traces, links, outbox, audit, artifacts },
     accounts: {
       async find(accountId) {
         const person = await people.find(accountId)
@@ -93,6 +94,7 @@ function complete(person: OwnAccount, held: Account | undefined): Account {
     securityEpoch: (person.securityEpoch ?? 0) + (held?.securityEpoch ?? 0),
     factorVersion: held?.factorVersion ?? 0,
     enrolled: held?.enrolled ?? {},
+    used: held?.used,
     recoveryCode: held?.recoveryCode,
   }
 }
@@ -105,7 +107,9 @@ function factorsOf({ factors, directory }: FactorDatabase, people: OwnAccountSto
     recoveryCodeHash: (accountId) => factors.recoveryCodeHash(accountId),
     reserveRecoveryCode: (accountId, reservation) => factors.reserveRecoveryCode(accountId, reservation),
     acknowledgeRecoveryCode: (accountId, id) => factors.acknowledgeRecoveryCode(accountId, id),
-    async activateTotp(accountId, activation) {
+    phone: (accountId) => factors.phone(accountId),
+    notePhoneUse: (accountId, at) => factors.notePhoneUse(accountId, at),
+    async activate(accountId, activation) {
       const holder: FactorHolder = {
         id: accountId,
         email: accountId,
@@ -118,7 +122,7 @@ function factorsOf({ factors, directory }: FactorDatabase, people: OwnAccountSto
       if (!person || person.disabled) return undefined
       // Read now, not when the page was shown: what the app raised meanwhile makes the store's part too small to match.
       const epoch = person.securityEpoch ?? 0
-      const written = await factors.activateTotp(accountId, {
+      const written = await factors.activate(accountId, {
         ...activation,
         securityEpoch: activation.securityEpoch - epoch,
       })

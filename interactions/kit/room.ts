@@ -1,6 +1,7 @@
 /** The contract of a room: what it is given, what it may answer. Everything a person is asked is one of these. */
 import type { z } from 'zod'
 import { type ErrorCode, InteractionError } from './errors.ts'
+import type { NoticeFacts } from './letters.ts'
 import type { Messages } from './messages.ts'
 import type { Account, Counter, Method } from './stores.ts'
 
@@ -97,6 +98,8 @@ export interface Visit {
   asks: Judgement['asks']
   /** What was just sent and could not be used, so that nobody types it again. Never shown where it may be secret. */
   posted: Record<string, unknown>
+  /** Of this request, for letters that tell of it. */
+  facts: NoticeFacts
   /** The person's network (IPv4 address, IPv6 /64) as a key for counters. */
   network: string
   /** What a page that refuses shows, for whoever looks for the reason. */
@@ -140,7 +143,7 @@ export type Answer =
   /** Another request did it first: the other of two clicks, or another browser. */
   | { is: 'overtaken' }
   /** Another page of the same room. */
-  | { is: 'turned'; page: string; outcome?: Outcome }
+  | { is: 'turned'; page: string; outcome?: Outcome; audit?: AuditNote }
   /** An address elsewhere. */
   | { is: 'sent'; to: string; outcome?: Outcome }
   /** A page that says no more than a stranger may know, with a reference to the audit's row. `again`: the page that leads on. */
@@ -165,10 +168,14 @@ export interface Attempt {
   event: string
   /** True: the attempt after which a streak waits ends the interaction, and at a step-up the session. */
   endsInteraction?: boolean
+  /** An answer in place of the refusal, given the counter's key: for whom the limit is nothing to be told of. */
+  instead?: (key: string) => Promise<Answer | undefined>
 }
 
 /** One page of a room: the form it takes, what it shows, what an answer does. */
 export interface RoomPage<Form = unknown> {
+  /** The page is there only while this method may answer the question: to anybody else it is not found, shown or posted to. */
+  method?: Method | undefined
   /** The form's fields; an issue's message is the code of the error to show. */
   form: z.ZodType<Form>
   /** What opening the page does, if it does anything: an answer in place of the page. */

@@ -11,6 +11,7 @@ import type { Recorder } from './audit.ts'
 import { checkForm, formToken } from './csrf.ts'
 import { type ErrorCode, InteractionError } from './errors.ts'
 import { digest, type KeyRing } from './keyring.ts'
+import type { NoticeFacts, Tell } from './letters.ts'
 import type { Messages } from './messages.ts'
 import { basePath, networkOf } from './network.ts'
 import { goTo } from './parked.ts'
@@ -44,6 +45,8 @@ export interface RouterParts {
     whose: { accountId: string; cid: string; which: (uid: string | undefined) => boolean },
   ): Promise<number>
   now: () => number
+  /** Who is told of what. */
+  tell: Tell
 }
 
 const FORM_LIMIT = '16kb'
@@ -76,7 +79,7 @@ export const againPath = (provider: Pick<Provider, 'issuer'>, uid: string): stri
 
 /** The middleware that answers all interaction pages. */
 export function interactionRoutes(parts: RouterParts): Middleware {
-  const { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now } = parts
+  const { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now, tell } = parts
   const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
   const origin = new URL(provider.issuer).origin
   const secretOf = (uid: string) => keyRing.mac('form', uid)
@@ -128,8 +131,13 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       // Judged anew: what failed may have failed because something changed meanwhile. Then the page is no longer shown.
       const here = await judge(open, { ...open.outcome, login: undefined })
       if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+      if (!isOffered(page, here)) return notFound(ctx, open)
       return show(ctx, open, segment, here, shown)
     }
+    notFound(ctx, open)
+  }
+
+  function notFound(ctx: Context, { interaction: { uid } }: Open) {
     screen.message(ctx, 'not_found', {
       status: 404,
       link: { href: interactionPath(provider, uid), label: screen.messages(ctx).t('page.not_found.link') },
@@ -140,6 +148,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function arrive(ctx: Context, open: Open, segment: string, page: RoomPage) {
     const here = await judge(open, { ...open.outcome, login: undefined })
     if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+    if (!isOffered(page, here)) return notFound(ctx, open)
     if (page.arrive) {
       let answer: Answer | undefined
       try {
@@ -161,6 +170,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const here = await judge(open, { ...open.outcome, login: undefined })
     // Answered in another tab, changed rules, a dead epoch: go on to the question that is open.
     if (!asksThis(open, here.open)) return proceed(ctx, open, open.outcome)
+    if (!isOffered(page, here)) return notFound(ctx, open)
 
     const visit = visitOf(ctx, open, here)
     const parsed = page.form.safeParse(fields)
@@ -170,6 +180,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     const about = aboutOf(open, here)
     if (attempt && verdict && !verdict.allowed) {
       await record(ctx, { ...about, event: attempt.event, outcome: 'failure', details: { code: 'throttled' } })
+      const instead = await attempt.instead?.(verdict.key ?? '')
+      if (instead) return take(ctx, open, here, instead)
       throw refused(attempt, verdict)
     }
 
@@ -177,12 +189,11 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     try {
       answer = await page.submit(visit, parsed.data)
     } catch (error) {
-      if (!(error instanceof InteractionError)) {
-        // Nobody looked at the answer. A store that is gone cannot give back either: the first error says why.
-        if (attempt && verdict?.counts)
-          await stores.throttle.giveBack(attempt.counters, verdict.counts).catch(() => undefined)
-        throw error
-      }
+      // Nobody looked at the answer, or certainly nothing came of it. A store that is gone cannot give back either: the first
+      // error says why.
+      if ((!(error instanceof InteractionError) || error.status === 503) && attempt && verdict?.counts)
+        await stores.throttle.giveBack(attempt.counters, verdict.counts).catch(() => undefined)
+      if (!(error instanceof InteractionError)) throw error
       const question = await lookAgain(open)
       if (question === 'answered') return seeOther(ctx, open.interaction.returnTo)
       const details = { code: error.code, ...(typeof error.cause === 'string' && { cause: error.cause }) }
@@ -377,7 +388,14 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function rememberDevice(ctx: Context, accountId: string) {
     const known = ctx.cookies.get(deviceCookie(ctx), { signed: true })
     const device = known ?? randomBytes(32).toString('base64url')
-    await stores.devices.remember(digest(device), accountId, now())
+    const hash = digest(device)
+    const account = (await stores.devices.knows(hash, accountId)) ? undefined : await stores.accounts.find(accountId)
+    // Told first: whoever dies in between tells it again, under the same name.
+    if (account)
+      await stores.outbox.put(
+        tell(account, 'new_device', { ...factsOf(ctx), id: digest(`new_device|${hash}|${accountId}`) }),
+      )
+    await stores.devices.remember(hash, accountId, now())
     ctx.cookies.set(deviceCookie(ctx), device, {
       signed: true,
       httpOnly: true,
@@ -408,6 +426,11 @@ export function interactionRoutes(parts: RouterParts): Middleware {
     screen.show(ctx, shown, around)
   }
 
+  /** What a letter says of this request. */
+  function factsOf(ctx: Context): NoticeFacts {
+    return { now: now(), lang: screen.messages(ctx).lang, ip: ctx.ip, browser: ctx.get('user-agent') || undefined }
+  }
+
   function visitOf(ctx: Context, open: Open, here: Judgement): Visit {
     const { interaction, outcome, client } = open
     const device = ctx.cookies.get(deviceCookie(ctx), { signed: true })
@@ -430,6 +453,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       signedOut: hasSignedOut(ctx),
       asks: here.asks,
       posted: (ctx.request.body ?? {}) as Record<string, unknown>,
+      facts: factsOf(ctx),
       network: networkOf(ctx.ip),
       reference: requestId(ctx),
       device: device && digest(device),
@@ -562,6 +586,10 @@ function asksThis(
   if (prompt.name === 'consent') return open === undefined || open.reasons[0] === 'login_not_submitted'
   return open?.prompt === prompt.name && open.reasons[0] !== 'login_not_submitted'
 }
+
+/** A page of a method that may not answer is not there: no room can forget to ask. */
+const isOffered = ({ method }: RoomPage, { open }: Judgement) =>
+  method === undefined || open?.offer.includes(method) === true
 
 const interactionReasons = ({ interaction }: Open): string[] => interaction.prompt.reasons
 

@@ -76,6 +76,8 @@ export interface Account {
   factorVersion: number
   /** The factors that stand, with the time each was added. */
   enrolled: Partial<Record<Method, number>>
+  /** When each factor was last proven, as far as it is known. For the order in which they are offered. */
+  used?: Partial<Record<Method, number>> | undefined
   recoveryCode?: RecoveryCodeState | undefined
 }
 
@@ -89,12 +91,24 @@ export interface AccountStore {
   upgradePasswordHash(accountId: string, from: string, to: string): Promise<void>
 }
 
+/** A factor that was proven for the first time. */
+export type NewFactor =
+  | {
+      method: 'otp'
+      /** Base32, 20 bytes. */
+      secret: string
+      /** The time step of the code that proved it: used up by the same write (RFC 6238 §5.2). */
+      step: number
+    }
+  | {
+      method: 'sms'
+      /** E.164. */
+      phone: string
+    }
+
 /** What an activation writes, all or nothing. */
-export interface TotpActivation {
-  /** Base32, 20 bytes. */
-  secret: string
-  /** The time step of the code that proved it: used up by the same write (RFC 6238 §5.2). */
-  step: number
+export interface Activation {
+  factor: NewFactor
   now: number
   /** The factor version and the security epoch that the page saw: whatever was raised meanwhile voids the activation. */
   factorVersion: number
@@ -103,6 +117,8 @@ export interface TotpActivation {
   recoveryCodeId: string
   /** Given when the right to enrol comes from a reserved recovery code. */
   byRecovery?: { cid: string } | undefined
+  /** Who is told: kept by the same write. */
+  messages?: Message[] | undefined
 }
 
 /** The second factors and the recovery code. */
@@ -114,19 +130,26 @@ export interface FactorStore {
    * @see RFC 6238 §5.2, "MUST NOT accept the second attempt of the OTP"
    */
   claimTimeStep(accountId: string, step: number): Promise<boolean>
+  /** The number of the person's phone in E.164, or `undefined`. */
+  phone(accountId: string): Promise<string | undefined>
+  /** Remembers when a code by text was proven. */
+  notePhoneUse(accountId: string, at: number): Promise<void>
   /**
-   * Makes an authenticator app the person's one app. Once per factor version: compare-and-set on `factorVersion`,
+   * Makes this the person's one app, or one phone. Once per factor version: compare-and-set on `factorVersion`,
    * `securityEpoch` and the account not being disabled.
    *
-   * In the same write: the version rises by one, `step` is used up, "Always require 2FA" is switched on, the former
-   * recovery code is void and the new, unacknowledged one is named. With `byRecovery` the reservation must still be held by that chain; then every
-   * former factor dies and the security epoch rises by one.
+   * In the same write: the version rises by one, the app's `step` is used up, "Always require 2FA" is switched on, the former
+   * recovery code is void and the new, unacknowledged one is named. With `byRecovery` the reservation must still be held by
+   * that chain; then every former factor dies, of either kind, and the security epoch rises by one.
    *
    * @returns the account's security epoch after the write, or `undefined` when another activation, a reset or a new password was first
    */
-  activateTotp(accountId: string, activation: TotpActivation): Promise<{ securityEpoch: number } | undefined>
+  activate(accountId: string, activation: Activation): Promise<{ securityEpoch: number } | undefined>
   /** Sets the code that takes the place of `replaces`, unacknowledged. Once per replaced id. */
-  setRecoveryCode(accountId: string, code: { replaces: string; id: string; hash: string }): Promise<boolean>
+  setRecoveryCode(
+    accountId: string,
+    code: { replaces: string; id: string; hash: string; messages?: Message[] | undefined },
+  ): Promise<boolean>
   /** The argon2id hash of the recovery code, or `undefined`. */
   recoveryCodeHash(accountId: string): Promise<{ id: string; hash: string } | undefined>
   /**
@@ -243,11 +266,78 @@ export interface DeviceStore {
 export interface PendingStore {
   /** Keeps the value unless one is there and has not expired. @returns what is kept: of several callers all get the first one's */
   keep(entry: { owner: string; purpose: string; value: string; expiresAt: number; now: number }): Promise<string>
+  /** Keeps the value in place of the one that is there. */
+  replace(entry: { owner: string; purpose: string; value: string; expiresAt: number }): Promise<void>
   /** The value, or `undefined` when there is none or it has expired. */
   recall(owner: string, purpose: string, now: number): Promise<string | undefined>
   /** Removes the value and returns it. Once. */
   take(owner: string, purpose: string, now: number): Promise<string | undefined>
 }
+
+/** How a message travels. */
+export type Channel = 'mail' | 'sms'
+
+/** A message that somebody is to get. */
+export interface Message {
+  /** Names it for good, at every try to deliver it. Of one id there is one message. */
+  id: string
+  channel: Channel
+  /** What it tells, for operators: `app_added`, `password_reset`, …: stable names, listed in docs/operations.md */
+  kind: string
+  accountId: string
+  /** Where to, and what the words are made of: text that its channel reads. Stored encrypted, and gone once it has left. */
+  body: string
+  createdAt: number
+  /** Not to leave before. */
+  dueAt: number
+  /** Of no use from then on: nobody tries any longer. */
+  expiresAt: number
+}
+
+/** A message that one worker holds. */
+export interface LeasedMessage extends Message {
+  /** Which try this is, from 1. It names the lease. */
+  tries: number
+}
+
+/** What became of a message, as operators see it: never what it says. */
+export interface MessageState extends Omit<Message, 'body' | 'dueAt'> {
+  tries: number
+  /** When it is tried next; `undefined` when nobody will. */
+  dueAt?: number | undefined
+  sentAt?: number | undefined
+  /** Why the last try came to nothing. */
+  error?: string | undefined
+}
+
+/**
+ * Messages on their way. Whatever is worth a message takes it along (`messages`) and keeps it in the same write, so that neither
+ * is there without the other; here are those that stand alone, and the way out.
+ */
+export interface OutboxStore {
+  /** Keeps messages. One whose id is there already, or was within 30 days, is left as it is. */
+  put(messages: Message[]): Promise<void>
+  /**
+   * Gives one message that is due to one worker, until `until`: if it has neither left nor been put off by then, the worker
+   * is taken for dead, and the message is due again. Once per try.
+   */
+  lease(channel: Channel, lease: { now: number; until: number }): Promise<LeasedMessage | undefined>
+  /** It has left. Its body is removed, the rest is kept for 30 days. False when the lease was over and another has it. */
+  sent(id: string, tries: number, now: number): Promise<boolean>
+  /** It could not leave: tried again at `dueAt`, or never without one. False when the lease was over and another has it. */
+  putOff(id: string, tries: number, why: { error: string; dueAt?: number | undefined; now: number }): Promise<boolean>
+  /** Takes back what has not left yet, of these kinds. @returns how many */
+  withdraw(accountId: string, kinds: string[]): Promise<number>
+  /** Newest first. */
+  list(filter: { accountId?: string | undefined; limit: number }): Promise<MessageState[]>
+  /** What it says, until it has left. @throws when the key ring does not open it */
+  read(id: string): Promise<string | undefined>
+  /** When the oldest one that has not left, tried or not, was first due; `undefined` when none is. */
+  dueSince(channel: Channel, now: number): Promise<number | undefined>
+}
+
+/** Seconds that is known what became of a message. */
+export const MESSAGE_KEPT = 30 * 24 * 60 * 60
 
 /** A question that was sent to a company's identity provider. */
 export interface FederationRequest {
@@ -536,6 +626,7 @@ export interface Stores {
   federation: FederationStore
   traces: TraceStore
   links: LinkStore
+  outbox: OutboxStore
   audit: AuditStore
   artifacts: ArtifactStore
 }

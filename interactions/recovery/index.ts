@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { PasswordHasher } from '../factors/password.ts'
 import { newRecoveryCode, readRecoveryCode } from '../factors/recovery-code.ts'
 import { InteractionError } from '../kit/errors.ts'
+import type { Tell } from '../kit/letters.ts'
 import { definePage, person, type Room, type Visit } from '../kit/room.ts'
 import type { Account, FactorStore, PendingStore } from '../kit/stores.ts'
 
@@ -18,10 +19,11 @@ export interface RecoveryParts {
   brand: string
   /** A fresh random id. */
   newId: () => string
+  tell: Tell
 }
 
 /** Asks a person to record their recovery code. */
-export const recovery = ({ factors, pending, passwords, brand, newId }: RecoveryParts): Room => {
+export const recovery = ({ factors, pending, passwords, brand, newId, tell }: RecoveryParts): Room => {
   /**
    * The code of this page: the same on reload, for ten minutes, as long as no other chain made a newer one.
    * What a code takes the place of names its row, so that of two requests at once both show the same code.
@@ -43,7 +45,12 @@ export const recovery = ({ factors, pending, passwords, brand, newId }: Recovery
     })
     const { id, code } = read(kept)
     const hash = await passwords.hash(readRecoveryCode(code)!)
-    await factors.setRecoveryCode(account.id, { replaces: present.id, id, hash })
+    await factors.setRecoveryCode(account.id, {
+      replaces: present.id,
+      id,
+      hash,
+      messages: tell(account, 'recovery_code_made', visit.facts),
+    })
     return code
   }
 

@@ -28,7 +28,7 @@ Examples:
   sallyport explain --user ana@acme.example --client payments --acr urn:sallyport:acr:2fa-app --proved pwd=600,otp=600`,
     )
     .action((options: Options, self: Command) =>
-      withHouse(self, async ({ database }) => {
+      withHouse(self, async ({ config, database }) => {
         const user = await personOf(database, options.user)
         const account = await database.accounts.find(user.id)
         if (!account) throw new Refused(`there is no user "${options.user}"`)
@@ -38,7 +38,13 @@ Examples:
         const { acr, maxAge, secondFactorMaxAge, prompt, scope, proved } = options
         const request = { acr, maxAge, secondFactorMaxAge, prompt, scope }
         const now = Math.floor(Date.now() / 1000)
-        const explanation = await explainFor(database, { user, account, client }, request, proved, now)
+        const explanation = await explainFor(
+          database,
+          { user, account, client, texts: config.SALLYPORT_SMS !== undefined },
+          request,
+          proved,
+          now,
+        )
         const { requirement, asked, impossible, claims } = explanation
         const companies = await Promise.all(user.memberships.map(({ company }) => database.directory.company(company)))
         const known = companies.filter((company) => company !== undefined)

@@ -11,6 +11,7 @@ import { failed } from './house.ts'
 import { keysCommand } from './keys.ts'
 import { mfaCommand } from './mfa.ts'
 import { migrateCommand } from './migrate.ts'
+import { outboxCommand } from './outbox.ts'
 import { peopleCommands } from './people.ts'
 import { demoCommand, doctorCommand, serveCommand } from './server.ts'
 
@@ -42,6 +43,7 @@ const commands = [
   explainCommand(),
   keysCommand(),
   auditCommand(),
+  outboxCommand(),
   doctorCommand(),
   demoCommand(),
 ]

@@ -13,8 +13,16 @@ export function mfaCommand(): Command {
       withHouse(self, async ({ database }) => {
         const user = await personOf(database, email)
         const { factors, recoveryCode } = user
-        const added = factors.map(({ method, addedAt }) => [method, `added ${new Date(addedAt * 1000).toISOString()}`])
-        answer(self, { email: user.email, factors, recoveryCode }, table([...added, ['recovery code', recoveryCode]]))
+        const phone = await database.factors.phone(user.id)
+        // Enough to know it by on the phone with its owner, too little to send anything to.
+        const ending = phone?.slice(-2)
+        const known = factors.map((factor) => ({ ...factor, ...(factor.method === 'sms' && { ending }) }))
+        const added = known.map(({ method, addedAt, ending: two }) => [
+          method,
+          `added ${new Date(addedAt * 1000).toISOString()}${two === undefined ? '' : `, number ending in ${two}`}`,
+        ])
+        const lines = table([...added, ['recovery code', recoveryCode]])
+        answer(self, { email: user.email, factors: known, recoveryCode }, lines)
       }),
     )
 
@@ -40,7 +48,8 @@ export function mfaCommand(): Command {
           details: { reason: why, removed: user.factors.map(({ method }) => method) },
         }
         await audited(database.audit, act, async () => {
-          await database.directory.resetMfa(user.id)
+          const { factsHere, noticesOf } = await import('../provider.ts')
+          await database.directory.resetMfa(user.id, noticesOf(house)(user, 'mfa_reset', factsHere(house)))
         })
         const { endSessionsOf } = await import('../sessions.ts')
         await endSessionsOf(house, [user.id], operator())

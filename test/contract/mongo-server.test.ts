@@ -158,9 +158,8 @@ describe('mongo database', function () {
     const { directory, factors, throttle, devices, pending, audit, artifacts, signingKeys, auditReader } = database
     await directory.commit([person('ana'), client('app', { client_secret: 's' })])
     await directory.commit([{ kind: 'client', op: 'remove', id: 'app' }])
-    await factors.activateTotp('ana', {
-      secret: 'S',
-      step: 1,
+    await factors.activate('ana', {
+      factor: { method: 'otp', secret: 'S', step: 1 },
       now: NOW,
       factorVersion: 0,
       securityEpoch: 0,

@@ -18,6 +18,8 @@ const SECRETS = {
   former: 'the-former-secret-of-that-client',
   key: '{"kty":"EC","d":"the-private-part-of-a-signing-key"}',
   pending: 'the-pending-recovery-code',
+  phone: '+12025550123',
+  message: 'a-link-in-a-message-to-somebody',
   saml: 'the-private-key-of-a-connection',
   trace: 'what-an-explanation-said-of-a-person',
   facts: 'what-an-identity-provider-said-of-a-person',
@@ -86,16 +88,24 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
       { kind: 'connection', op: 'put', value: CONNECTION, firstKey: { privateKey: SECRETS.saml, certificate: 'c' } },
     ])
     for (const id of ['ana', 'bob'] as const)
-      await db.factors.activateTotp(id, {
-        secret: SECRETS.totp[id],
-        step: 1,
+      await db.factors.activate(id, {
+        factor: { method: 'otp', secret: SECRETS.totp[id], step: 1 },
         now: NOW,
         factorVersion: 0,
         securityEpoch: 0,
         recoveryCodeId: 'code',
       })
+    await db.factors.activate('ana', {
+      factor: { method: 'sms', phone: SECRETS.phone },
+      now: NOW,
+      factorVersion: 1,
+      securityEpoch: 0,
+      recoveryCodeId: 'code',
+    })
     await db.signingKeys.addFirstSigningKey({ kid: 'one', privateJwk: SECRETS.key, createdAt: NOW })
     await db.pending.keep({ owner: 'cid', purpose: 'p', value: SECRETS.pending, expiresAt: NOW + 60, now: NOW })
+    const message = { id: 'm', channel: 'mail' as const, kind: 'k', accountId: 'ana', body: SECRETS.message }
+    await db.outbox.put([{ ...message, createdAt: NOW, dueAt: NOW, expiresAt: NOW + 60 }])
     const request = { handle: 'handle', id: '_request', connectionId: 'acme-sso', interaction: 'uid' }
     const until = { createdAt: NOW, expiresAt: NOW + 60 }
     await db.federation.keepRequest({ ...request, ...until, forceAuthn: false, authnContexts: [] })
@@ -170,6 +180,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const both = withNewKey(ring)
     const all = async (one: Database, keys: KeyRingFile) => {
       assert.equal(await one.factors.totpSecret('ana'), SECRETS.totp.ana)
+      assert.equal(await one.factors.phone('ana'), SECRETS.phone)
       const app = await one.directory.client('app')
       assert.deepEqual([app?.client_secret, app?.former_secrets], [SECRETS.client, FORMER])
       assert.equal((await one.signingKeys.signingKeys())[0]?.privateJwk, SECRETS.key)
@@ -188,7 +199,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const onlyNew = { keys: [both.keys[0]!] }
     await assert.rejects((await open(onlyNew)).factors.totpSecret('ana'), /no key ".*" on the key ring: put it back/)
 
-    assert.equal(await rotated.rewrap(), 11)
+    assert.equal(await rotated.rewrap(), 13)
     assert.equal(await rotated.rewrap(), 0)
     await all(await open(onlyNew), onlyNew)
     const connection = await (await open(onlyNew)).connections.connection('acme-sso')
@@ -196,6 +207,7 @@ function secretsAtRest(fresh: () => Promise<Underneath>): void {
     const renewed = await open(onlyNew)
     assert.equal(await renewed.federation.takeFacts('handle', 'uid', NOW), SECRETS.facts)
     assert.equal((await renewed.traces.find('ref', NOW))?.said, SECRETS.trace)
+    assert.equal(await renewed.outbox.read('m'), SECRETS.message)
     await all(await open(both), both)
   })
 }

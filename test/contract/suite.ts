@@ -3,8 +3,10 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { type OwnAccount, withOwnAccounts } from '../../interactions/kit/own-accounts.ts'
 import {
+  type Activation,
   type Artifact,
   type Counter,
+  type Message,
   type ThrottleRule,
   TRACES_KEPT,
   type Trace,
@@ -32,6 +34,7 @@ export interface Opened {
 const NOW = 4_000_000_000
 const COMPANY: Company = { id: 'acme', name: 'Acme', side: 'payor', domains: ['acme.example'], disabled: false }
 const SECRET = 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP'
+const PHONE = '+12025550123'
 
 const person = (id: string, more: object = {}, passwordHash?: string): Change => ({
   kind: 'user',
@@ -101,18 +104,22 @@ export function contract(name: string, open: () => Promise<Opened>): void {
           return call(index % 2 ? db : other, index)
         }),
       )
-    const activation = (more: object = {}) => ({
-      secret: SECRET,
-      step: 100,
+    type Given = Partial<Omit<Activation, 'factor'>>
+    const activation = ({ secret = SECRET, step = 100, ...more }: { secret?: string; step?: number } & Given = {}) => ({
+      factor: { method: 'otp' as const, secret, step },
       now: NOW,
       factorVersion: 0,
       securityEpoch: 0,
       recoveryCodeId: 'code-1',
       ...more,
     })
+    const byPhone = ({ phone = PHONE, ...more }: { phone?: string } & Given = {}): Activation => ({
+      ...activation(more),
+      factor: { method: 'sms', phone },
+    })
     /** An app and an acknowledged recovery code. */
     const enrolled = async () => {
-      await db.factors.activateTotp('ana', activation())
+      await db.factors.activate('ana', activation())
       await db.factors.setRecoveryCode('ana', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
       await db.factors.acknowledgeRecoveryCode('ana', 'code-2')
     }
@@ -143,6 +150,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
           alwaysRequire2fa: false,
           factorVersion: 0,
           enrolled: {},
+          used: {},
           recoveryCode: undefined,
         })
       })
@@ -210,7 +218,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
       it('hold factors: of 50 activations from two instances one wins', async () => {
         const results = await fifty((one, index) =>
-          stores(one).factors.activateTotp(
+          stores(one).factors.activate(
             'carla',
             activation({ securityEpoch: 7, secret: `SECRET${index}`, recoveryCodeId: `code-${index}` }),
           ),
@@ -225,22 +233,22 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       it('a new password of the app meanwhile voids an activation; so does being disabled, or gone', async () => {
         const { factors } = stores()
         carla.securityEpoch = 8
-        assert.equal(await factors.activateTotp('carla', activation({ securityEpoch: 7 })), undefined)
+        assert.equal(await factors.activate('carla', activation({ securityEpoch: 7 })), undefined)
         carla.disabled = true
-        assert.equal(await factors.activateTotp('carla', activation({ securityEpoch: 8 })), undefined)
-        assert.equal(await factors.activateTotp('nobody', activation()), undefined)
+        assert.equal(await factors.activate('carla', activation({ securityEpoch: 8 })), undefined)
+        assert.equal(await factors.activate('nobody', activation()), undefined)
         assert.equal(await factors.totpSecret('carla'), undefined)
       })
       it('a recovery raises the epoch beside the app, and a reset does', async () => {
         const { factors, accounts } = stores()
-        await factors.activateTotp('carla', activation({ securityEpoch: 7 }))
+        await factors.activate('carla', activation({ securityEpoch: 7 }))
         await factors.setRecoveryCode('carla', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
         assert.deepEqual(await factors.recoveryCodeHash('carla'), { id: 'code-2', hash: 'hash' })
         assert.ok(await factors.acknowledgeRecoveryCode('carla', 'code-2'))
         const reservation = { id: 'code-2', reservations: 0, cid: 'cid-1', until: NOW + 60 }
         assert.ok(await factors.reserveRecoveryCode('carla', reservation))
         const more = { securityEpoch: 7, factorVersion: 1, step: 101, byRecovery: { cid: 'cid-1' } }
-        assert.deepEqual(await factors.activateTotp('carla', activation(more)), { securityEpoch: 8 })
+        assert.deepEqual(await factors.activate('carla', activation(more)), { securityEpoch: 8 })
         assert.equal((await accounts.find('carla'))!.securityEpoch, 8)
         assert.ok(await db.directory.resetMfa('carla'))
         const { securityEpoch, enrolled } = (await accounts.find('carla'))!
@@ -248,9 +256,90 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
     })
 
+    describe('phone', () => {
+      it('activates: number, version, time, recovery code named but without a hash', async () => {
+        assert.deepEqual(await db.factors.activate('ana', byPhone()), { securityEpoch: 0 })
+        const account = await ana()
+        assert.deepEqual([account.factorVersion, account.securityEpoch], [1, 0])
+        assert.deepEqual([account.enrolled, account.used], [{ sms: NOW }, { sms: NOW }])
+        assert.deepEqual([account.alwaysRequire2fa, account.recoveryCode?.acknowledged], [true, false])
+        assert.equal(await other.factors.phone('ana'), PHONE)
+        assert.equal(await other.factors.phone('bob'), undefined)
+        assert.equal(await other.factors.totpSecret('ana'), undefined)
+        const factors = [{ method: 'sms', addedAt: NOW }]
+        assert.deepEqual((await other.directory.user('ana'))?.factors, factors)
+      })
+      it('of 50 activations, of phones and apps, one wins', async () => {
+        const results = await fifty((one, index) =>
+          one.factors.activate(
+            'ana',
+            index % 3 === 0
+              ? byPhone({ phone: `+1202555${1000 + index}`, recoveryCodeId: `code-${index}` })
+              : activation({ secret: `SECRET${index}`, recoveryCodeId: `code-${index}` }),
+          ),
+        )
+        assert.equal(winners(results), 1)
+        const index = results.findIndex(Boolean)
+        const expected = index % 3 === 0 ? [`+1202555${1000 + index}`, undefined] : [undefined, `SECRET${index}`]
+        assert.deepEqual([await db.factors.phone('ana'), await db.factors.totpSecret('ana')], expected)
+        assert.equal((await ana()).recoveryCode?.id, `code-${index}`)
+        assert.equal((await ana()).factorVersion, 1)
+      })
+      it('stands beside an app; another takes its place; each names a new recovery code', async () => {
+        await enrolled()
+        assert.ok(await db.factors.activate('ana', byPhone({ factorVersion: 1, recoveryCodeId: 'code-3' })))
+        const more = { phone: '+12025550199', now: NOW + 5, factorVersion: 2, recoveryCodeId: 'code-4' }
+        assert.ok(await db.factors.activate('ana', byPhone(more)))
+        const { enrolled: both, recoveryCode, used } = await ana()
+        assert.deepEqual(both, { otp: NOW, sms: NOW + 5 })
+        assert.deepEqual(used, { otp: 100 * 30, sms: NOW + 5 })
+        assert.deepEqual([recoveryCode?.id, recoveryCode?.acknowledged], ['code-4', false])
+        assert.equal(await db.factors.phone('ana'), '+12025550199')
+        assert.equal(await db.factors.totpSecret('ana'), SECRET)
+      })
+      it('is activated neither under another epoch or version nor for disabled people', async () => {
+        assert.equal(await db.factors.activate('ana', byPhone({ securityEpoch: 1 })), undefined)
+        assert.equal(await db.factors.activate('ana', byPhone({ factorVersion: 1 })), undefined)
+        await db.directory.commit([person('ana', { disabled: true })])
+        assert.equal(await db.factors.activate('ana', byPhone()), undefined)
+        assert.equal(await db.factors.phone('ana'), undefined)
+      })
+      it('by recovery every former factor dies, of either kind', async () => {
+        const recover = async (next: Activation, version: number) => {
+          await db.factors.setRecoveryCode('ana', { replaces: `code-${version}`, id: `shown-${version}`, hash: 'hash' })
+          const reservation = { id: `shown-${version}`, reservations: 0, cid: 'cid-1', until: NOW + 60 }
+          assert.ok(await db.factors.reserveRecoveryCode('ana', reservation))
+          return db.factors.activate('ana', { ...next, byRecovery: { cid: 'cid-1' } })
+        }
+        await db.factors.activate('ana', activation())
+        await db.factors.activate('ana', byPhone({ factorVersion: 1, recoveryCodeId: 'code-2' }))
+        const phone = '+12025550199'
+        const next = byPhone({ phone, factorVersion: 2, recoveryCodeId: 'code-3' })
+        assert.deepEqual(await recover(next, 2), { securityEpoch: 1 })
+        assert.deepEqual((await ana()).enrolled, { sms: NOW })
+        assert.deepEqual([await db.factors.totpSecret('ana'), await db.factors.phone('ana')], [undefined, phone])
+        const app = activation({ secret: 'NEW', factorVersion: 3, securityEpoch: 1, recoveryCodeId: 'code-4' })
+        assert.deepEqual(await recover(app, 3), { securityEpoch: 2 })
+        assert.deepEqual((await ana()).enrolled, { otp: NOW })
+        assert.deepEqual([await db.factors.totpSecret('ana'), await db.factors.phone('ana')], ['NEW', undefined])
+      })
+      it('remembers when it was used last, whichever of two comes first', async () => {
+        await db.factors.notePhoneUse('ana', NOW)
+        assert.deepEqual((await ana()).used, {})
+        await db.factors.activate('ana', byPhone())
+        await Promise.all([db.factors.notePhoneUse('ana', NOW + 9), other.factors.notePhoneUse('ana', NOW + 5)])
+        assert.deepEqual((await ana()).used, { sms: NOW + 9 })
+      })
+      it('goes with a reset', async () => {
+        await db.factors.activate('ana', byPhone())
+        assert.ok(await db.directory.resetMfa('ana'))
+        assert.deepEqual([(await ana()).enrolled, await db.factors.phone('ana')], [{}, undefined])
+      })
+    })
+
     describe('authenticator app', () => {
       it('activates: secret, version, time, recovery code named but without a hash', async () => {
-        assert.deepEqual(await db.factors.activateTotp('ana', activation()), { securityEpoch: 0 })
+        assert.deepEqual(await db.factors.activate('ana', activation()), { securityEpoch: 0 })
         const account = await ana()
         assert.equal(account.factorVersion, 1)
         assert.equal(account.securityEpoch, 0)
@@ -263,7 +352,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
       it('activates once per factor version', async () => {
         const results = await fifty((one, index) =>
-          one.factors.activateTotp('ana', activation({ secret: `SECRET${index}`, recoveryCodeId: `code-${index}` })),
+          one.factors.activate('ana', activation({ secret: `SECRET${index}`, recoveryCodeId: `code-${index}` })),
         )
         assert.equal(winners(results), 1)
         const won = results.findIndex(Boolean)
@@ -273,23 +362,23 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
       it('writes nothing when another activation or a reset was first', async () => {
         await db.directory.resetMfa('ana')
-        assert.equal(await db.factors.activateTotp('ana', activation()), undefined)
+        assert.equal(await db.factors.activate('ana', activation()), undefined)
         assert.equal(await db.factors.totpSecret('ana'), undefined)
         assert.equal((await ana()).recoveryCode, undefined)
       })
       it('activates nothing for a person who is not there', async () =>
-        assert.equal(await db.factors.activateTotp('nobody', activation()), undefined))
+        assert.equal(await db.factors.activate('nobody', activation()), undefined))
       it('uses up the time step of the activation, and every step only once', async () => {
         assert.equal(await db.factors.claimTimeStep('ana', 100), false)
-        await db.factors.activateTotp('ana', activation())
+        await db.factors.activate('ana', activation())
         assert.equal(await db.factors.claimTimeStep('ana', 100), false)
         assert.equal(winners(await fifty((one) => one.factors.claimTimeStep('ana', 102))), 1)
         assert.equal(await db.factors.claimTimeStep('ana', 101), false)
         assert.equal(await db.factors.claimTimeStep('ana', 103), true)
       })
       it('claims no step for somebody else', async () => {
-        await db.factors.activateTotp('ana', activation())
-        await db.factors.activateTotp('bob', activation())
+        await db.factors.activate('ana', activation())
+        await db.factors.activate('bob', activation())
         assert.equal(await db.factors.claimTimeStep('ana', 101), true)
         assert.equal(await db.factors.claimTimeStep('bob', 101), true)
       })
@@ -297,7 +386,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
 
     describe('recovery code', () => {
       it('sets one code per replaced id, unacknowledged', async () => {
-        await db.factors.activateTotp('ana', activation())
+        await db.factors.activate('ana', activation())
         const results = await fifty((one, index) =>
           one.factors.setRecoveryCode('ana', { replaces: 'code-1', id: `next-${index}`, hash: `hash-${index}` }),
         )
@@ -308,7 +397,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal((await ana()).recoveryCode?.replaces, 'code-1')
       })
       it('is acknowledged once, by its own id, and not before it has a hash', async () => {
-        await db.factors.activateTotp('ana', activation())
+        await db.factors.activate('ana', activation())
         assert.equal(await db.factors.acknowledgeRecoveryCode('ana', 'code-1'), false)
         await db.factors.setRecoveryCode('ana', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
         assert.equal(await db.factors.acknowledgeRecoveryCode('ana', 'code-1'), false)
@@ -338,7 +427,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal((await ana()).recoveryCode?.reservedBy, 'later')
       })
       it('is not reserved under another id, or before it has a hash', async () => {
-        await db.factors.activateTotp('ana', activation())
+        await db.factors.activate('ana', activation())
         const reservation = { id: 'code-1', reservations: 0, cid: 'chain', until: NOW + 600 }
         assert.equal(await db.factors.reserveRecoveryCode('ana', reservation), false)
         await db.factors.setRecoveryCode('ana', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
@@ -353,7 +442,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
           recoveryCodeId: 'code-3',
           byRecovery: { cid: 'chain' },
         })
-        assert.deepEqual(await db.factors.activateTotp('ana', next), { securityEpoch: 1 })
+        assert.deepEqual(await db.factors.activate('ana', next), { securityEpoch: 1 })
         assert.equal(await other.factors.totpSecret('ana'), 'NEW')
         assert.equal(await other.factors.recoveryCodeHash('ana'), undefined)
         const account = await ana()
@@ -366,7 +455,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await enrolled()
         await db.factors.reserveRecoveryCode('ana', { id: 'code-2', reservations: 0, cid: 'chain', until: NOW + 600 })
         const by = (cid: string, now: number) =>
-          db.factors.activateTotp('ana', activation({ secret: 'NEW', factorVersion: 1, now, byRecovery: { cid } }))
+          db.factors.activate('ana', activation({ secret: 'NEW', factorVersion: 1, now, byRecovery: { cid } }))
         assert.equal(await by('another', NOW), undefined)
         assert.equal(await by('chain', NOW + 600), undefined)
         assert.equal(await db.factors.totpSecret('ana'), SECRET)
@@ -548,6 +637,18 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.deepEqual(taken.filter(Boolean), ['value'])
         assert.equal(await db.pending.recall('cid', 'totp', NOW), undefined)
       })
+      it('is replaced: the newest one counts, whether or not there was one', async () => {
+        await db.pending.replace(entry('first'))
+        await db.pending.keep(entry('kept'))
+        await other.pending.replace(entry('second', { expiresAt: NOW + 120 }))
+        assert.equal(await db.pending.recall('cid', 'totp', NOW + 119), 'second')
+        const stored = async () => db.pending.recall('cid', 'totp', NOW)
+        await fifty((one, index) => one.pending.replace(entry(`value-${index}`)))
+        assert.match((await stored())!, /^value-\d+$/)
+        await db.pending.take('cid', 'totp', NOW)
+        await fifty((one, index) => one.pending.replace(entry(`value-${index}`)))
+        assert.match((await stored())!, /^value-\d+$/)
+      })
       it('does not give out an expired value', async () => {
         await db.pending.keep(entry('value'))
         assert.equal(await db.pending.take('cid', 'totp', NOW + 60), undefined)
@@ -591,6 +692,137 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(await db.traces.find('flood-0', NOW), undefined)
         assert.ok(await db.traces.find(flood.at(-1)!.reference, NOW))
         assert.equal((await db.traces.list('best-sso', NOW)).length, 1)
+      })
+    })
+
+    describe('outbox', () => {
+      const message = (id: string, more: Partial<Message> = {}): Message => ({
+        id,
+        channel: 'mail',
+        kind: 'app_added',
+        accountId: 'ana',
+        body: `what ${id} says`,
+        createdAt: NOW,
+        dueAt: NOW,
+        expiresAt: NOW + 3600,
+        ...more,
+      })
+      const lease = (one: Database, now = NOW) => one.outbox.lease('mail', { now, until: now + 60 })
+      const known = async () => (await other.outbox.list({ limit: 99 })).map(({ id }) => id).sort()
+
+      it('gives a message that is due, of the channel that was asked for', async () => {
+        await db.outbox.put([message('text', { channel: 'sms' }), message('later', { dueAt: NOW + 1 }), message('now')])
+        const { expiresAt, ...leased } = (await lease(other))!
+        assert.equal(expiresAt, NOW + 3600)
+        assert.equal(leased.id, 'now')
+        assert.equal(leased.body, 'what now says')
+        assert.equal(leased.tries, 1)
+        assert.equal(await lease(db), undefined)
+        assert.equal((await other.outbox.lease('sms', { now: NOW, until: NOW + 60 }))?.id, 'text')
+        assert.equal((await lease(db, NOW + 1))?.id, 'later')
+      })
+      it('gives 20 messages to 50 workers, none of them twice', async () => {
+        await db.outbox.put(Array.from({ length: 20 }, (_, index) => message(`m${index}`)))
+        const got = await fifty((one) => lease(one))
+        assert.deepEqual(
+          got.flatMap((one) => one?.id ?? []).sort(),
+          Array.from({ length: 20 }, (_, index) => `m${index}`).sort(),
+        )
+      })
+      it('keeps one message of an id', async () => {
+        await fifty((one) => one.outbox.put([message('m')]))
+        await db.outbox.put([message('m', { body: 'another' })])
+        assert.equal(await other.outbox.read('m'), 'what m says')
+        assert.equal((await lease(db))?.tries, 1)
+      })
+      it('has sent a message once; what it said is gone, and its id still known', async () => {
+        await db.outbox.put([message('m')])
+        const { tries } = (await lease(db))!
+        assert.equal(winners(await fifty((one) => one.outbox.sent('m', tries, NOW + 5))), 1)
+        assert.equal(await lease(db, NOW + 900), undefined)
+        assert.equal(await other.outbox.read('m'), undefined)
+        await db.outbox.put([message('m')])
+        assert.equal(await lease(db, NOW + 900), undefined)
+        const [state] = await other.outbox.list({ limit: 1 })
+        assert.deepEqual([state?.sentAt, state?.dueAt, state?.tries], [NOW + 5, undefined, 1])
+        assert.ok(!JSON.stringify(state).includes('says'))
+      })
+      it('gives it to another worker when the first one is taken for dead, who can then no longer say what became of it', async () => {
+        await db.outbox.put([message('m')])
+        assert.equal((await lease(db))?.tries, 1)
+        assert.equal(await lease(other, NOW + 59), undefined)
+        assert.equal((await lease(other, NOW + 60))?.tries, 2)
+        assert.equal(await db.outbox.sent('m', 1, NOW + 61), false)
+        assert.equal(await db.outbox.putOff('m', 1, { error: 'no', dueAt: NOW + 61, now: NOW + 61 }), false)
+        assert.equal(await other.outbox.sent('m', 2, NOW + 61), true)
+      })
+      it('tries again when it is put off, and never when it is given up', async () => {
+        await db.outbox.put([message('m')])
+        await lease(db)
+        assert.equal(await db.outbox.putOff('m', 1, { error: 'refused', dueAt: NOW + 300, now: NOW }), true)
+        assert.equal(await lease(other, NOW + 299), undefined)
+        assert.equal((await lease(other, NOW + 300))?.tries, 2)
+        assert.equal((await db.outbox.list({ limit: 1 }))[0]?.error, 'refused')
+        assert.equal(await db.outbox.putOff('m', 2, { error: 'unknown mailbox', now: NOW }), true)
+        assert.equal(await lease(other, NOW + 900), undefined)
+        assert.equal((await db.outbox.list({ limit: 1 }))[0]?.dueAt, undefined)
+      })
+      it('gives out none that has become useless', async () => {
+        await db.outbox.put([message('m')])
+        assert.equal(await lease(db, NOW + 3600), undefined)
+      })
+      it('says since when the oldest has waited, tried or not', async () => {
+        assert.equal(await db.outbox.dueSince('mail', NOW), undefined)
+        await db.outbox.put([
+          message('a', { dueAt: NOW + 5 }),
+          message('b'),
+          message('sms', { channel: 'sms', dueAt: 5 }),
+        ])
+        await lease(db)
+        assert.equal(await other.outbox.dueSince('mail', NOW + 9), NOW)
+        await db.outbox.sent('b', 1, NOW)
+        assert.equal(await other.outbox.dueSince('mail', NOW + 9), NOW + 5)
+        assert.equal(await other.outbox.dueSince('mail', NOW + 4), undefined)
+        assert.equal(await other.outbox.dueSince('mail', NOW + 3600), undefined, 'useless by then')
+      })
+      it('takes back what has not left, of a person and of some kinds', async () => {
+        await db.outbox.put([
+          message('a', { kind: 'reminder' }),
+          message('b', { kind: 'reminder', accountId: 'bob' }),
+          message('c'),
+        ])
+        assert.equal(await other.outbox.withdraw('ana', ['reminder', 'another']), 1)
+        assert.equal(await other.outbox.withdraw('ana', []), 0)
+        assert.deepEqual(await known(), ['b', 'c'])
+        assert.deepEqual(
+          (await db.outbox.list({ accountId: 'bob', limit: 9 })).map(({ id }) => id),
+          ['b'],
+        )
+      })
+      it('holds the messages of what happened, and none of what did not', async () => {
+        const first = { ...activation(), messages: [message('app')] }
+        await db.factors.activate('ana', first)
+        await db.factors.activate('ana', { ...first, messages: [message('app-again')] })
+        const code = { replaces: 'code-1', id: 'code-2', hash: 'hash' }
+        await db.factors.setRecoveryCode('ana', { ...code, messages: [message('code')] })
+        await db.factors.setRecoveryCode('ana', { ...code, messages: [message('code-again')] })
+        await db.directory.resetMfa('ana', [message('reset')])
+        await db.directory.resetMfa('nobody', [message('reset-nobody')])
+        await db.directory.commit([{ ...person('ana', {}, 'hash-9'), messages: [message('password')] } as Change])
+        await assert.rejects(
+          db.directory.commit([
+            { ...person('ana'), messages: [message('twice')] } as Change,
+            person('eve', { memberships: [{ company: 'none', roles: [], disabled: false }] }),
+          ]),
+          StoreConflict,
+        )
+        assert.deepEqual(await known(), ['app', 'code', 'password', 'reset'])
+        assert.equal(await other.outbox.read('code'), 'what code says')
+      })
+      it('forgets the messages of a removed person', async () => {
+        await db.outbox.put([message('m')])
+        await db.directory.commit([{ kind: 'user', op: 'remove', id: 'ana' }])
+        assert.deepEqual(await known(), [])
       })
     })
 
@@ -1055,7 +1287,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         const before = (await db.directory.user('ana'))!
         assert.deepEqual([before.hasPassword, before.factors, before.recoveryCode], [true, [], 'none'])
         assert.equal((await db.directory.user('bob'))?.hasPassword, false)
-        await db.factors.activateTotp('ana', activation())
+        await db.factors.activate('ana', activation())
         assert.equal((await db.directory.user('ana'))?.recoveryCode, 'unacknowledged')
         await db.factors.setRecoveryCode('ana', { replaces: 'code-1', id: 'code-2', hash: 'hash' })
         await db.factors.acknowledgeRecoveryCode('ana', 'code-2')
@@ -1626,7 +1858,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.deepEqual(await db.check(), [])
       })
       it('has nothing to encrypt anew while the key is the same', async () => {
-        await db.factors.activateTotp('ana', activation())
+        await db.factors.activate('ana', activation())
         assert.equal(await db.rewrap(), 0)
       })
       it('does not answer once it is closed', async () => {

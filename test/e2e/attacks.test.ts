@@ -169,10 +169,10 @@ describe('attacks', () => {
     const visitor = test.visitor()
     const page = await signIn(visitor, await visitor.go(test.authUrl()), email)
     const { factors, directory } = test.database
-    const real = factors.activateTotp
+    const real = factors.activate
     const passwordHash = await hasher.hash('an entirely new password')
-    factors.activateTotp = async function (this: typeof factors, ...rest) {
-      factors.activateTotp = real
+    factors.activate = async function (this: typeof factors, ...rest) {
+      factors.activate = real
       await directory.commit([{ kind: 'user', op: 'put', value: (await directory.user(id))!, passwordHash }])
       return real.apply(factors, rest)
     }

@@ -112,8 +112,8 @@ describe('epoch and prompts', () => {
     const visitor = test.visitor()
     const enrolment = await signIn(visitor, await visitor.go(test.authUrl()), email)
     const { factors } = test.database
-    const activate = factors.activateTotp
-    factors.activateTotp = async (...given) => {
+    const activate = factors.activate
+    factors.activate = async (...given) => {
       await put(email, { password: NEW_PASSWORD })
       return activate.apply(factors, given)
     }
@@ -121,7 +121,7 @@ describe('epoch and prompts', () => {
       const { page } = await enrol(visitor, enrolment)
       assert.equal(headingOf(page), 'Sign in')
     } finally {
-      factors.activateTotp = activate
+      factors.activate = activate
     }
     assert.equal(errorOf(await silently(visitor)), 'login_required')
   })

@@ -256,9 +256,8 @@ class Play {
       const id = await this.#test.person(email, role)
       const secret = newSecret()
       if (app) {
-        await factors.activateTotp(id, {
-          secret,
-          step: 1,
+        await factors.activate(id, {
+          factor: { method: 'otp', secret, step: 1 },
           now: now(),
           factorVersion: 0,
           securityEpoch: 0,

@@ -16,10 +16,9 @@ const OPERATIONS: Record<string, (db: Database, person: string, caller: string) 
   reserveRecoveryCode: (db, person, caller) =>
     db.factors.reserveRecoveryCode(person, { id: 'set', reservations: 0, cid: caller, until: NOW + 60 }),
   claimTimeStep: (db, person) => db.factors.claimTimeStep(person, 200),
-  activateTotp: (db, person, caller) =>
-    db.factors.activateTotp(person, {
-      secret: caller,
-      step: 100,
+  activate: (db, person, caller) =>
+    db.factors.activate(person, {
+      factor: { method: 'otp', secret: caller, step: 100 },
       now: NOW,
       factorVersion: 1,
       securityEpoch: 0,
@@ -39,6 +38,7 @@ const OPERATIONS: Record<string, (db: Database, person: string, caller: string) 
       now: NOW,
     })) === 'accepted',
   takeFacts: (db, person) => db.federation.takeFacts(`taken-${person}`, 'uid', NOW),
+  lease: async (db) => (await db.outbox.lease('mail', { now: NOW, until: NOW + 60 }))?.id,
   throttle: async (db, person) =>
     (await db.throttle.take([{ key: person, rule: { kind: 'window', limit: 1, seconds: 60 } }], NOW)).allowed,
 }

@@ -71,14 +71,13 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
       const value = { id, email: `${id}@acme.example`, disabled: false, memberships: [], serverRoles: [] }
       await database.directory.commit([{ kind: 'user', op: 'put', value }])
       const activation = {
-        secret: 'FIRST',
-        step: 100,
+        factor: { method: 'otp' as const, secret: 'FIRST', step: 100 },
         now: NOW,
         factorVersion: 0,
         securityEpoch: 0,
         recoveryCodeId: 'named',
       }
-      await database.factors.activateTotp(id, activation)
+      await database.factors.activate(id, activation)
       await database.factors.setRecoveryCode(id, { replaces: 'named', id: 'set', hash: 'hash' })
       await database.factors.acknowledgeRecoveryCode(id, 'set')
       await database.artifacts.save({ model: 'AuthorizationCode', key: id, payload: {}, expiresAt: NOW + 60 })
@@ -98,7 +97,7 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
       'consume',
       'reserveRecoveryCode',
       'claimTimeStep',
-      'activateTotp',
+      'activate',
       'take',
       'acceptResponse',
       'takeFacts',
@@ -113,6 +112,18 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
           assert.equal(answers.filter(Boolean).length, 1, person)
         }
       })
+    it(`lease: 20 messages leave once each, ${ROUNDS} times`, async () => {
+      for (let number = 0; number < ROUNDS; number++) {
+        const ids = Array.from({ length: 20 }, (_, index) => `${number}-${index}`)
+        const about = { channel: 'mail' as const, kind: 'app_added', accountId: 'ana', body: 'words' }
+        await database.outbox.put(
+          ids.map((id) => ({ id, ...about, createdAt: NOW, dueAt: NOW, expiresAt: NOW + 3600 })),
+        )
+        const got = (await round('lease', 'ana')).filter((id) => id !== null)
+        assert.deepEqual(got.sort(), ids.sort())
+        for (const id of ids) assert.equal(await database.outbox.sent(id, 1, NOW), true)
+      }
+    })
     it(`keep: all get one value, ${ROUNDS} times`, async () => {
       for (let number = 0; number < ROUNDS; number++) {
         const answers = await round('keep', `keep-${number}`)

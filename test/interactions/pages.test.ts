@@ -108,10 +108,11 @@ describe('pages', () => {
 
   for (const room of ['credentials', 'challenge', 'enrollment', 'recovery', 'consent'])
     it(`has a sample of every error that ${room} names, on one of its pages`, () => {
-      const source = read(`interactions/${room}/index.ts`)
+      const files = readdirSync(new URL(`../../interactions/${room}/`, import.meta.url))
+      const source = files.map((name) => read(`interactions/${room}/${name}`)).join('\n')
       // `wrongCode()` and the like: what each of them makes, from where they are written.
       const makers = [...read('interactions/kit/errors.ts').matchAll(/const (\w+) = .*InteractionError\('(\w+)'/g)]
-      assert.equal(makers.length, 3)
+      assert.equal(makers.length, 4)
       const made = makers.filter(([, maker]) => source.includes(`${maker}(`)).map(([, , code]) => code!)
       const codes = Object.keys(JSON.parse(read('locales/en.json'))).flatMap(
         (key) => /^error\.(\w+)$/.exec(key)?.[1] ?? [],
@@ -128,7 +129,7 @@ describe('pages', () => {
     const forms = views
       .map((name) => name.replace('.ejs', ''))
       .filter((view) => /action="<%= action %>"/.test(read(`views/${view}.ejs`)))
-    assert.equal(forms.length, 9)
+    assert.equal(forms.length, 13)
     for (const view of forms)
       for (const code of ['form_invalid', 'form_expired', 'too_large']) assert.ok(samples[`${view}.${code}`], view)
   })
@@ -351,6 +352,7 @@ describe('messages', () => {
     const unused = keys.filter((key) => {
       const [family, name, kind] = key.split('.')
       if (family === 'scope') return false
+      if (family === 'mail' && kind !== undefined) return !isQuoted(name!)
       if (family === 'error' || (family === 'page' && (kind === 'title' || kind === 'text'))) return !isQuoted(name!)
       return !isQuoted(key.replace(/\.one$/, ''))
     })

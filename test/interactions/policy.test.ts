@@ -20,6 +20,7 @@ import {
   type Subject,
   sessionAlive,
   signedInBy,
+  smsCountries,
   stillSatisfies,
 } from '../../interactions/policy.ts'
 
@@ -71,6 +72,18 @@ describe('policy: who needs a second factor, and which', () => {
       ['otp'],
     ],
     ['a disabled membership does not count', person({ ...at('payor', 'disburser'), active: false }), 0, BOTH],
+    [
+      'a contributor whose client asks would have both; a payor role beside it takes SMS away',
+      person(at('payor', 'disbursement_contributor'), at('payor', 'disburser')),
+      2,
+      ['otp'],
+    ],
+    [
+      'an operator who is a payee too',
+      { ...person(at('payee', 'payments_admin')), serverRoles: ['operator'] },
+      2,
+      ['otp'],
+    ],
     ['an operator of the server', { ...person(), serverRoles: ['operator'] }, 2, ['otp']],
     ['somebody who switched "Always require 2FA" on', { ...person(), alwaysRequire2fa: true }, 2, BOTH],
     ['a company that enforces since yesterday', person(enforced('2027-01-14')), 2, BOTH],
@@ -88,6 +101,19 @@ describe('policy: who needs a second factor, and which', () => {
     const account = person(enforced('2027-01-31', 'America/Denver'))
     assert.equal(requirement({}, {}, account, BOTH, midnightInDenver - 1).rank, 0)
     assert.equal(requirement({}, {}, account, BOTH, midnightInDenver).rank, 2)
+  })
+
+  it('people of Payments get texts in the United States only, others where the server sends them (acceptance 9)', () => {
+    const configured = ['US', 'GB', 'FR']
+    const table: [Membership[], string[]][] = [
+      [[], configured],
+      [[at('none'), at('payor', 'company_admin')], configured],
+      [[at('payee', 'payments_admin')], ['US']],
+      [[at('none'), at('payor', 'disbursement_contributor')], ['US']],
+      [[{ ...at('payee', 'payments_admin'), active: false }], configured],
+    ]
+    for (const [memberships, countries] of table) assert.deepEqual(smsCountries({ memberships }, configured), countries)
+    assert.deepEqual(smsCountries({ memberships: [at('payee', 'payments_admin')] }, ['GB']), [])
   })
 
   it('names who raised the bar', () => {

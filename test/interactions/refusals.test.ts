@@ -1,6 +1,6 @@
 /** What a person is told who is refused: how long, what to do next, and nothing that cannot be done. */
 import assert from 'node:assert/strict'
-import { codeCounter } from '../../interactions/challenge/index.ts'
+import { codeCounter } from '../../interactions/challenge/factor.ts'
 import { passwordCounter } from '../../interactions/index.ts'
 import { nextStep, now, wait } from '../support/clock.ts'
 import { codeOf, firstSignIn, openTestHouse, PASSWORD, secretOn, signIn, type TestHouse } from '../support/house.ts'
@@ -65,7 +65,7 @@ describe('refusals', () => {
     const page = await signIn(visitor, await visitor.go(test.authUrl()), 'closed-app@acme.example')
     await visitor.submit(page, { code: await wrong(secret) })
     const { account } = (await test.database.accounts.findByEmail('closed-app@acme.example'))!
-    await closeForGood(codeCounter(account))
+    await closeForGood(codeCounter('otp', account))
     const refused = await visitor.submit(page, { code: await codeOf(secret) })
     assert.equal(refused.status, 429)
     assert.match(summaryOf(refused), /no longer work.*Use your recovery code/)

@@ -241,8 +241,13 @@ clients:
       await add('user', email, {}, { password: PASSWORD })
       const { id } = (await house.database.directory.user(email))!
       const { database } = house
-      const enrolment = { secret: 'JBSWY3DPEHPK3PXP', step: 1, now: now(), factorVersion: 0, securityEpoch: 0 }
-      await database.factors.activateTotp(id, { ...enrolment, recoveryCodeId: 'code' })
+      const enrolment = {
+        factor: { method: 'otp' as const, secret: 'JBSWY3DPEHPK3PXP', step: 1 },
+        now: now(),
+        factorVersion: 0,
+        securityEpoch: 0,
+      }
+      await database.factors.activate(id, { ...enrolment, recoveryCodeId: 'code' })
       await database.devices.remember('device', id, now())
       await database.consents.remember(id, 'web', ['email'], now())
       await database.artifacts.save({

@@ -61,12 +61,14 @@ globalThis.inPage = {
 
   /** Targets below 24 px, buttons and fields below 44 px, and fields with letters below 16 px. */
   tooSmall() {
-    const targets = [...document.querySelectorAll('button, input:not([type=hidden]), summary, .button, .ways a')]
+    const targets = [
+      ...document.querySelectorAll('button, input:not([type=hidden]), select, summary, .button, .ways a'),
+    ]
     return targets
       .filter((target) => {
         const { height, width } = target.getBoundingClientRect()
-        const isMain = target.matches('button:not(.link), .button, input:not([type=checkbox])')
-        const isField = target.matches('input:not([type=checkbox])')
+        const isMain = target.matches('button:not(.link), .button, select, input:not([type=checkbox], [type=radio])')
+        const isField = target.matches('select, input:not([type=checkbox], [type=radio])')
         const letters = Number.parseFloat(getComputedStyle(target).fontSize)
         return height < (isMain ? 44 : 24) || width < 24 || (isField && letters < 16)
       })

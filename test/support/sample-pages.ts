@@ -39,6 +39,8 @@ const known = { ...flow, different: { action: '/different' } }
 interface First {
   view: string
   title?: Vars
+  /** Key of its title, where it is not the view's. */
+  heading?: string
   locals: object
 }
 
@@ -108,6 +110,33 @@ const VIEWS = {
   },
   challenge: { view: 'challenge', locals: { ...known, addedAt: DAY, recoveryUrl: '/recovery' } },
   'challenge-recovery-code': { view: 'challenge-recovery-code', locals: { ...known, codeUrl: '/code' } },
+  'challenge-choose': {
+    view: 'challenge-choose',
+    locals: { ...known, methods: ['otp', 'sms'], recoveryUrl: '/recovery' },
+  },
+  'challenge-sms': {
+    view: 'challenge-sms',
+    locals: { ...known, sent: true, ending: '23', chooseUrl: '/choose', recoveryUrl: '/recovery' },
+  },
+  'enrollment-required': { view: 'enrollment-required', locals: { ...known, nextUrl: '/choose' } },
+  'enrollment-choose': { view: 'enrollment-choose', locals: { ...known, methods: ['otp', 'sms'] } },
+  'enrollment-phone': {
+    view: 'enrollment-phone',
+    locals: {
+      ...known,
+      countries: [
+        { code: 'IE', name: 'Ireland', calling: '353' },
+        { code: 'US', name: 'United States', calling: '1' },
+      ],
+      country: 'US',
+      phone: '',
+      chooseUrl: '/choose',
+    },
+  },
+  'enrollment-sms': {
+    view: 'enrollment-sms',
+    locals: { ...known, ending: '23', phoneUrl: '/phone', chooseUrl: '/choose' },
+  },
   consent: {
     view: 'consent',
     title: { app: 'Payments' },
@@ -210,6 +239,21 @@ const OTHER_FACTS: Record<string, First> = {
     ...VIEWS['federation-other'],
     locals: { ...VIEWS['federation-other'].locals, came: longEmail, expected: `another.${longEmail}` },
   },
+  'challenge.two_ways': { ...VIEWS.challenge, locals: { ...VIEWS.challenge.locals, chooseUrl: '/choose' } },
+  'enrollment.two_ways': { ...VIEWS.enrollment, locals: { ...VIEWS.enrollment.locals, chooseUrl: '/choose' } },
+  'challenge-choose.text_first': {
+    ...VIEWS['challenge-choose'],
+    locals: { ...VIEWS['challenge-choose'].locals, methods: ['sms', 'otp'] },
+  },
+  'challenge-sms.send': {
+    ...VIEWS['challenge-sms'],
+    heading: 'challenge-sms.send_title',
+    locals: { ...VIEWS['challenge-sms'].locals, sent: false, chooseUrl: undefined },
+  },
+  'challenge-sms.again': {
+    ...VIEWS['challenge-sms'],
+    locals: { ...VIEWS['challenge-sms'].locals, notice: 'A new code is on its way.' },
+  },
   'challenge.linked': {
     ...VIEWS.challenge,
     locals: {
@@ -295,8 +339,18 @@ interface Shown {
 }
 
 const CODE: View[] = ['enrollment', 'challenge']
+const TEXT: View[] = ['enrollment-sms', 'challenge-sms']
+const SENDS: View[] = [...TEXT, 'challenge-choose', 'enrollment-phone']
 const COUNTED: View[] = ['credentials', 'credentials-password', 'enrollment', 'challenge', 'challenge-recovery-code']
-const FORMS: View[] = [...COUNTED, 'federation', 'federation-other', 'recovery', 'consent']
+const FORMS: View[] = [
+  ...COUNTED,
+  ...SENDS,
+  'enrollment-choose',
+  'federation',
+  'federation-other',
+  'recovery',
+  'consent',
+]
 
 /** `cross_site` has a page of its own. */
 const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
@@ -309,18 +363,18 @@ const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   wrong_credentials: [{ on: ['credentials-password'], field: 'password' }],
   too_many_attempts: [
     { on: ['credentials-password'], retryAfter: 30 * 60 },
-    { on: ['enrollment'], retryAfter: 60 },
+    { on: ['enrollment', 'enrollment-sms'], retryAfter: 60 },
   ],
   sign_in_closed: [{ on: ['credentials-password'] }],
-  too_many_from_network: [{ on: COUNTED, retryAfter: 40 }],
-  code_missing: [{ on: CODE, field: 'code' }],
+  too_many_from_network: [{ on: [...COUNTED, ...TEXT], retryAfter: 40 }],
+  code_missing: [{ on: [...CODE, ...TEXT], field: 'code' }],
   code_format: [{ on: CODE, field: 'code' }],
   wrong_code: [{ on: ['challenge'], field: 'code' }],
   wrong_code_tries: [
     { on: ['challenge'], field: 'code', vars: { left: 3 } },
     { on: ['challenge'], field: 'code', vars: { left: 1 }, as: 'one' },
   ],
-  code_blocked: [{ on: ['challenge'], retryAfter: 30 * 60 }],
+  code_blocked: [{ on: ['challenge', 'challenge-sms'], retryAfter: 30 * 60 }],
   code_disabled: [{ on: ['challenge'] }],
   clock_slow: [
     { on: ['enrollment'], field: 'code', vars: { minutes: 3 } },
@@ -331,6 +385,18 @@ const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
     { on: ['enrollment'], field: 'code', vars: { minutes: 1 }, as: 'one' },
   ],
   wrong_enrollment_code: [{ on: ['enrollment'], field: 'code' }],
+  method_missing: [{ on: ['challenge-choose', 'enrollment-choose'], field: 'method' }],
+  phone_missing: [{ on: ['enrollment-phone'], field: 'phone' }],
+  phone_invalid: [{ on: ['enrollment-phone'], field: 'phone' }],
+  sms_country: [{ on: ['enrollment-phone'], field: 'phone' }, { on: ['challenge-choose', 'challenge-sms'] }],
+  sms_wait: [{ on: SENDS, retryAfter: 25 }],
+  sms_too_many: [{ on: SENDS, retryAfter: 60 * 60 }],
+  sms_not_now: [{ on: SENDS }],
+  sms_failed: [{ on: SENDS }],
+  sms_code_format: [{ on: TEXT, field: 'code' }],
+  wrong_sms_code: [{ on: TEXT, field: 'code' }],
+  sms_code_used_up: [{ on: TEXT, retryAfter: 5 * 60 }],
+  sms_disabled: [{ on: ['challenge-sms'] }],
   recovery_code_missing: [{ on: ['challenge-recovery-code'], field: 'recovery_code' }],
   wrong_recovery_code: [{ on: ['challenge-recovery-code'], field: 'recovery_code' }],
   recovery_code_blocked: [{ on: ['challenge-recovery-code'], retryAfter: 30 * 60 }],
@@ -381,9 +447,9 @@ const MESSAGES: Record<MessageName, Said[]> = {
 /** All of them in one language, by `<page>` or `<page>.<state>`. */
 export function samplesIn(messages: Messages): Record<string, Sample> {
   const { t } = messages
-  const first = ({ view, title, locals }: First): Sample => ({
+  const first = ({ view, title, heading = `${view}.title`, locals }: First): Sample => ({
     view,
-    page: { ...locals, title: t(`${view}.title`, title) },
+    page: { ...locals, title: t(heading, title) },
   })
   const failed = (view: View, code: ErrorCode, { field, vars, retryAfter }: Shown): Sample => {
     const error = new InteractionError(code, {
