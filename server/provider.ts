@@ -64,7 +64,7 @@ export function sallyportOf({
     language: config.SALLYPORT_LANGUAGE,
     limits: limitsOf(config),
     connections,
-    notices: mailOf(config) !== 'none',
+    ...(mailOf(config) !== 'none' && { notices: true, forgotUrl: '/forgot' }),
     people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {
