@@ -192,6 +192,8 @@ export type Change =
       passwordHash?: string | undefined
       /** Who is told: kept by the same commit. */
       messages?: Message[] | undefined
+      /** The link of an invitation, for a person who is not there yet. */
+      welcome?: MailedLink | undefined
     } & Planned<WrittenUser>)
   | { kind: 'user'; op: 'remove'; id: string }
   | ({ kind: 'client'; op: 'put'; value: Client } & Planned<Client>)

@@ -1,7 +1,7 @@
 /** What a commit of the directory has to write: decided from what is stored, before anything is written. */
 import type { Document, Model } from 'mongoose'
 import { trusted } from 'mongoose'
-import type { Message } from '../../interactions/kit/stores.ts'
+import type { MailedLink, Message } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Company,
@@ -42,6 +42,7 @@ export type Step = Write | { forget: string[]; apps?: string[] } | { send: Writt
 
 type Person = WrittenUser & {
   passwordHash?: string | undefined
+  welcome?: MailedLink | undefined
 }
 
 /** A client with its secret sealed. */
@@ -99,7 +100,7 @@ export function changesOf(
       wanted.connections.set(value.id, { value: writtenConnection(value), keys })
     } else {
       const passwordHash = change.passwordHash ?? wanted.people.get(change.value.id)?.passwordHash
-      wanted.people.set(change.value.id, { ...change.value, passwordHash })
+      wanted.people.set(change.value.id, { ...change.value, passwordHash, welcome: change.welcome })
       wanted.messages.push(...seal.messages(change.messages ?? []))
     }
   }
@@ -288,6 +289,7 @@ function personStep(person: Person, stored: AccountDocument | undefined): Step {
     securityEpoch: 0,
     factorVersion: 0,
     createdAt: Math.floor(Date.now() / 1000),
+    ...(person.welcome && { mailedLinks: { welcome: person.welcome } }),
   }
   const set = { ...always, ...beginning }
   return { in: 'accounts', id, set, unset: ACCOUNT_FIELDS.filter((field) => !(field in set)) }

@@ -209,7 +209,7 @@ export class SqliteDirectory implements DirectoryStore {
     this.#remove('companies', 'id', id)
   }
 
-  #putUser({ value, passwordHash }: Change & { kind: 'user'; op: 'put' }): void {
+  #putUser({ value, passwordHash, welcome }: Change & { kind: 'user'; op: 'put' }): void {
     const { id, email, name, disabled, memberships, serverRoles } = value
     const connection = this.#connection
     const before = passwordHash === undefined ? undefined : connection.get('SELECT * FROM accounts WHERE id = ?', id)
@@ -232,6 +232,16 @@ export class SqliteDirectory implements DirectoryStore {
       throw error
     }
     if (before) connection.run('UPDATE accounts SET former_passwords = ? WHERE id = ?', nowFormer(before), id)
+    if (welcome)
+      connection.run(
+        `INSERT INTO mailed_links (account_id, purpose, hash, email, epoch, expires_at) VALUES (?, 'welcome', ?, ?, ?, ?)
+          ON CONFLICT DO NOTHING`,
+        id,
+        welcome.hash,
+        welcome.email,
+        welcome.epoch,
+        welcome.expiresAt,
+      )
     connection.run('DELETE FROM memberships WHERE account_id = ?', id)
     for (const [index, { company, roles, disabled: off }] of memberships.entries()) {
       if (memberships.findIndex((other) => other.company === company) < index)

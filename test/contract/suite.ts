@@ -621,6 +621,14 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.directory.commit([person('ana')])
         assert.equal((await other.passwords.recent('ana')).length, 4)
       })
+      it('are set by an invitation that came with the person', async () => {
+        const email = 'new@acme.example'
+        await db.directory.commit([{ ...person('new', { email }), welcome: link('w', { email }) } as Change])
+        assert.equal((await other.passwords.findLink('w'))?.purpose, 'welcome')
+        assert.ok(await other.passwords.setByLink('w', set('first')))
+        assert.equal((await db.accounts.findByEmail(email))?.passwordHash, 'first')
+        assert.deepEqual(await db.passwords.recent('new'), ['first'])
+      })
       it('take their messages along, and take pointless ones back', async () => {
         const message = (id: string, kind: string): Message => ({
           id,
