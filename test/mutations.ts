@@ -507,16 +507,9 @@ const MUTATIONS: Mutation[] = [
   },
   ...(
     [
-      ['links: once', 'adapters/sqlite/passwords.ts', 'l.used_at IS NULL AND ', ''],
       ['links: expire', 'adapters/sqlite/passwords.ts', ' AND l.expires_at > ?`', ' AND ? > 0`'],
       ['links: for one address', 'adapters/sqlite/passwords.ts', ' AND a.email = l.email', ''],
       ['links: for one epoch', 'adapters/sqlite/passwords.ts', 'AND a.security_epoch = l.epoch ', ''],
-      [
-        'links: not for a disabled person',
-        'adapters/sqlite/passwords.ts',
-        ' AND a.disabled = 0\n          WHERE',
-        '\n          WHERE',
-      ],
       [
         'outbox: a lease ends',
         'adapters/sqlite/outbox.ts',
@@ -539,8 +532,8 @@ const MUTATIONS: Mutation[] = [
         'await endSessions({ provider, stores: database, now: now(), about: { requestId } }, sessions)',
         'await endSessions({ provider, stores: database, now: now(), about: { requestId } }, [])',
       ],
-      ['forgot: an address is asked for three times', '{ key: `reset|address|${digest(email)}`, rule: ADDRESS },', ''],
-      ['forgot: a network asks ten times', '{ key: `reset|network|${networkOf(ctx.ip)}`, rule: NETWORK },', ''],
+      ['forgot: an address is asked for three times', 'rule: ADDRESS }', 'rule: NETWORK }'],
+      ['forgot: a network asks ten times', 'rule: NETWORK }', 'rule: TRIES }'],
       [
         'forgot: the token leaves the address',
         'seeOther(ctx, PATHS[purpose])\n  }\n\n  /** The link',

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
 import type { Letter } from '../../interactions/index.ts'
-import { wait } from '../support/clock.ts'
+import { now, wait } from '../support/clock.ts'
 import {
   CHALLENGE,
   codeOf,
@@ -95,6 +95,7 @@ describe('a forgotten password', () => {
     wait(30)
     assert.ok(hasCode(await again.submit(challenge, { code: await codeOf(secret) })))
     const { account } = (await test.database.accounts.findByEmail('ana@acme.example'))!
+    assert.equal((await test.database.artifacts.sessionsOf(account.id, now())).length, 1, 'the new one alone')
     await letters(account.id, 'password_changed', 1)
     const events = (await test.database.auditReader.auditRows({ accountId: account.id })).map(({ event }) => event)
     assert.ok(events.includes('password.link_sent') && events.includes('password.reset'))
