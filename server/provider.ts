@@ -9,6 +9,7 @@ import {
   type Tell,
   tell,
 } from '../interactions/index.ts'
+import { invitation, type NewLink } from './account/links.ts'
 import { type Config, isLoopback } from './config.ts'
 import { mailOf } from './delivery.ts'
 import { newcomers } from './newcomers.ts'
@@ -17,7 +18,7 @@ import type { PlanOptions } from './seed.ts'
 import { SeedError } from './seed-error.ts'
 import { jwksOf } from './signing-keys.ts'
 import { smsOf } from './sms/gateway.ts'
-import type { Client, SigningKey } from './stores.ts'
+import type { Client, Side, SigningKey, WrittenUser } from './stores.ts'
 
 /** The lifetimes that the configuration sets. */
 const limitsOf = (config: Config): Limits => ({
@@ -61,8 +62,8 @@ export function sallyportOf(house: House): Sallyport {
     limits: limitsOf(config),
     connections,
     defaultClient: config.SALLYPORT_DEFAULT_CLIENT,
-    notices: mailOf(config) !== 'none',
     sms: smsOf(house),
+    ...(mailOf(config) !== 'none' && { notices: true, forgotUrl: '/forgot' }),
     people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
     resource: async (id) => {
@@ -91,6 +92,20 @@ export function sallyportOf(house: House): Sallyport {
 /** Who is told of what: nobody where mail is off. */
 export const noticesOf = ({ config }: Pick<House, 'config'>): Tell => (mailOf(config) === 'none' ? () => [] : tell)
 
+/** An invitation for somebody who has no password, unless mail is off or their company signs them in. */
+async function invitationFor(
+  { config, database, connections = database.connections }: House,
+  { id, email, memberships }: WrittenUser,
+  sides: ReadonlyMap<string, Side>,
+): Promise<NewLink | undefined> {
+  if (mailOf(config) === 'none') return undefined
+  const connection = await connections.connectionFor(email.slice(email.lastIndexOf('@') + 1), '')
+  if (connection?.mode === 'forward') return undefined
+  const held = memberships.map(({ company, roles }) => ({ side: sides.get(company) ?? ('none' as const), roles }))
+  const person = { id, email, securityEpoch: 0, memberships: held }
+  return invitation(person, { config, ...factsHere({ config }), inviter: config.SALLYPORT_BRAND_NAME })
+}
+
 /** What a letter says of an act at the command line. */
 export const factsHere = ({ config }: Pick<House, 'config'>) => ({
   now: Math.floor(Date.now() / 1000),
@@ -111,6 +126,7 @@ export async function planningOf(house: House): Promise<PlanOptions> {
   const provider = await providerOf(house)
   return {
     hash: hasherOf(config).hash,
+    invite: (person, sides) => invitationFor(house, person, sides),
     tell: (person) => noticesOf(house)(person, 'password_changed', factsHere(house)),
     passwordMinLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
     allowLoopback: isLoopback(new URL(config.SALLYPORT_ISSUER).hostname),

@@ -8,6 +8,7 @@ import { z } from 'zod'
 import {
   type Artifact,
   checkPassword,
+  type MailedLink,
   type Message,
   normaliseEmail,
   passwordCounter,
@@ -25,8 +26,10 @@ import {
   type Company,
   type Database,
   type Resource,
+  type Side,
   type StoredConnection,
   type User,
+  type WrittenUser,
   writtenConnection,
   writtenOf,
 } from './stores.ts'
@@ -405,6 +408,11 @@ export interface PlanOptions {
   checkClient?(client: Client): string | undefined
   /** Code points. By default 15. */
   passwordMinLength?: number
+  /** Invites somebody who is new and gets no password: the link, and the letters. `undefined`: they need none. Left out: nobody is. */
+  invite?(
+    person: WrittenUser,
+    sides: ReadonlyMap<string, Side>,
+  ): Promise<{ link: MailedLink; messages: Message[] } | undefined>
   /** Who is told that their password was changed. Left out: nobody. */
   tell?(person: Pick<User, 'id' | 'email'>): Message[]
   /** Use `password` though the account has one. */
@@ -473,7 +481,7 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
   }
   for (const wanted of seed.users) {
     if (!wanted.state) checkMemberships(wanted, sides)
-    await planUser(plan, wanted, await directory.user(wanted.email), options, database)
+    await planUser(plan, wanted, await directory.user(wanted.email), options, database, sides)
   }
   const listed = new Set(seed.users.map((one) => one.email))
   const people = await directory.users()
@@ -707,6 +715,7 @@ async function planUser(
   present: User | undefined,
   options: PlanOptions,
   database: Database,
+  sides: ReadonlyMap<string, Side>,
 ): Promise<void> {
   const {
     email: address,
@@ -747,17 +756,21 @@ async function planUser(
     serverRoles,
   })
   const before = present && writtenOf(present)
+  const isInvited = !present && passwordHash === undefined && !disabled
+  const invited = isInvited ? await options.invite?.(value, sides) : undefined
   const change = {
     kind: 'user' as const,
     op: 'put' as const,
     value,
     ...(passwordHash !== undefined && { passwordHash }),
+    ...(invited && { welcome: invited.link, messages: invited.messages }),
     // At the address that they had until now.
     ...(present?.hasPassword && passwordHash !== undefined && { messages: options.tell?.(present) ?? [] }),
   }
   put(plan, change, address, before, value, passwordHash !== undefined && present !== undefined)
-  if (!present?.hasPassword && passwordHash === undefined && !disabled)
-    plan.notes.push(`${address} cannot sign in until a password is set`)
+  if (invited) plan.notes.push(`${address} is invited by mail to choose a password`)
+  else if (!present?.hasPassword && passwordHash === undefined && !disabled)
+    plan.notes.push(`${address} cannot sign in until a password is set: \`sallyport user invite\` sends a link`)
 }
 
 function put(

@@ -11,9 +11,12 @@ import type {
   FederatedName,
   FederationRequest,
   FormerSecret,
+  LinkPurpose,
+  MailedLink,
   Membership,
   MembershipRole,
   Message,
+  PasswordStore,
   RecoveryCodeState,
   ServerRole,
   Side,
@@ -190,6 +193,8 @@ export type Change =
       passwordHash?: string | undefined
       /** Who is told: kept by the same commit. */
       messages?: Message[] | undefined
+      /** The link of an invitation, for a person who is not there yet. */
+      welcome?: MailedLink | undefined
     } & Planned<WrittenUser>)
   | { kind: 'user'; op: 'remove'; id: string }
   | ({ kind: 'client'; op: 'put'; value: Client } & Planned<Client>)
@@ -361,6 +366,9 @@ export interface Rows {
     | 'createdAt'
   > & {
     passwordHash?: string | undefined
+    /** Hashes of the passwords before it, newest first. */
+    formerPasswords?: string[] | undefined
+    mailedLinks?: Partial<Record<LinkPurpose, MailedLink>> | undefined
     factorVersion: number
     /** `secret` is sealed; `lastStep` is used up. */
     totp?: { secret: string; lastStep: number; addedAt: number } | undefined
@@ -477,6 +485,7 @@ export interface CopyTarget extends CopySource {
 export interface Database extends Stores {
   directory: DirectoryStore
   connections: ConnectionStore
+  passwords: PasswordStore
   signingKeys: SigningKeyStore
   auditReader: AuditReader
   /** Answers a trivial read. @throws when the database does not answer */

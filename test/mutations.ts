@@ -632,6 +632,54 @@ const MUTATIONS: Mutation[] = [
     replace: 'value: said.nameId',
     test: 'test/interactions/federation/explain.test.ts',
   },
+  ...(
+    [
+      ['links: expire', 'adapters/sqlite/passwords.ts', ' AND l.expires_at > ?`', ' AND ? > 0`'],
+      ['links: for one address', 'adapters/sqlite/passwords.ts', ' AND a.email = l.email', ''],
+      ['links: for one epoch', 'adapters/sqlite/passwords.ts', 'AND a.security_epoch = l.epoch ', ''],
+      [
+        'outbox: a lease ends',
+        'adapters/sqlite/outbox.ts',
+        'UPDATE outbox SET due_at = ?, tries',
+        'UPDATE outbox SET due_at = ? * 0, tries',
+      ],
+      [
+        'outbox: a lease has one holder',
+        'adapters/sqlite/outbox.ts',
+        'WHERE id = ? AND tries = ? AND due_at IS NOT NULL`',
+        'WHERE id = ? AND ? > 0 AND due_at IS NOT NULL`',
+      ],
+      ['outbox: an activation tells', 'adapters/sqlite/factors.ts', 'this.#outbox.inPut(activation.messages)', ''],
+    ] as const
+  ).map(([name, file, find, replace]): Mutation => ({ name, file, find, replace, test: CONTRACT })),
+  ...(
+    [
+      [
+        'forgot: sessions end',
+        'await endSessions({ provider, stores: database, now: now(), about: { requestId } }, sessions)',
+        'await endSessions({ provider, stores: database, now: now(), about: { requestId } }, [])',
+      ],
+      ['forgot: an address is asked for three times', 'rule: ADDRESS }', 'rule: NETWORK }'],
+      ['forgot: a network asks ten times', 'rule: NETWORK }', 'rule: TRIES }'],
+      [
+        'forgot: the token leaves the address',
+        'seeOther(ctx, PATHS[purpose])\n  }\n\n  /** The link',
+        'ctx.body = String(token)\n  }\n\n  /** The link',
+      ],
+      ['forgot: a link has one purpose', '!link || link.purpose !== purpose', '!link'],
+      ['forgot: not for people of a company sign-in', 'isVoid || (await isElsewhere(link.email))', 'isVoid'],
+      ['forgot: opens what was closed', 'await database.throttle.clear([passwordCounter(email)])', ''],
+      ['forgot: one of our forms', "checkForm(ctx, origin, browserOf(ctx), body['csrf'])", ''],
+    ] as const
+  ).map(
+    ([name, find, replace]): Mutation => ({
+      name,
+      file: 'server/account/index.ts',
+      find,
+      replace,
+      test: 'test/e2e/forgotten-password.test.ts',
+    }),
+  ),
 ]
 
 const SOURCES = [

@@ -1,7 +1,7 @@
 /** What a commit of the directory has to write: decided from what is stored, before anything is written. */
 import type { Document, Model } from 'mongoose'
 import { trusted } from 'mongoose'
-import type { Message } from '../../interactions/kit/stores.ts'
+import type { MailedLink, Message } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Company,
@@ -17,6 +17,7 @@ import { secretsText } from '../client-secrets.ts'
 import { companiesOf } from './accounts.ts'
 import { writtenOf } from './connections.ts'
 import { NEWEST, oneOf } from './driver.ts'
+import { formerAfter } from './passwords.ts'
 import type { AccountDocument, Collections, WrittenMessage } from './schemas.ts'
 
 /** Collections whose documents carry the number of their commit. */
@@ -41,6 +42,7 @@ export type Step = Write | { forget: string[]; apps?: string[] } | { send: Writt
 
 type Person = WrittenUser & {
   passwordHash?: string | undefined
+  welcome?: MailedLink | undefined
 }
 
 /** A client with its secret sealed. */
@@ -98,7 +100,7 @@ export function changesOf(
       wanted.connections.set(value.id, { value: writtenConnection(value), keys })
     } else {
       const passwordHash = change.passwordHash ?? wanted.people.get(change.value.id)?.passwordHash
-      wanted.people.set(change.value.id, { ...change.value, passwordHash })
+      wanted.people.set(change.value.id, { ...change.value, passwordHash, welcome: change.welcome })
       wanted.messages.push(...seal.messages(change.messages ?? []))
     }
   }
@@ -279,13 +281,15 @@ function personStep(person: Person, stored: AccountDocument | undefined): Step {
   }
   if (stored) {
     const raises = passwordHash !== undefined || (disabled && !stored.disabled)
-    return { in: 'accounts', id, set: always, unset: name === undefined ? ['name'] : [], raises }
+    const former = passwordHash === undefined ? {} : formerAfter(stored)
+    return { in: 'accounts', id, set: { ...always, ...former }, unset: name === undefined ? ['name'] : [], raises }
   }
   const beginning = {
     alwaysRequire2fa: false,
     securityEpoch: 0,
     factorVersion: 0,
     createdAt: Math.floor(Date.now() / 1000),
+    ...(person.welcome && { mailedLinks: { welcome: person.welcome } }),
   }
   const set = { ...always, ...beginning }
   return { in: 'accounts', id, set, unset: ACCOUNT_FIELDS.filter((field) => !(field in set)) }
@@ -326,6 +330,8 @@ const ACCOUNT_FIELDS = [
   'email',
   'name',
   'passwordHash',
+  'formerPasswords',
+  'mailedLinks',
   'disabled',
   'serverRoles',
   'memberships',

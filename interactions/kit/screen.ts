@@ -35,6 +35,13 @@ export type MessageName =
   | 'still_signed_in'
   | 'sso_refused'
   | 'test_link_gone'
+  | 'link_sent'
+  | 'link_used'
+  | 'link_expired'
+  | 'link_unknown'
+  | 'password_set'
+  | 'not_you'
+  | 'company_password'
 
 /** Those that the same address may get past a little later. */
 const PASSING: readonly MessageName[] = ['unavailable', 'busy', 'server_error']

@@ -11,7 +11,7 @@ interface Why {
   by?: string
 }
 
-/** `user disable|enable|sessions|end-sessions|unlink|consents`, for the command `user`. */
+/** `user disable|enable|sessions|end-sessions|unlink|invite|consents`, for the command `user`. */
 export function peopleCommands(): Command[] {
   return [
     switching(true),
@@ -19,6 +19,7 @@ export function peopleCommands(): Command[] {
     sessionsCommand(),
     endSessionsCommand(),
     unlinkCommand(),
+    inviteCommand(),
     consentsCommand(),
   ]
 }
@@ -75,6 +76,38 @@ function endSessionsCommand(): Command {
           return true
         })
         answer(self, { email: user.email, ...toldOf(ended) }, [`${user.email}: ${endedIn(ended)}`])
+      }),
+    )
+}
+
+function inviteCommand(): Command {
+  return new Command('invite')
+    .argument('<email>')
+    .description('send a person who has no password a link to choose one; a former invitation is void')
+    .addHelpText('after', '\nExample:\n  sallyport user invite ana@acme.example')
+    .action((email: string, _options: unknown, self: Command) =>
+      withHouse(self, async (house) => {
+        const { config, database } = house
+        const { mailOf } = await import('../delivery.ts')
+        if (mailOf(config) === 'none') throw new Refused('mail is off: set SALLYPORT_SMTP_URL and SALLYPORT_MAIL_FROM')
+        const user = await personOf(database, email)
+        if (user.hasPassword)
+          throw new Refused(`${user.email} has a password: "Forgot your password?" on the sign-in page replaces it`)
+        if (user.disabled) throw new Refused(`${user.email} is disabled: \`sallyport user enable\` comes first`)
+        const { INVITING, invitation } = await import('../account/links.ts')
+        const { factsHere } = await import('../provider.ts')
+        const { audited } = await import('../audited.ts')
+        const account = (await database.accounts.find(user.id))!
+        const invited = invitation(account, { config, ...factsHere(house), inviter: config.SALLYPORT_BRAND_NAME })
+        await audited(database.audit, { event: 'invitation.sent', actor: operator(), accountId: user.id }, async () => {
+          await database.outbox.withdraw(user.id, [...INVITING])
+          if (!(await database.passwords.issueLink(user.id, 'welcome', invited.link, invited.messages)))
+            throw new Refused(`${user.email} was changed by somebody else just now: look again`)
+        })
+        const until = iso(invited.link.expiresAt)
+        answer(self, { email: user.email, invited: true, until }, [
+          `${user.email} is invited; the link is good until ${until}`,
+        ])
       }),
     )
 }

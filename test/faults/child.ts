@@ -2,7 +2,8 @@
 import { openMongo } from '../../adapters/mongo/index.ts'
 import { openSqlite } from '../../adapters/sqlite/index.ts'
 import { KeyRing, parseKeyRing } from '../../interactions/kit/keyring.ts'
-import type { Counter } from '../../interactions/kit/stores.ts'
+import { tell } from '../../interactions/kit/letters.ts'
+import type { Counter, Message } from '../../interactions/kit/stores.ts'
 import type { Change, Database } from '../../server/stores.ts'
 
 /** Far ahead: a server that deletes expired rows by its own clock must leave these to us. */
@@ -85,10 +86,44 @@ if (role === 'writer') {
   }
 }
 
+/** Resets people, one after the other, each with a letter that tells of it. */
+if (role === 'telling') {
+  process.send!('ready')
+  const who = String(process.pid)
+  for (let number = 1; ; number++) {
+    const id = `${who}-${number}`
+    const value = { id, email: `${id}@acme.example`, disabled: false, memberships: [], serverRoles: [] }
+    await database.directory.commit([{ kind: 'user', op: 'put', value }])
+    await database.directory.resetMfa(id, tell(value, 'mfa_reset', { now: NOW, lang: 'en', id: `of-${id}` }))
+    process.send!(id)
+  }
+}
+
+/** Delivers to the mail server of `dieAt`, at the time of the last argument, until it is killed. */
+if (role === 'delivering') {
+  // A whole server, which no other role needs.
+  const { loadConfig } = await import('../../server/config.ts')
+  const { deliverDue, smtpTransport } = await import('../../server/delivery.ts')
+  const { createLogger } = await import('../../server/log.ts')
+  const { sallyportOf } = await import('../../server/provider.ts')
+  const [url = '', at = ''] = process.argv.slice(5)
+  const logger = createLogger('silent')
+  const config = loadConfig({ SALLYPORT_SMTP_URL: url, SALLYPORT_MAIL_FROM: 'id@acme.example' }, '/nowhere')
+  const { letters } = sallyportOf({ config, database, keyRing: sealer, logger, close: async () => {} })
+  const transport = await smtpTransport(config)
+  process.send!('ready')
+  await deliverDue({ outbox: database.outbox, letters, transport, logger, now: () => Number(at) })
+  process.send!('done')
+}
+
 if (role === 'work') {
-  process.on('message', async (work: { commit: Change[] } | { take: Counter[] }) => {
+  process.on('message', async (work: { commit: Change[] } | { take: Counter[] } | { reset: Message[] }) => {
     const answer =
-      'commit' in work ? await database.directory.commit(work.commit) : await database.throttle.take(work.take, NOW)
+      'commit' in work
+        ? await database.directory.commit(work.commit)
+        : 'reset' in work
+          ? await database.directory.resetMfa('ana', work.reset)
+          : await database.throttle.take(work.take, NOW)
     process.send!(answer ?? 'done')
   })
   process.send!('ready')

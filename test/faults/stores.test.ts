@@ -7,14 +7,17 @@ import { setTimeout } from 'node:timers/promises'
 import { migrate, openMongo } from '../../adapters/mongo/index.ts'
 import { openSqlite } from '../../adapters/sqlite/index.ts'
 import { KeyRing, newKeyRing } from '../../interactions/kit/keyring.ts'
+import { tell } from '../../interactions/kit/letters.ts'
 import type { Counter } from '../../interactions/kit/stores.ts'
 import type { Change, Database } from '../../server/stores.ts'
 import { freshName, useMongo } from '../support/mongo.ts'
+import { startSmtp } from '../support/smtp.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
 const NOW = 4_000_000_000
 const ROUNDS = 5
 const KILLS = 5
+const TELLERS_KILLED = 20
 
 const ring = newKeyRing()
 const sealer = new KeyRing(ring)
@@ -133,6 +136,63 @@ function severalProcesses(open: () => Promise<{ database: Database; address: str
       }
     })
   })
+
+  it(`has told of everything that happened, and of nothing else, when the teller is killed, ${TELLERS_KILLED} times`, async () => {
+    let told = 0
+    for (let kill = 0; kill < TELLERS_KILLED; kill++) {
+      const acknowledged: string[] = []
+      const child = await start('telling', address)
+      child.on('message', (id: string) => acknowledged.push(id))
+      while (acknowledged.length < 3) await setTimeout(1)
+      await setTimeout(Math.random() * 10)
+      child.kill('SIGKILL')
+      await once(child, 'close')
+      const people = (await database.directory.users()).filter(({ id }) => id.startsWith(`${child.pid}-`))
+      assert.ok(people.length >= acknowledged.length)
+      for (const { id, securityEpoch } of people) {
+        const letters = await database.outbox.list({ accountId: id, limit: 9 })
+        assert.deepEqual(
+          letters.map((one) => one.id),
+          securityEpoch === 1 ? [`of-${id}`] : [],
+          id,
+        )
+        told += letters.length
+        await database.outbox.withdraw(id, ['mfa_reset'])
+      }
+      for (const id of acknowledged) assert.equal(people.find((one) => one.id === id)?.securityEpoch, 1, id)
+    }
+    assert.ok(told >= 3 * TELLERS_KILLED)
+  }).timeout(180_000)
+
+  it(`delivers every letter, and doubles none but as the same letter, when the server is killed, ${TELLERS_KILLED} times`, async () => {
+    const smtp = await startSmtp()
+    try {
+      await database.outbox.withdraw('ana', ['app_added'])
+      const all = Array.from({ length: 60 }, (_, index) => `letter-${index}`)
+      const first = 4_100_000_000
+      for (const id of all)
+        await database.outbox.put(
+          tell({ id: 'ana', email: `${id}@acme.example` }, 'app_added', { now: first, lang: 'en', id }),
+        )
+      let at = first
+      for (let kill = 0; kill < TELLERS_KILLED; kill++) {
+        const child = await start('delivering', address, smtp.url, String(at))
+        const before = smtp.letters.length
+        while (smtp.letters.length < before + 1 && smtp.letters.length < all.length) await setTimeout(1)
+        child.kill('SIGKILL')
+        await once(child, 'close')
+        at += 121 // what it held is due again
+      }
+      const last = await start('delivering', address, smtp.url, String(at))
+      await once(last, 'message')
+      last.kill('SIGKILL')
+      const ids = smtp.letters.flatMap(({ messageId }) => /^<(letter-\d+)@/.exec(messageId)?.[1] ?? [])
+      assert.deepEqual([...new Set(ids)].sort(), [...all].sort())
+      assert.ok(ids.length <= all.length + TELLERS_KILLED, `${ids.length - all.length} were doubled`)
+    } finally {
+      await smtp.kill()
+    }
+  }).timeout(180_000)
 
   it(`loses nothing that was acknowledged when a writer is killed, ${KILLS} times`, async () => {
     let written = 0
@@ -268,6 +328,30 @@ describe('one MongoDB, several processes', function () {
       assert.deepEqual([...ends], ['old', 'new'])
       assert.ok(last > 10, `${last} commands`)
     }).timeout(300_000)
+
+    it('a reset and the letter that tells of it are both there or neither, wherever it was', async () => {
+      const ends = new Set<string>()
+      let last = 1
+      for (; ; last++) {
+        const { address, database } = await fresh()
+        await database.directory.commit([company('old'), person('ana', 'a@x', 'old')])
+        await database.close()
+        const reset = tell({ id: 'ana', email: 'a@x' }, 'mfa_reset', { now: NOW, lang: 'en', id: 'letter' })
+        const died = await dies(address, last, { reset })
+        const next = await openMongo({ url: address, sealer })
+        const epoch = (await next.accounts.find('ana'))!.securityEpoch
+        // Whoever delivers next moves what was left on the way: once.
+        const first = await next.outbox.lease('mail', { now: NOW, until: NOW + 60 })
+        assert.equal(first?.id, epoch === 0 ? undefined : 'letter', `killed at command ${last}`)
+        assert.equal(await next.outbox.lease('mail', { now: NOW, until: NOW + 60 }), undefined)
+        assert.equal(await next.collections.accounts.countDocuments({ 'messages.id': 'letter' } as object), 0)
+        ends.add(String(epoch))
+        await next.close()
+        if (!died) break
+      }
+      assert.deepEqual([...ends], ['0', '1'])
+      assert.ok(last >= 4, `${last} commands`)
+    }).timeout(120_000)
 
     it('an attempt that was half taken lets nobody make more than the limit', async () => {
       const counters: Counter[] = ['a', 'b', 'c'].map((key) => ({
