@@ -43,6 +43,7 @@ import {
   sessionAlive,
   signedInBy,
 } from './policy.ts'
+import { parseClientsOnce } from './registered-clients.ts'
 
 /** What {@link attach} needs besides the provider. */
 export interface AttachParts {
@@ -68,6 +69,7 @@ export function attach(provider: Provider, parts: AttachParts): void {
   endSessions(provider, options)
   answerOnce(provider, options)
   useOnce(provider, options)
+  parseClientsOnce(provider, options.client)
   acceptFormerSecrets(provider, options)
   claimsOfThisRequest(provider, decided)
   keepProofs(provider, options)

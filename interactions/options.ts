@@ -16,7 +16,10 @@ export interface SallyportOptions {
   keyRing: KeyRing
   passwords: PasswordHasher
   brand: Brand
-  /** Registered clients, when they live in a store and not in `configuration.clients`. */
+  /**
+   * Registered clients, when they live in a store and not in `configuration.clients`. Asked at each request. The same object
+   * means that nothing has changed: what was changed is another object.
+   */
   client?: (clientId: string) => Promise<ClientMetadata | undefined>
   /** The API of a resource indicator (RFC 8707), or `undefined` when there is none. */
   resource?: (id: string) => Promise<Api | undefined>

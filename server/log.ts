@@ -44,13 +44,29 @@ const SECRET_NAMES = [
   'SAMLResponse',
 ]
 
+/** Milliseconds that a line may wait for others. A process that is killed loses them; the audit does not wait here. */
+const GATHERED_MS = 100
+/** Bytes that are written at once. */
+const GATHERED_BYTES = 4096
+
+let gathering: DestinationStream | undefined
+
+/** Standard error. Lines are gathered, since each write is a system call; the last ones leave when the process exits. */
+function standardError(): DestinationStream {
+  if (gathering) return gathering
+  const stream = destination({ dest: 2, sync: true, minLength: GATHERED_BYTES, periodicFlush: GATHERED_MS })
+  process.once('exit', () => stream.flushSync())
+  gathering = stream
+  return stream
+}
+
 /**
  * A logger that writes JSON lines to standard error (so that standard output stays for machine-readable answers).
  *
  * @param level pino's level, `silent` too
  * @param stream where to write instead
  */
-export function createLogger(level: string, stream: DestinationStream = destination({ dest: 2, sync: true })): Logger {
+export function createLogger(level: string, stream: DestinationStream = standardError()): Logger {
   return pino(
     {
       level,

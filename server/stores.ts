@@ -225,7 +225,8 @@ export interface DirectoryStore {
   /** By id or by normalised e-mail address. */
   user(idOrEmail: string): Promise<User | undefined>
   clients(): Promise<Client[]>
-  client(clientId: string): Promise<Client | undefined>
+  /** Not to be changed: it may be the object of the call before, as long as nothing has changed. */
+  client(clientId: string): Promise<Readonly<Client> | undefined>
   resources(): Promise<Resource[]>
   /** By id. */
   connections(): Promise<StoredConnection[]>

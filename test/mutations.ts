@@ -85,6 +85,13 @@ const handOff = (name: string, file: string, find: string, replace: string): Mut
 })
 
 const MUTATIONS: Mutation[] = [
+  {
+    name: 'a client whose secret was replaced is the one of before',
+    file: 'adapters/sqlite/directory.ts',
+    find: 'known?.metadata === metadata && known.secret === secret',
+    replace: 'known?.metadata === metadata',
+    test: 'test/server/client-secret.test.ts',
+  },
   // The decision.
   policy('a factor is added on a password alone', 'if (others.length > 0 && !proven)', 'if (others.length > 99)'),
   policy(

@@ -76,11 +76,11 @@ export class SqliteDirectory implements DirectoryStore {
     if (!row) return undefined
     const { metadata, secret } = row as Record<'metadata' | 'secret', Value>
     const known = this.#known.get(clientId)
-    if (known?.metadata === metadata && known.secret === secret) return { ...known.client }
-    const client = this.#clientOf(row)
+    if (known?.metadata === metadata && known.secret === secret) return known.client
+    const client = Object.freeze(this.#clientOf(row))
     if (this.#known.size >= CLIENTS_KNOWN) this.#known.clear()
     this.#known.set(clientId, { metadata, secret, client })
-    return { ...client }
+    return client
   }
 
   async resources(): Promise<Resource[]> {

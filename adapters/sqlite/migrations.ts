@@ -254,6 +254,29 @@ const MIGRATIONS: string[] = [
     PRIMARY KEY (account_id, purpose)
   ) STRICT, WITHOUT ROWID;
   `,
+  // With rowids: a new row goes to the end of the table, and only short keys are sorted in. That halves what a write costs.
+  `
+  CREATE TABLE rows (
+    model TEXT NOT NULL,
+    key TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    expires_at INTEGER,
+    uid TEXT,
+    grant_id TEXT,
+    account_id TEXT,
+    user_code TEXT,
+    consumed_at INTEGER,
+    PRIMARY KEY (model, key)
+  ) STRICT;
+  INSERT INTO rows SELECT * FROM artifacts;
+  DROP TABLE artifacts;
+  ALTER TABLE rows RENAME TO artifacts;
+  CREATE INDEX artifacts_uid ON artifacts (model, uid) WHERE uid IS NOT NULL;
+  CREATE INDEX artifacts_grant ON artifacts (grant_id) WHERE grant_id IS NOT NULL;
+  CREATE INDEX artifacts_user_code ON artifacts (user_code) WHERE user_code IS NOT NULL;
+  CREATE INDEX artifacts_expires ON artifacts (expires_at) WHERE expires_at IS NOT NULL;
+  CREATE INDEX artifacts_account ON artifacts (account_id, model) WHERE account_id IS NOT NULL;
+  `,
 ]
 
 /**
