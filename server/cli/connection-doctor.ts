@@ -1,7 +1,7 @@
 /** Why a sign-in by a company's identity provider failed, and trying one before anybody depends on it. */
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
-import { type Connection, type saml, serviceProviderOf } from '../../interactions/index.ts'
+import type { Connection, saml } from '../../interactions/index.ts'
 import type { House } from '../open.ts'
 import { answer, operator, Refused, table, withHouse } from './house.ts'
 
@@ -34,7 +34,7 @@ Examples:
     .action(async (file: string, { connection: id }: { connection?: string }, self: Command) => {
       const text = textIn(file)
       await withHouse(self, async (house) => {
-        const { saml } = await import('../../interactions/index.ts')
+        const { saml, serviceProviderOf } = await import('../../interactions/index.ts')
         const { explainFile, addressed } = await saml()
         const connection = await connectionFor(house, id, addressed(text))
         const ours = serviceProviderOf(connection, house.config.SALLYPORT_ISSUER)

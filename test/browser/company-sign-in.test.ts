@@ -133,6 +133,21 @@ describeInBrowser('company sign-in in a browser', (browser) => {
       assert.notEqual(await heading(other), 'Secure Your Account')
     }))
 
+  it('has a next step for who comes too late', () =>
+    inBrowser(async (page) => {
+      const email = await somebody()
+      await typed(page, email)
+      wait(11 * 60)
+      await signedInThere(page)
+      assert.equal(await heading(page), 'We could not confirm your sign-in')
+      // Which sign-in it was is forgotten: the page leads to where every sign-in begins.
+      await page.getByRole('link', { name: 'Choose the app you want to use' }).click()
+      assert.equal(await heading(page), 'Sign in to Sallyport')
+      await typed(page, email)
+      await signedInThere(page)
+      await enrolled(page)
+    }))
+
   it('tells who signed in there as somebody else, and goes on as either', () =>
     inBrowser(async (page) => {
       await typed(page, await somebody())

@@ -1,33 +1,7 @@
 /** What a message says, whether it is to be believed or not: for people who look for a mistake, never to decide by. */
 import { NS } from './connection.ts'
+import type { Found, FoundAssertion } from './said.ts'
 import { all, attributeOf, childrenNamed, is, textOf } from './strict-xml.ts'
-
-/** Texts are as they stand in the message; a missing one is `undefined`, and may as well be in the wrong place. */
-export interface Found {
-  response: Partial<Record<'issuer' | 'destination' | 'inResponseTo' | 'issueInstant', string | undefined>>
-  /** In the order of the message: the element that each stands in, and how it was made. */
-  signatures: { element: string; method: string; digest: string }[]
-  /** Algorithms of an EncryptedAssertion. */
-  encryption?: { content: string; key: string } | undefined
-  assertion?: FoundAssertion | undefined
-}
-
-/** An assertion; of an encrypted one, what was inside. */
-export interface FoundAssertion {
-  issuer: string | undefined
-  issueInstant: string | undefined
-  nameId: string | undefined
-  nameIdFormat: string | undefined
-  recipients: string[]
-  confirmedUntil: string | undefined
-  audiences: string[]
-  notBefore: string | undefined
-  notOnOrAfter: string | undefined
-  authnInstant: string | undefined
-  sessionNotOnOrAfter: string | undefined
-  authnContexts: string[]
-  attributes: { name: string; values: string[] }[]
-}
 
 /** @param root of a message that the strict parser has read; it need not be a response */
 export function readFound(root: Element): Found {

@@ -1,4 +1,4 @@
-/** What a response that was verified says. Apart from the checks, whose declarations speak of XML elements. */
+/** What a response says. Apart from what reads it, whose declarations speak of XML elements. */
 
 /** Who signed in, in the identity provider's words. */
 export interface Identity {
@@ -27,4 +27,31 @@ export interface Authentication {
   authnContexts: string[]
   /** After this nobody accepts the assertion any more: so long its id must be known as used. */
   usableUntil: number
+}
+
+/** Texts are as they stand in the message; a missing one is `undefined`, and may as well be in the wrong place. */
+export interface Found {
+  response: Partial<Record<'issuer' | 'destination' | 'inResponseTo' | 'issueInstant', string | undefined>>
+  /** In the order of the message: the element that each stands in, and how it was made. */
+  signatures: { element: string; method: string; digest: string }[]
+  /** Algorithms of an EncryptedAssertion. */
+  encryption?: { content: string; key: string } | undefined
+  assertion?: FoundAssertion | undefined
+}
+
+/** An assertion; of an encrypted one, what was inside. */
+export interface FoundAssertion {
+  issuer: string | undefined
+  issueInstant: string | undefined
+  nameId: string | undefined
+  nameIdFormat: string | undefined
+  recipients: string[]
+  confirmedUntil: string | undefined
+  audiences: string[]
+  notBefore: string | undefined
+  notOnOrAfter: string | undefined
+  authnInstant: string | undefined
+  sessionNotOnOrAfter: string | undefined
+  authnContexts: string[]
+  attributes: { name: string; values: string[] }[]
 }

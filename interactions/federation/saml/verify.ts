@@ -1,11 +1,11 @@
 /** The verification of a response: what was posted, who signed it, whether it answers our request, whom it is about. */
 import { CHECKS, type Check, type CheckCode, CheckFailed, Checks } from './checks.ts'
 import type { PendingRequest, SamlConnection } from './connection.ts'
-import { type Found, readFound, withDecrypted } from './found.ts'
+import { readFound, withDecrypted } from './found.ts'
 import { readIdentity } from './identity.ts'
 import { readProfile } from './profile.ts'
 import { oneAtATime, yieldTurn } from './queue.ts'
-import type { Authentication, Identity } from './said.ts'
+import type { Authentication, Found, Identity } from './said.ts'
 import { agree, SECOND_GATE_CHECKS } from './samlify.ts'
 import { parseStrict, TEXT_CHECKS } from './strict-xml.ts'
 import { readForm, TRANSPORT_CHECKS } from './transport.ts'
