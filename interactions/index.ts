@@ -31,6 +31,7 @@ export { describeError } from './attach.ts'
 export { revokeConsent } from './consent/index.ts'
 export { passwordCounter } from './credentials/index.ts'
 export { type Asked, type Explanation, explain, type Question, REASON_WORDS } from './explanation.ts'
+export { breachList, faultOf, type PasswordFault, type PasswordRules } from './factors/new-password.ts'
 export {
   checkPassword,
   createPasswordHasher,
@@ -40,6 +41,8 @@ export {
 } from './factors/password.ts'
 export { isCountry } from './factors/sms.ts'
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
+export { checkForm, formToken } from './kit/csrf.ts'
+export { type ErrorCode, InteractionError } from './kit/errors.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { digest, KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
 export {
@@ -54,7 +57,7 @@ export {
 export { shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
-export type { Screen } from './kit/screen.ts'
+export { type Screen, seeOther } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export type { SmsGateway, SmsMessage, SmsOptions } from './kit/texts.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
@@ -118,7 +121,13 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
 
   const { connections, people } = completed
   const sso = connections && companySignIn(connections, issuer)
-  const login = credentials({ accounts: stores.accounts, devices: stores.devices, passwords, sso })
+  const login = credentials({
+    accounts: stores.accounts,
+    devices: stores.devices,
+    passwords,
+    sso,
+    forgotUrl: completed.forgotUrl,
+  })
   const handOff = connections && federation({ ...stores, connections, people, issuer })
 
   const rooms = {

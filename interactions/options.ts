@@ -27,6 +27,8 @@ export interface SallyportOptions {
   sms?: SmsOptions | undefined
   /** The app that people come to who begin at their identity provider, when their connection names none. */
   defaultClient?: string | undefined
+  /** Where people go who forgot their password: a link from the password page. */
+  forgotUrl?: string | undefined
   limits?: Partial<Limits>
   /** A CSS file of your own: it comes after ours, and may be no more than the colours that ours begins with. */
   stylesheet?: string | URL

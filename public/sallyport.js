@@ -8,7 +8,7 @@ else if (matchMedia('(hover: hover) and (pointer: fine)').matches) find('[data-f
 
 const toggle = find('#toggle')
 if (toggle) {
-  const password = find('#password')
+  const password = document.getElementById(toggle.getAttribute('aria-controls'))
   const show = (shown) => {
     password.type = shown ? 'text' : 'password'
     toggle.setAttribute('aria-pressed', shown)

@@ -5,12 +5,13 @@ import { type AddressInfo, isIP } from 'node:net'
 import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { describeError, type Letters, type Sallyport, type Screen, securityHeaders } from '../interactions/index.ts'
+import { accountPages } from './account/index.ts'
 import { warnOfExpiry } from './certificate-expiry.ts'
 import { trustedProxies } from './config.ts'
 import { LATE_SECONDS, mailOf, smtpTransport, startDelivery } from './delivery.ts'
 import type { Logger } from './log.ts'
 import type { House } from './open.ts'
-import { configurationOf, sallyportOf } from './provider.ts'
+import { configurationOf, hasherOf, sallyportOf } from './provider.ts'
 import { type Answered, keepReadyAnswers, withReadyAnswers } from './ready.ts'
 import { KEYS_READ_SECONDS, retiredKeysKept, turnSigningKeys } from './signing-keys.ts'
 import { statusCallbacks } from './sms/callbacks.ts'
@@ -163,6 +164,7 @@ export async function createApp(
   provider.use(statusCallbacks(house))
   keepReadyAnswers(provider)
   sallyport.attach(provider)
+  provider.use(accountPages({ house, provider, screen: sallyport.screen, passwords: hasherOf(config) }))
   logMistakes(provider, house)
   return provider
 }

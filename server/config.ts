@@ -143,6 +143,14 @@ export const Config = z.object({
   SALLYPORT_HASH_QUEUE: whole('', 0, 10_000).default(64),
   /** The shortest password, in code points (NIST SP 800-63B-4 §3.1.1.2). */
   SALLYPORT_PASSWORD_MIN_LENGTH: whole('characters', 12, 64).default(15),
+  /** A list of stolen passwords that new ones are looked up in, by five digits of their SHA-1 (k-anonymity). */
+  SALLYPORT_BREACH_LIST_URL: z
+    .string()
+    .refine(
+      (value) => webUrl(value) !== undefined && value.endsWith('/'),
+      'must be an http or https URL that ends with a slash',
+    )
+    .optional(),
   /** Sign-ins that one network (IPv4 address, IPv6 /64) may begin in a minute, per process. */
   SALLYPORT_STARTS_PER_MINUTE: whole('', 1, 100_000).default(300),
   /** Time steps of 30 seconds accepted before and after the present one (RFC 6238 §5.2, §6). */

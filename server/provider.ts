@@ -61,7 +61,7 @@ export function sallyportOf(house: House): Sallyport {
     limits: limitsOf(config),
     connections,
     defaultClient: config.SALLYPORT_DEFAULT_CLIENT,
-    notices: mailOf(config) !== 'none',
+    ...(mailOf(config) !== 'none' && { notices: true, forgotUrl: '/forgot' }),
     sms: smsOf(house),
     people: newcomers(database.directory, database.accounts),
     client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,

@@ -11,9 +11,12 @@ import type {
   FederatedName,
   FederationRequest,
   FormerSecret,
+  LinkPurpose,
+  MailedLink,
   Membership,
   MembershipRole,
   Message,
+  PasswordStore,
   RecoveryCodeState,
   ServerRole,
   Side,
@@ -360,6 +363,9 @@ export interface Rows {
     | 'createdAt'
   > & {
     passwordHash?: string | undefined
+    /** Hashes of the passwords before it, newest first. */
+    formerPasswords?: string[] | undefined
+    mailedLinks?: Partial<Record<LinkPurpose, MailedLink>> | undefined
     factorVersion: number
     /** `secret` is sealed; `lastStep` is used up. */
     totp?: { secret: string; lastStep: number; addedAt: number } | undefined
@@ -473,6 +479,7 @@ export interface CopyTarget extends CopySource {
 export interface Database extends Stores {
   directory: DirectoryStore
   connections: ConnectionStore
+  passwords: PasswordStore
   signingKeys: SigningKeyStore
   auditReader: AuditReader
   /** Answers a trivial read. @throws when the database does not answer */

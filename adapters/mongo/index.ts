@@ -14,6 +14,7 @@ import { FEDERATION_KEPT, factsPlace, MongoFederation } from './federation.ts'
 import { MongoLinks } from './links.ts'
 import { checkVersion, missingIndexes, refuseHalfCopy } from './migrations.ts'
 import { MongoOutbox, outboxPlace } from './outbox.ts'
+import { MongoPasswords } from './passwords.ts'
 import { MongoDevices, MongoPending, PENDING_KEPT, pendingPlace } from './pending.ts'
 import { type Collections, collectionsOf } from './schemas.ts'
 import { MongoSigningKeys, replaceKeys, signingKeyPlace } from './signing-keys.ts'
@@ -75,6 +76,7 @@ export class MongoDatabase implements Database {
   readonly federation: MongoFederation
   readonly links: MongoLinks
   readonly outbox: MongoOutbox
+  readonly passwords: MongoPasswords
   readonly audit: MongoAudit
   readonly artifacts: MongoArtifacts
   readonly directory: MongoDirectory
@@ -92,6 +94,7 @@ export class MongoDatabase implements Database {
     this.#sealer = sealer
     this.accounts = new MongoAccounts(connection, collections)
     this.outbox = new MongoOutbox(connection, collections, sealer)
+    this.passwords = new MongoPasswords(connection, collections, this.outbox)
     this.factors = new MongoFactors(connection, collections, sealer, this.outbox)
     this.throttle = new MongoThrottle(connection, collections)
     this.devices = new MongoDevices(connection, collections)

@@ -17,6 +17,7 @@ import { secretsText } from '../client-secrets.ts'
 import { companiesOf } from './accounts.ts'
 import { writtenOf } from './connections.ts'
 import { NEWEST, oneOf } from './driver.ts'
+import { formerAfter } from './passwords.ts'
 import type { AccountDocument, Collections, WrittenMessage } from './schemas.ts'
 
 /** Collections whose documents carry the number of their commit. */
@@ -279,7 +280,8 @@ function personStep(person: Person, stored: AccountDocument | undefined): Step {
   }
   if (stored) {
     const raises = passwordHash !== undefined || (disabled && !stored.disabled)
-    return { in: 'accounts', id, set: always, unset: name === undefined ? ['name'] : [], raises }
+    const former = passwordHash === undefined ? {} : formerAfter(stored)
+    return { in: 'accounts', id, set: { ...always, ...former }, unset: name === undefined ? ['name'] : [], raises }
   }
   const beginning = {
     alwaysRequire2fa: false,
@@ -326,6 +328,8 @@ const ACCOUNT_FIELDS = [
   'email',
   'name',
   'passwordHash',
+  'formerPasswords',
+  'mailedLinks',
   'disabled',
   'serverRoles',
   'memberships',

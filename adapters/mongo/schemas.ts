@@ -9,6 +9,8 @@
 import { type Connection, type Model, Schema } from 'mongoose'
 import type {
   Channel,
+  LinkPurpose,
+  MailedLink,
   MembershipRole,
   Connection as SamlConnection,
   ServerRole,
@@ -28,6 +30,9 @@ export interface AccountDocument extends Filed {
   email: string
   name?: string
   passwordHash?: string
+  /** Newest first. */
+  formerPasswords?: string[]
+  mailedLinks?: Partial<Record<LinkPurpose, MailedLink>>
   disabled: boolean
   serverRoles: ServerRole[]
   memberships: { company: string; roles: MembershipRole[]; disabled: boolean }[]
@@ -295,6 +300,7 @@ const filed = (definition: object) => {
 }
 const plain = (definition: object) => new Schema({ _id: text, ...definition }, { ...OPTIONS })
 
+const MAILED_LINK = { hash: text, email: text, epoch: count, expiresAt: count, usedAt: optionalCount }
 const MESSAGE = {
   channel: { ...text, enum: all<Channel>({ mail: true, sms: true }) },
   kind: text,
@@ -315,6 +321,8 @@ const SCHEMAS = {
     email: text,
     name: optionalText,
     passwordHash: optionalText,
+    formerPasswords: { type: [text], default: undefined },
+    mailedLinks: { type: inner({ reset: { type: inner(MAILED_LINK) }, welcome: { type: inner(MAILED_LINK) } }) },
     disabled: yesOrNo,
     serverRoles: list(SERVER_ROLES),
     memberships: {
@@ -342,6 +350,8 @@ const SCHEMAS = {
     messages: { type: [inner({ id: text, ...MESSAGE })], default: undefined },
   })
     .index({ 'messages.id': 1 }, { sparse: true })
+    .index({ 'mailedLinks.reset.hash': 1 }, { sparse: true })
+    .index({ 'mailedLinks.welcome.hash': 1 }, { sparse: true })
     .index({ email: 1 })
     .index({ 'memberships.company': 1 }),
   addresses: filed({ account: text }),

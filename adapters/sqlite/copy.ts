@@ -99,7 +99,7 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
   },
   people: {
     keys: ['id'],
-    tables: ['accounts', 'memberships', 'totp', 'phones', 'recovery_codes'],
+    tables: ['accounts', 'memberships', 'totp', 'phones', 'recovery_codes', 'mailed_links'],
     columns: `*,
       (SELECT json_object('secret', secret, 'lastStep', last_step, 'addedAt', added_at) FROM totp
         WHERE account_id = accounts.id) AS totp,
@@ -109,12 +109,16 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
           'reservedBy', reserved_by, 'reservedUntil', reserved_until, 'reservations', reservations)
         FROM recovery_codes r WHERE r.account_id = accounts.id) AS recovery_code,
       (SELECT json_group_array(json_object('company', company_id, 'roles', json(roles), 'disabled', m.disabled))
-        FROM memberships m WHERE m.account_id = accounts.id) AS memberships`,
+        FROM memberships m WHERE m.account_id = accounts.id) AS memberships,
+      (SELECT json_group_object(purpose, json_object('hash', hash, 'email', email, 'epoch', epoch, 'expiresAt', expires_at,
+          'usedAt', used_at)) FROM mailed_links l WHERE l.account_id = accounts.id) AS mailed_links`,
     rowOf: (row) => ({
       id: String(row['id']),
       email: String(row['email']),
       name: text(row['name']),
       passwordHash: text(row['password_hash']),
+      formerPasswords: row['former_passwords'] === null ? undefined : list(row['former_passwords']),
+      mailedLinks: mailedLinksOf(String(row['mailed_links'])),
       disabled: row['disabled'] === 1,
       serverRoles: list<ServerRole>(row['server_roles']),
       alwaysRequire2fa: row['always_require_2fa'] === 1,
@@ -430,14 +434,22 @@ function recoveryCodeOf(json: string): Rows['people']['recoveryCode'] {
   return Object.fromEntries(there) as unknown as NonNullable<Rows['people']['recoveryCode']>
 }
 
+function mailedLinksOf(json: string): Rows['people']['mailedLinks'] {
+  const links = Object.entries(JSON.parse(json) as Record<string, Record<string, unknown>>)
+  if (links.length === 0) return undefined
+  const withoutNulls = (link: object) => Object.fromEntries(Object.entries(link).filter(([, value]) => value !== null))
+  return Object.fromEntries(links.map(([purpose, link]) => [purpose, withoutNulls(link)]))
+}
+
 function putPerson(connection: Connection, person: Rows['people']): void {
-  const { id, email, memberships, totp, phone, recoveryCode } = person
+  const { id, email, memberships, totp, phone, recoveryCode, formerPasswords, mailedLinks = {} } = person
   try {
     put(connection, 'accounts', ['id'], {
       id,
       email,
       name: person.name,
       password_hash: person.passwordHash,
+      former_passwords: formerPasswords && JSON.stringify(formerPasswords),
       disabled: flag(person.disabled),
       server_roles: JSON.stringify(person.serverRoles),
       always_require_2fa: flag(person.alwaysRequire2fa),
@@ -449,7 +461,7 @@ function putPerson(connection: Connection, person: Rows['people']): void {
     if (isDuplicate(error)) throw new StoreConflict(`two people have the e-mail address ${email}`, { cause: error })
     throw error
   }
-  for (const table of ['memberships', 'totp', 'phones', 'recovery_codes'])
+  for (const table of ['memberships', 'totp', 'phones', 'recovery_codes', 'mailed_links'])
     connection.run(`DELETE FROM ${table} WHERE account_id = ?`, id)
   for (const { company, roles, disabled } of memberships)
     put(connection, 'memberships', ['account_id', 'company_id'], {
@@ -457,6 +469,16 @@ function putPerson(connection: Connection, person: Rows['people']): void {
       company_id: company,
       roles: JSON.stringify(roles),
       disabled: flag(disabled),
+    })
+  for (const [purpose, link] of Object.entries(mailedLinks))
+    put(connection, 'mailed_links', ['account_id', 'purpose'], {
+      account_id: id,
+      purpose,
+      hash: link.hash,
+      email: link.email,
+      epoch: link.epoch,
+      expires_at: link.expiresAt,
+      used_at: link.usedAt,
     })
   if (totp)
     put(connection, 'totp', ['account_id'], {

@@ -16,6 +16,7 @@ import { secretsFrom, secretsText } from '../client-secrets.ts'
 import type { SqliteConnections } from './connections.ts'
 import { type Connection, isDuplicate, type Row, type Value } from './driver.ts'
 import type { SqliteOutbox } from './outbox.ts'
+import { nowFormer } from './passwords.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
 
@@ -212,6 +213,7 @@ export class SqliteDirectory implements DirectoryStore {
   #putUser({ value, passwordHash }: Change & { kind: 'user'; op: 'put' }): void {
     const { id, email, name, disabled, memberships, serverRoles } = value
     const connection = this.#connection
+    const before = passwordHash === undefined ? undefined : connection.get('SELECT * FROM accounts WHERE id = ?', id)
     try {
       connection.run(
         `INSERT INTO accounts (id, email, name, disabled, server_roles, password_hash, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -230,6 +232,7 @@ export class SqliteDirectory implements DirectoryStore {
       if (isDuplicate(error)) throw new StoreConflict(`another user has the e-mail address ${email}`, { cause: error })
       throw error
     }
+    if (before) connection.run('UPDATE accounts SET former_passwords = ? WHERE id = ?', nowFormer(before), id)
     connection.run('DELETE FROM memberships WHERE account_id = ?', id)
     for (const [index, { company, roles, disabled: off }] of memberships.entries()) {
       if (memberships.findIndex((other) => other.company === company) < index)

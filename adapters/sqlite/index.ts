@@ -14,6 +14,7 @@ import { SqliteFederation } from './federation.ts'
 import { SqliteLinks } from './links.ts'
 import { migrate } from './migrations.ts'
 import { SqliteOutbox } from './outbox.ts'
+import { SqlitePasswords } from './passwords.ts'
 import { SqliteDevices, SqlitePending } from './pending.ts'
 import { SqliteSigningKeys } from './signing-keys.ts'
 import { SqliteThrottle } from './throttle.ts'
@@ -119,6 +120,7 @@ export class SqliteDatabase implements Database {
   readonly federation: SqliteFederation
   readonly links: SqliteLinks
   readonly outbox: SqliteOutbox
+  readonly passwords: SqlitePasswords
   readonly audit: SqliteAudit
   readonly artifacts: SqliteArtifacts
   readonly directory: SqliteDirectory
@@ -142,6 +144,7 @@ export class SqliteDatabase implements Database {
     this.#sealer = sealer
     this.accounts = new SqliteAccounts(connection)
     this.outbox = new SqliteOutbox(connection, sealer)
+    this.passwords = new SqlitePasswords(connection, this.outbox)
     this.factors = new SqliteFactors(connection, sealer, this.outbox)
     this.throttle = new SqliteThrottle(connection)
     this.devices = new SqliteDevices(connection)

@@ -229,6 +229,19 @@ const MIGRATIONS: string[] = [
     used_at INTEGER NOT NULL
   ) STRICT;
   `,
+  `
+  ALTER TABLE accounts ADD COLUMN former_passwords TEXT;
+  CREATE TABLE mailed_links (
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    purpose TEXT NOT NULL,
+    hash TEXT NOT NULL UNIQUE,
+    email TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_at INTEGER,
+    PRIMARY KEY (account_id, purpose)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]
 
 /**

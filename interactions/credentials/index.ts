@@ -22,6 +22,8 @@ export interface CredentialsParts {
   passwords: PasswordHasher
   /** Companies that have a sign-in of their own, if there are any. */
   sso?: CompanySignIn | undefined
+  /** Where people go who forgot their password. */
+  forgotUrl?: string | undefined
 }
 
 /** Where people go whose company has a sign-in of its own. By the domain alone: who exists makes no difference (R22). */
@@ -35,7 +37,7 @@ export interface CompanySignIn {
 }
 
 /** Asks who somebody is, and for their password. */
-export const credentials = ({ accounts, devices, passwords, sso }: CredentialsParts): Room => ({
+export const credentials = ({ accounts, devices, passwords, sso, forgotUrl }: CredentialsParts): Room => ({
   name: 'credentials',
   pages: {
     '': definePage({
@@ -93,7 +95,12 @@ export const credentials = ({ accounts, devices, passwords, sso }: CredentialsPa
       },
       async show({ identifier: { typed = '' }, client, url }) {
         const ssoUrl = (await sso?.mode(typed, client.id)) && url(sso!.page)
-        const locals = { email: typed, identifierUrl: url(), ...(ssoUrl && { ssoUrl }) }
+        const locals = {
+          email: typed,
+          identifierUrl: url(),
+          ...(ssoUrl && { ssoUrl }),
+          ...(forgotUrl && { forgotUrl }),
+        }
         return { view: 'credentials-password', title: 'credentials-password.title', locals }
       },
 

@@ -34,6 +34,13 @@ export type MessageName =
   | 'cross_site'
   | 'still_signed_in'
   | 'sso_refused'
+  | 'link_sent'
+  | 'link_used'
+  | 'link_expired'
+  | 'link_unknown'
+  | 'password_set'
+  | 'not_you'
+  | 'company_password'
 
 /** Those that the same address may get past a little later. */
 const PASSING: readonly MessageName[] = ['unavailable', 'busy', 'server_error']

@@ -274,6 +274,54 @@ export interface PendingStore {
   take(owner: string, purpose: string, now: number): Promise<string | undefined>
 }
 
+/** What a link in a letter is for: a new password, or the first one of somebody who was invited. */
+export type LinkPurpose = 'reset' | 'welcome'
+
+/** A link that was mailed to a person. It is good once, and only as long as address and security epoch stay as they were. */
+export interface MailedLink {
+  /** SHA-256 of the token. */
+  hash: string
+  /** Where it was sent. */
+  email: string
+  /** The security epoch when it was made. */
+  epoch: number
+  expiresAt: number
+  usedAt?: number | undefined
+}
+
+/** A link that was found, with whose it is. */
+export interface FoundLink extends MailedLink {
+  accountId: string
+  purpose: LinkPurpose
+}
+
+/** As many passwords, the present one among them, are not taken again. */
+export const PASSWORDS_BARRED = 4
+
+/** Passwords that people set themselves, and the links that let them. */
+export interface PasswordStore {
+  /** Hashes of the present password and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
+  recent(accountId: string): Promise<string[]>
+  /**
+   * Makes a link the one link of its purpose: a former one is void. False when there is no such account, it is disabled, or it has
+   * another address or epoch by now.
+   */
+  issueLink(accountId: string, purpose: LinkPurpose, link: MailedLink, messages: Message[]): Promise<boolean>
+  /** The link, used or expired ones too, or `undefined`: never made, or another has taken its place. */
+  findLink(hash: string): Promise<FoundLink | undefined>
+  /**
+   * Uses the link and sets the password, all or nothing. Once per link. In the same write the security epoch rises by one, the former
+   * password is remembered, and every link of this person is void.
+   *
+   * @param set `name`: given by the person; the one that is there stays without it. `withdraws`: kinds of messages that are pointless now
+   * @returns the epoch after the write, or `undefined` when the link is not good (any more)
+   */
+  setByLink(
+    hash: string,
+    set: { passwordHash: string; name?: string | undefined; now: number; messages: Message[]; withdraws?: string[] },
+  ): Promise<{ securityEpoch: number } | undefined>
+}
+
 /** How a message travels. */
 export type Channel = 'mail' | 'sms'
 

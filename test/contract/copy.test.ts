@@ -58,6 +58,11 @@ const ROWS: { [K in Kind]: Rows[K][] } = {
       email: 'ana@acme.example',
       name: 'Ana',
       passwordHash: '$argon2id$…',
+      formerPasswords: ['$argon2id$b', '$argon2id$a'],
+      mailedLinks: {
+        reset: { hash: 'r', email: 'ana@acme.example', epoch: 6, expiresAt: 7, usedAt: 5 },
+        welcome: { hash: 'w', email: 'ana@acme.example', epoch: 0, expiresAt: 7 },
+      },
       disabled: true,
       serverRoles: ['operator', 'auditor'],
       memberships: [membership, { company: 'best', roles: [], disabled: false }],

@@ -647,6 +647,101 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
     })
 
+    describe('passwords', () => {
+      const link = (hash: string, more: object = {}) => ({
+        hash,
+        email: 'ana@acme.example',
+        epoch: 0,
+        expiresAt: NOW + 1800,
+        ...more,
+      })
+      const set = (passwordHash: string, more: object = {}) => ({ passwordHash, now: NOW, messages: [], ...more })
+      const present = async () => (await other.accounts.findByEmail('ana@acme.example'))?.passwordHash
+
+      it('are set by a link once, which raises the epoch and voids every link', async () => {
+        assert.equal(await db.passwords.issueLink('ana', 'reset', link('r'), []), true)
+        assert.equal(await db.passwords.issueLink('ana', 'welcome', link('w'), []), true)
+        assert.deepEqual(await other.passwords.findLink('r'), {
+          ...link('r'),
+          accountId: 'ana',
+          purpose: 'reset',
+          usedAt: undefined,
+        })
+        const results = await fifty((one, index) => one.passwords.setByLink('r', set(`new-${index}`)))
+        assert.equal(winners(results), 1)
+        assert.deepEqual(results.find(Boolean), { securityEpoch: 1 })
+        assert.equal((await ana()).securityEpoch, 1)
+        assert.equal(await present(), `new-${results.findIndex(Boolean)}`)
+        assert.equal((await other.passwords.findLink('r'))?.usedAt, NOW)
+        assert.equal((await other.passwords.findLink('w'))?.usedAt, NOW)
+        assert.equal(await db.passwords.setByLink('w', set('newer')), undefined)
+        assert.equal((await ana()).name, 'ana')
+      })
+      it('are not set by a link that has expired, was never made, or whose place another has taken', async () => {
+        await db.passwords.issueLink('ana', 'reset', link('old'), [])
+        await db.passwords.issueLink('ana', 'reset', link('r'), [])
+        assert.equal(await db.passwords.findLink('old'), undefined)
+        for (const [hash, now] of [
+          ['old', NOW],
+          ['never', NOW],
+          ['r', NOW + 1800],
+        ] as const)
+          assert.equal(await db.passwords.setByLink(hash, set('new', { now })), undefined, hash)
+        assert.equal(await present(), 'hash-1')
+        assert.ok(await db.passwords.setByLink('r', set('new', { now: NOW + 1799, name: 'Ana Arc' })))
+        assert.equal((await ana()).name, 'Ana Arc')
+      })
+      for (const [what, change] of [
+        ['shut out', person('ana', { disabled: true })],
+        ['given another address', person('ana', { email: 'ana@best.example' })],
+        ['given another password', person('ana', {}, 'hash-2')],
+        ['removed', { kind: 'user', op: 'remove', id: 'ana' }],
+      ] as [string, Change][])
+        it(`are not set by a link to somebody who was ${what} meanwhile`, async () => {
+          await db.passwords.issueLink('ana', 'reset', link('r'), [])
+          await db.directory.commit([change])
+          assert.equal(await db.passwords.setByLink('r', set('new')), undefined)
+          assert.equal(await db.passwords.issueLink('ana', 'reset', link('s'), []), false)
+        })
+      it('have no link for somebody unknown, and none of theirs for another', async () => {
+        assert.equal(await db.passwords.issueLink('nobody', 'reset', link('r'), []), false)
+        assert.equal(await db.passwords.issueLink('bob', 'reset', link('r'), []), false)
+        assert.equal(await db.passwords.findLink('r'), undefined)
+        assert.deepEqual(await db.passwords.recent('nobody'), [])
+        assert.deepEqual(await db.passwords.recent('bob'), [])
+      })
+      it('are remembered, the last four, whoever set them', async () => {
+        await db.directory.commit([person('ana', {}, 'hash-2')])
+        for (const name of ['hash-3', 'hash-4', 'hash-5']) {
+          await db.passwords.issueLink('ana', 'reset', link(name, { epoch: (await ana()).securityEpoch }), [])
+          assert.ok(await db.passwords.setByLink(name, set(name)))
+        }
+        assert.deepEqual(await other.passwords.recent('ana'), ['hash-5', 'hash-4', 'hash-3', 'hash-2'])
+        await db.directory.commit([person('ana')])
+        assert.equal((await other.passwords.recent('ana')).length, 4)
+      })
+      it('take their messages along, and take pointless ones back', async () => {
+        const message = (id: string, kind: string): Message => ({
+          id,
+          kind,
+          channel: 'mail',
+          accountId: 'ana',
+          body: '',
+          createdAt: NOW,
+          dueAt: NOW + 60,
+          expiresAt: NOW + 3600,
+        })
+        await db.passwords.issueLink('ana', 'welcome', link('w'), [
+          message('a', 'invitation'),
+          message('b', 'reminder'),
+        ])
+        await db.passwords.issueLink('ana', 'welcome', link('w2', { epoch: 9 }), [message('never', 'invitation')])
+        await db.passwords.setByLink('w', set('n', { messages: [message('c', 'changed')], withdraws: ['reminder'] }))
+        await db.passwords.setByLink('w', set('m', { messages: [message('never', 'changed')] }))
+        assert.deepEqual((await other.outbox.list({ limit: 9 })).map(({ id }) => id).sort(), ['a', 'c'])
+      })
+    })
+
     describe('outbox', () => {
       const message = (id: string, more: Partial<Message> = {}): Message => ({
         id,

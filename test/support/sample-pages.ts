@@ -136,6 +136,11 @@ const VIEWS = {
   },
   logout: { view: 'logout', locals: { email, xsrf: 'xsrf-token', logoutAction: '/logout' } },
   'signed-out': { view: 'signed-out', locals: { ...app, clientUri: 'https://rp.example' } },
+  forgot: { view: 'forgot', locals: { csrf: 'csrf-token', action: '/forgot', email: '' } },
+  'new-password': {
+    view: 'new-password',
+    locals: { csrf: 'csrf-token', action: '/welcome', email, min: 15, name: '' },
+  },
   home: {
     view: 'home',
     title: { brand: 'Sallyport' },
@@ -190,6 +195,14 @@ const OTHER_FACTS: Record<string, First> = {
       notice:
         "Your company sign-in now opens your account here. If this was not you, tell your company's administrator.",
     },
+  },
+  'credentials-password.forgot': {
+    ...VIEWS['credentials-password'],
+    locals: { ...VIEWS['credentials-password'].locals, forgotUrl: '/forgot', ssoUrl: '/sso' },
+  },
+  'new-password.reset': {
+    ...VIEWS['new-password'],
+    locals: { ...VIEWS['new-password'].locals, email: longEmail, name: undefined },
   },
   'credentials-password.long_names': {
     ...VIEWS['credentials-password'],
@@ -271,9 +284,11 @@ const CODE: View[] = ['enrollment', 'challenge']
 const TEXT: View[] = ['enrollment-sms', 'challenge-sms']
 const SENDS: View[] = [...TEXT, 'challenge-choose', 'enrollment-phone']
 const COUNTED: View[] = ['credentials', 'credentials-password', 'enrollment', 'challenge', 'challenge-recovery-code']
+const PASSWORDS: View[] = ['forgot', 'new-password']
 const FORMS: View[] = [
   ...COUNTED,
   ...SENDS,
+  ...PASSWORDS,
   'enrollment-choose',
   'federation',
   'federation-other',
@@ -284,18 +299,19 @@ const FORMS: View[] = [
 /** `cross_site` has a page of its own. */
 const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   email_missing: [
-    { on: ['credentials'], field: 'email' },
+    { on: ['credentials', 'forgot'], field: 'email' },
     { on: ['credentials-password'], field: 'username' },
   ],
-  email_invalid: [{ on: ['credentials'], field: 'email' }],
+  email_invalid: [{ on: ['credentials', 'forgot'], field: 'email' }],
   password_missing: [{ on: ['credentials-password'], field: 'password' }],
   wrong_credentials: [{ on: ['credentials-password'], field: 'password' }],
   too_many_attempts: [
     { on: ['credentials-password'], retryAfter: 30 * 60 },
     { on: ['enrollment', 'enrollment-sms'], retryAfter: 60 },
+    { on: ['forgot'], retryAfter: 60 * 60 },
   ],
   sign_in_closed: [{ on: ['credentials-password'] }],
-  too_many_from_network: [{ on: [...COUNTED, ...TEXT], retryAfter: 40 }],
+  too_many_from_network: [{ on: [...COUNTED, ...PASSWORDS, ...TEXT], retryAfter: 40 }],
   code_missing: [{ on: [...CODE, ...TEXT], field: 'code' }],
   code_format: [{ on: CODE, field: 'code' }],
   wrong_code: [{ on: ['challenge'], field: 'code' }],
@@ -333,6 +349,14 @@ const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   recovery_code_replaced: [{ on: ['recovery'] }],
   sso_gone: [{ on: ['federation'] }],
   sso_too_often: [{ on: ['federation'], retryAfter: 8 * 60 }],
+  new_password_missing: [{ on: ['new-password'], field: 'new_password' }],
+  name_missing: [{ on: ['new-password'], field: 'name' }],
+  password_too_short: [{ on: ['new-password'], field: 'new_password', vars: { length: 11, min: 15 } }],
+  password_too_long: [{ on: ['new-password'], field: 'new_password', vars: { max: 256 } }],
+  password_common: [{ on: ['new-password'], field: 'new_password' }],
+  password_context: [{ on: ['new-password'], field: 'new_password' }],
+  password_used_before: [{ on: ['new-password'], field: 'new_password' }],
+  password_breached: [{ on: ['new-password'], field: 'new_password' }],
   form_invalid: [{ on: FORMS }],
   user_code_missing: [{ on: ['device'], field: 'user_code' }],
   wrong_user_code: [{ on: ['device'], field: 'user_code' }],
@@ -369,6 +393,13 @@ const MESSAGES: Record<MessageName, Said[]> = {
   unknown_client: [{ reference: true }],
   posted_expired: [{}],
   sso_refused: [{ reference: true }, { label: 'message.again', reference: true, as: 'again' }],
+  link_sent: [{ vars: { email: longEmail }, label: 'forgot.again' }],
+  link_used: [{ label: 'forgot.link' }],
+  link_expired: [{ label: 'forgot.link' }],
+  link_unknown: [{ label: 'forgot.link' }],
+  password_set: [{}],
+  not_you: [{ label: 'forgot.title' }],
+  company_password: [{ vars: { domain: 'acme.example' } }],
   still_signed_in: [{}, { toApp: true, as: 'from_app' }],
 }
 

@@ -1,0 +1,117 @@
+import {
+  type FoundLink,
+  type LinkPurpose,
+  type MailedLink,
+  type Message,
+  PASSWORDS_BARRED,
+  type PasswordStore,
+} from '../../interactions/kit/stores.ts'
+import { CERTAIN, type Connection, NEWEST } from './driver.ts'
+import type { MongoOutbox } from './outbox.ts'
+import type { AccountDocument, Collections } from './schemas.ts'
+
+const PURPOSES: LinkPurpose[] = ['reset', 'welcome']
+
+/** Passwords that people set themselves, and the links that let them, in the person's own document. */
+export class MongoPasswords implements PasswordStore {
+  readonly #connection: Connection
+  readonly #accounts: Collections['accounts']
+  readonly #outbox: MongoOutbox
+
+  constructor(connection: Connection, { accounts }: Collections, outbox: MongoOutbox) {
+    this.#connection = connection
+    this.#accounts = accounts
+    this.#outbox = outbox
+  }
+
+  async recent(accountId: string): Promise<string[]> {
+    const stored = await this.#connection.guarded(() =>
+      this.#accounts.findById(accountId, { passwordHash: 1, formerPasswords: 1 }, NEWEST).lean(),
+    )
+    return stored?.passwordHash === undefined ? [] : [stored.passwordHash, ...(stored.formerPasswords ?? [])]
+  }
+
+  async issueLink(accountId: string, purpose: LinkPurpose, link: MailedLink, messages: Message[]): Promise<boolean> {
+    const { hash, email, epoch, expiresAt } = link
+    const { modifiedCount } = await this.#connection.guarded(() =>
+      this.#accounts.updateOne(
+        { _id: accountId, email, securityEpoch: epoch, disabled: false, removed: null },
+        { $set: { [`mailedLinks.${purpose}`]: { hash, email, epoch, expiresAt } }, ...this.#outbox.along(messages) },
+        CERTAIN,
+      ),
+    )
+    if (modifiedCount === 1 && messages.length > 0) await this.#outbox.move(accountId)
+    return modifiedCount === 1
+  }
+
+  async findLink(hash: string): Promise<FoundLink | undefined> {
+    return (await this.#find(hash))?.link
+  }
+
+  async setByLink(
+    hash: string,
+    set: { passwordHash: string; name?: string | undefined; now: number; messages: Message[]; withdraws?: string[] },
+  ): Promise<{ securityEpoch: number } | undefined> {
+    const { passwordHash, name, now, messages, withdraws = [] } = set
+    for (;;) {
+      const found = await this.#find(hash)
+      if (!found) return undefined
+      const { stored, link } = found
+      const { purpose, email, epoch } = link
+      const isGood = link.usedAt === undefined && link.expiresAt > now && stored.email === email && !stored.disabled
+      if (!isGood || stored.securityEpoch !== epoch) return undefined
+      const links = stored.mailedLinks ?? {}
+      const voided = PURPOSES.filter((one) => links[one] && links[one].usedAt === undefined)
+      const written = await this.#connection.guarded(() =>
+        this.#accounts
+          .findOneAndUpdate(
+            {
+              _id: stored._id,
+              email,
+              securityEpoch: epoch, // of two that read the same, one: it rises
+              disabled: false,
+              removed: null,
+              passwordHash: stored.passwordHash ?? (null as never), // or it was made anew meanwhile: read again
+              [`mailedLinks.${purpose}.hash`]: hash,
+            },
+            {
+              $set: {
+                passwordHash,
+                ...formerAfter(stored),
+                ...(name !== undefined && { name }),
+                ...Object.fromEntries(voided.map((one) => [`mailedLinks.${one}.usedAt`, now])),
+              },
+              $inc: { securityEpoch: 1 },
+              ...this.#outbox.along(messages),
+            },
+            { ...CERTAIN, returnDocument: 'after', projection: { securityEpoch: 1 } },
+          )
+          .lean(),
+      )
+      if (!written) continue
+      await this.#outbox.move(stored._id)
+      if (withdraws.length > 0) await this.#outbox.withdraw(stored._id, withdraws)
+      return { securityEpoch: written.securityEpoch }
+    }
+  }
+
+  async #find(hash: string): Promise<{ stored: AccountDocument; link: FoundLink } | undefined> {
+    const either = PURPOSES.map((purpose) => ({ [`mailedLinks.${purpose}.hash`]: hash }))
+    const stored = await this.#connection.guarded(() =>
+      this.#accounts.findOne({ $or: either, removed: null } as object, undefined, NEWEST).lean(),
+    )
+    const purpose = PURPOSES.find((one) => stored?.mailedLinks?.[one]?.hash === hash)
+    if (!stored || !purpose) return undefined
+    const { email, epoch, expiresAt, usedAt } = stored.mailedLinks![purpose]!
+    return { stored, link: { accountId: stored._id, purpose, hash, email, epoch, expiresAt, usedAt } }
+  }
+}
+
+/** What is remembered once another password takes the place of this one's. */
+export function formerAfter({
+  passwordHash,
+  formerPasswords = [],
+}: Pick<AccountDocument, 'passwordHash' | 'formerPasswords'>): { formerPasswords?: string[] } {
+  if (passwordHash === undefined) return {}
+  return { formerPasswords: [passwordHash, ...formerPasswords].slice(0, PASSWORDS_BARRED - 1) }
+}
