@@ -63,8 +63,32 @@ export const REASONS = {
 } as const satisfies Record<string, readonly [PromptName, string]>
 export type Reason = keyof typeof REASONS
 
-/** Seconds after a proof during which a further factor may be added. */
+/** Seconds after a proof during which a further factor may be added, and after which people prove anew what changes their account. */
 export const ENROLMENT_WINDOW = 5 * 60
+
+/**
+ * What a person proves before they change how they sign in, or end sessions: the parameters of an authorization request, or
+ * `undefined` when their session is fresh enough. A second factor where there is one (ASVS 6.3.4, 7.5.2), else the primary proof.
+ *
+ * @param change `password`: the primary proof is wanted besides (ASVS 6.2.3)
+ * @param now seconds since 1970
+ */
+export function proofBeforeChange(
+  { enrolled }: Pick<Account, 'enrolled'>,
+  { factors = {} }: SessionFacts,
+  change: 'password' | 'other',
+  now: number,
+): Record<string, string> | undefined {
+  const isFresh = (at: number | undefined) => at !== undefined && now - at <= ENROLMENT_WINDOW
+  const methods = Object.keys(enrolled) as Method[]
+  const second = methods.length > 0 && !methods.some((method) => isFresh(factors[method]))
+  const primary = (methods.length === 0 || change === 'password') && !isFresh(primaryOf(factors))
+  if (!second && !primary) return undefined
+  return {
+    ...(primary && { max_age: String(ENROLMENT_WINDOW) }),
+    ...(second && { second_factor_max_age: String(ENROLMENT_WINDOW) }),
+  }
+}
 
 /** `sallyport` in the client metadata. */
 export interface ClientRules {
