@@ -166,7 +166,7 @@ export async function createApp(
   keepReadyAnswers(provider)
   sallyport.attach(provider)
   provider.use(accountPages({ house, provider, screen: sallyport.screen, passwords: hasherOf(config) }))
-  provider.use(ownAccount({ house, provider, sallyport }))
+  provider.use(ownAccount({ house, provider, sallyport, passwords: hasherOf(config) }))
   logMistakes(provider, house)
   return provider
 }

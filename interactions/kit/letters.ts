@@ -19,6 +19,7 @@ export type NoticeKind =
   | 'password_changed'
   | 'new_device'
   | 'sessions_ended'
+  | 'name_changed'
 
 /** Every kind of letter. Each has `mail.<kind>.subject` and `.text` in locales/. */
 export type LetterKind = LinkKind | NoticeKind

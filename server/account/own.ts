@@ -12,6 +12,7 @@ import {
   InteractionError,
   type Messages,
   type NoticeFacts,
+  type PasswordHasher,
   proofBeforeChange,
   type Recorder,
   type Sallyport,
@@ -25,6 +26,7 @@ import { CALLBACK_PATH } from './client.ts'
 import { fieldsOf, valid } from './form.ts'
 import { historyPage } from './history.ts'
 import { homePage } from './home.ts'
+import { namePage, passwordPage } from './person.ts'
 import { appsPage, sessionsPage } from './reach.ts'
 import { accountSignIn, type SignedIn } from './sign-in.ts'
 
@@ -33,6 +35,7 @@ export interface OwnAccountParts {
   house: House
   provider: Provider
   sallyport: Pick<Sallyport, 'screen' | 'requirementOf'>
+  passwords: PasswordHasher
   tell: Tell
   record: Recorder
   now: () => number
@@ -66,7 +69,7 @@ export interface AccountPage<Form = unknown> {
 export const accountPage = <Form>(page: AccountPage<Form>): AccountPage => page as AccountPage
 
 /** Answers everything under `/account`. Mount it behind the plugin. */
-export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | 'sallyport'>): Middleware {
+export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | 'sallyport' | 'passwords'>): Middleware {
   const { house, provider } = given
   const { screen } = given.sallyport
   const now = () => Math.floor(Date.now() / 1000)
@@ -74,6 +77,8 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
   const signIn = accountSignIn({ house, provider, limits: limitsOf(house.config), now })
   const pages: Record<string, AccountPage> = {
     '/account': homePage(parts),
+    '/account/name': namePage(parts),
+    '/account/password': passwordPage(parts),
     '/account/sessions': sessionsPage(parts),
     '/account/apps': appsPage(parts),
     '/account/history': historyPage(parts),

@@ -8,6 +8,7 @@ import {
   firstSignIn,
   hasCode,
   openTestHouse,
+  PASSWORD,
   signIn,
   type TestHouse,
 } from '../support/house.ts'
@@ -248,6 +249,54 @@ describe('own account', () => {
     assert.equal((await another.visitor.request(action, { form })).status, 403)
     assert.equal((await person.visitor.request(action, { form, method: 'DELETE' })).status, 405)
     assert.equal((await person.visitor.request(action, { form: { ...hidden, more: 'x' } })).status, 400)
+  })
+
+  describe('name and password', () => {
+    const NEW = 'a quite new battery staple'
+
+    it('changes the name, which the next token says', async () => {
+      const { email, visitor } = await payor()
+      const empty = await visitor.submit(await open(visitor, '/name'), { name: '  ' })
+      assert.equal(empty.status, 400)
+      const page = await visitor.submit(await open(visitor, '/name'), { name: ' Ana <b>Lopez ' })
+      assert.match(page.text, /Your name was changed/)
+      assert.match(page.text, /Ana &lt;b&gt;Lopez/)
+      assert.equal((await test.database.directory.user(email))!.name, 'Ana <b>Lopez')
+    })
+
+    it('changes the password: other sessions end, this one goes on, the former one opens nothing', async () => {
+      const person = await payor()
+      const other = await elsewhere(person)
+      const page = await open(person.visitor, '/password')
+      const after = await person.visitor.submit(page, { new_password: NEW })
+      assert.match(after.text, /Your password was changed/)
+      assert.equal(errorOf(await silently(other)), 'login_required')
+      assert.ok(hasCode(await silently(person.visitor)))
+      const fresh = test.visitor()
+      const old = await signIn(fresh, await fresh.go(test.authUrl()), person.email)
+      assert.equal(old.status, 400)
+      assert.equal(headingOf(await fresh.submit(old, { password: NEW })), CHALLENGE)
+      assert.ok((await events(person.email)).includes('account.password_changed'))
+    })
+
+    it('refuses a password that may not be one, and the present one', async () => {
+      const { visitor } = await payor()
+      const page = await open(visitor, '/password')
+      assert.match((await visitor.submit(page, { new_password: 'too short' })).text, /15/)
+      assert.equal((await visitor.submit(page, { new_password: PASSWORD })).status, 400)
+    })
+
+    it('wants the present password and the second factor of the last five minutes', async () => {
+      const person = await payor()
+      const page = await open(person.visitor, '/password')
+      wait(5 * 60 + 1)
+      const asked = await person.visitor.submit(page, { new_password: NEW })
+      assert.equal(headingOf(asked), 'Sign in')
+      const challenge = await signIn(person.visitor, asked, person.email)
+      assert.equal(headingOf(challenge), CHALLENGE)
+      const again = await person.visitor.submit(challenge, { code: await codeOf(person.secret) })
+      assert.match((await person.visitor.submit(again, { new_password: NEW })).text, /Your password was changed/)
+    })
   })
 
   describe('connected apps', () => {

@@ -171,6 +171,7 @@ const VIEWS = {
       because: ['You handle payments at Acme Builders.', 'You switched it on yourself.'],
     },
   },
+  'account/name': { view: 'account/name', heading: 'account.name.title', locals: { ...own, name: 'A Person' } },
   'account/sessions': {
     view: 'account/sessions',
     heading: 'account.sessions.title',
@@ -375,6 +376,7 @@ const FORMS: View[] = [
   ...PASSWORDS,
   'enrollment-choose',
   'account/sessions',
+  'account/name',
   'account/apps',
   'federation',
   'federation-other',
