@@ -15,5 +15,5 @@ export const accountClient = ({ config, keyRing }: Pick<House, 'config' | 'keyRi
   client_secret: keyRing.mac('client', ACCOUNT_CLIENT),
   redirect_uris: [config.SALLYPORT_ISSUER + CALLBACK_PATH],
   grant_types: ['authorization_code'],
-  sallyport: { first_party: true },
+  sallyport: { first_party: true, self_service: true },
 })

@@ -19,8 +19,11 @@ export const homePage = ({ house: { database }, sallyport }: OwnAccountParts): A
           email: account.email,
           methods: METHODS.flatMap((method) => {
             const addedAt = account.enrolled[method]
-            return addedAt === undefined ? [] : [{ method, addedAt, usedAt: account.used?.[method] }]
+            return addedAt === undefined
+              ? []
+              : [{ method, addedAt, usedAt: account.used?.[method], isAllowed: needed.methods.includes(method) }]
           }),
+          addable: needed.methods.filter((method) => account.enrolled[method] === undefined),
           recoveryCode: account.recoveryCode?.acknowledged,
           hasPassword: user?.hasPassword === true,
           isRequired: needed.rank >= 2,

@@ -30,6 +30,13 @@ import { namePage, passwordPage } from './person.ts'
 import { appsPage, sessionsPage } from './reach.ts'
 import { accountSignIn, type SignedIn } from './sign-in.ts'
 
+/** What is set up by the provider: the policy says what is proven before, and whether this person may have it at all. */
+const SET_UP: Record<string, { what: string; done: string }> = {
+  '/account/app': { what: 'otp', done: 'app_set_up' },
+  '/account/phone': { what: 'sms', done: 'phone_set_up' },
+  '/account/recovery-code': { what: 'recovery_code', done: 'recovery_code_made' },
+}
+
 /** What the pages stand on. */
 export interface OwnAccountParts {
   house: House
@@ -94,6 +101,8 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     if (path === CALLBACK_PATH) return arrive(ctx)
     // The library asks, ends the session, and has the apps told.
     if (path === '/account/sign-out') return seeOther(ctx, '/session/end')
+    const wanted = Object.hasOwn(SET_UP, path) ? SET_UP[path] : undefined
+    if (wanted) return signIn.send(ctx, `/account?done=${wanted.done}`, { set_up: wanted.what })
     const page = Object.hasOwn(pages, path) ? pages[path] : undefined
     if (!page) return next()
     await answer(ctx, page)

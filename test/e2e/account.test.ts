@@ -1,18 +1,24 @@
 /** A person's own account: their sign-in, what they see, what they end and change; and what nobody else can. */
 import assert from 'node:assert/strict'
+import { createPasswordHasher } from '../../interactions/index.ts'
 import { nextStep, wait } from '../support/clock.ts'
 import {
+  acknowledge,
   CHALLENGE,
   codeOf,
+  enrol,
   errorOf,
   firstSignIn,
   hasCode,
   openTestHouse,
   PASSWORD,
+  recoveryCodeOn,
   signIn,
   type TestHouse,
 } from '../support/house.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
+
+const hasher = createPasswordHasher({ memoryKiB: 19456, passes: 2, parallelism: 1, concurrency: 2, queue: 100 })
 
 describe('own account', () => {
   let test: TestHouse
@@ -296,6 +302,82 @@ describe('own account', () => {
       assert.equal(headingOf(challenge), CHALLENGE)
       const again = await person.visitor.submit(challenge, { code: await codeOf(person.secret) })
       assert.match((await person.visitor.submit(again, { new_password: NEW })).text, /Your password was changed/)
+    })
+  })
+
+  describe('what is set up', () => {
+    it('the app: the old one works until the new one is verified, and then no more', async () => {
+      const person = await payor()
+      const challenge = await open(person.visitor, '/app')
+      assert.equal(headingOf(challenge), CHALLENGE)
+      const page = await person.visitor.submit(challenge, { code: await codeOf(person.secret) })
+      assert.equal(headingOf(page), 'Secure Your Account')
+      nextStep()
+      const before = test.visitor()
+      const stillOld = await signIn(before, await before.go(test.authUrl()), person.email)
+      assert.ok(hasCode(await before.submit(stillOld, { code: await codeOf(person.secret) })))
+      nextStep()
+      const { page: shown, secret } = await enrol(person.visitor, page)
+      assert.notEqual(recoveryCodeOn(shown), person.recoveryCode)
+      assert.match((await acknowledge(person.visitor, shown)).text, /Your authenticator app is set up/)
+      nextStep()
+      const fresh = test.visitor()
+      const asked = await signIn(fresh, await fresh.go(test.authUrl()), person.email)
+      assert.equal((await fresh.submit(asked, { code: await codeOf(person.secret) })).status, 400)
+      assert.ok(hasCode(await fresh.submit(asked, { code: await codeOf(secret) })))
+    })
+
+    it('a new recovery code: a fresh second factor first, shown once, the former one is void', async () => {
+      const person = await payor()
+      const challenge = await open(person.visitor, '/recovery-code')
+      assert.equal(headingOf(challenge), CHALLENGE)
+      const shown = await person.visitor.submit(challenge, { code: await codeOf(person.secret) })
+      const code = recoveryCodeOn(shown)
+      assert.notEqual(code, person.recoveryCode)
+      assert.match((await acknowledge(person.visitor, shown)).text, /You have a new recovery code/)
+      const { id } = (await test.database.directory.user(person.email))!
+      const { hash } = (await test.database.factors.recoveryCodeHash(id))!
+      const matches = (one: string) => hasher.verify(hash, one.replaceAll('-', ''))
+      assert.deepEqual([await matches(person.recoveryCode), await matches(code)], [false, true])
+    })
+
+    it('for a person without a factor: their password first, then the app', async () => {
+      const email = await somebody('standard')
+      const visitor = test.visitor()
+      await signIn(visitor, await open(visitor), email)
+      wait(5 * 60 + 1)
+      const asked = await open(visitor, '/app')
+      assert.equal(headingOf(asked), 'Sign in')
+      const page = await signIn(visitor, asked, email)
+      const { page: shown } = await enrol(visitor, page)
+      assert.match((await acknowledge(visitor, shown)).text, /Your authenticator app is set up/)
+    })
+
+    it('nothing on a password alone where a factor stands', async () => {
+      const person = await payor()
+      for (const what of ['/app', '/recovery-code']) {
+        const thief = test.visitor()
+        const page = await signIn(thief, await open(thief, what), person.email)
+        assert.equal(headingOf(page), CHALLENGE)
+        const interaction = page.at.replace(/(interaction\/[^/]+).*/, '$1')
+        for (const room of ['', '/app', '/choose']) {
+          const answer = await thief.go(interaction + room)
+          assert.doesNotMatch(answer.text, /id="(?:key|recovery-code)"/)
+        }
+      }
+    })
+
+    it('no phone for a payor, whoever asks', async () => {
+      const { visitor } = await payor()
+      await open(visitor)
+      const page = await open(visitor, '/phone')
+      assert.equal(headingOf(page), 'Your account')
+      assert.doesNotMatch(page.text, /phone_set_up|Your phone is set up|Add a phone/)
+    })
+
+    it('nothing by an app that is not the account', async () => {
+      const { visitor } = await payor()
+      assert.equal(errorOf(await visitor.go(test.authUrl({ set_up: 'otp' }))), 'invalid_request')
     })
   })
 
