@@ -32,6 +32,7 @@ import {
   REASONS,
   type Reason,
   requirement,
+  SET_UP,
   type SessionFacts,
   stillSatisfies,
 } from './policy.ts'
@@ -341,6 +342,12 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     },
     extraParams: {
       ...validatorsOf(configuration.extraParams),
+      set_up(_ctx, value, client) {
+        if (value === undefined) return
+        if (!clientRules(client).self_service) throw new errors.InvalidRequest('set_up is for the pages of an account')
+        if (!SET_UP.some((one) => one === value))
+          throw new errors.InvalidRequest(`set_up must be ${SET_UP.join(' or ')}`)
+      },
       second_factor_max_age(_ctx, value) {
         if (value !== undefined && !/^\d{1,9}$/.test(String(value)))
           throw new errors.InvalidRequest('second_factor_max_age must be a whole number of seconds')

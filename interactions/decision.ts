@@ -85,6 +85,7 @@ export function createDecision(
         known.recoveryCode?.reservedBy === cid &&
         (known.recoveryCode.reservedUntil ?? 0) > at,
       unacknowledged: known.recoveryCode?.acknowledged === false,
+      renewed: outcome?.renewedFor === known.id,
     }
     const open = openReasons(needed, subject, proofs, at, { differentAccount: outcome?.differentAccount ?? false })
     return {

@@ -76,6 +76,8 @@ export const REASON_WORDS: Record<Reason | ConsentReason, string> = {
   second_factor_fresh: 'the app asks for a new sign-in, and that for a second factor',
   prove_before_enrolment: 'before a factor is added, one that exists is proven',
   mfa_not_enrolled: 'a second factor is needed, and the person has none that would do',
+  enrolment_requested: 'the person wants to add or replace a second factor',
+  recovery_code_requested: 'the person wants a new recovery code',
   recovery_code_reserved: 'a recovery code was given: a new factor takes the place of the lost one',
   recovery_code_unacknowledged: 'the person has not said yet that they recorded their recovery code',
   consent_prompt: 'the app asks for it (prompt=consent)',

@@ -24,6 +24,7 @@ import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
 import { complete, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
+import { type Requirement, requirement, type SessionFacts } from './policy.ts'
 import { recovery } from './recovery/index.ts'
 import { createTexts } from './texts.ts'
 
@@ -44,6 +45,7 @@ export { serviceProviderOf } from './federation/connection.ts'
 export { testLink } from './federation/dry-run.ts'
 export type { IdpMetadata } from './federation/saml/index.ts'
 export { readTrace, type SamlEvent, type TraceText } from './federation/trace.ts'
+export { createRecorder, type Recorder } from './kit/audit.ts'
 export { type Brand, colourProblem, readLogo } from './kit/brand.ts'
 export { checkForm, formToken } from './kit/csrf.ts'
 export { type ErrorCode, InteractionError } from './kit/errors.ts'
@@ -54,13 +56,15 @@ export {
   type LetterKind,
   type Letters,
   letterWithLink,
+  type NoticeFacts,
   type Tell,
   tell,
   type Written,
 } from './kit/letters.ts'
-export { shippedLanguages, type Wording } from './kit/messages.ts'
+export { type Messages, shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
+export type { Shown } from './kit/room.ts'
 export { type Screen, seeOther } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export { NotSent, type SmsGateway, type SmsMessage, type SmsOptions } from './kit/texts.ts'
@@ -69,9 +73,11 @@ export type { Api, Limits, SallyportOptions } from './options.ts'
 export {
   type ClientRules,
   openReasons,
+  proofBeforeChange,
   type Requirement,
   requirement,
   type SessionFacts,
+  type SessionLimits,
   sessionAlive,
 } from './policy.ts'
 
@@ -100,6 +106,8 @@ export interface Sallyport {
   assets: Assets
   /** Writes what messages of channel `mail` say. */
   letters: Letters
+  /** What every app asks of this person, whatever it asks for itself. */
+  requirementOf(account: Account, session?: SessionFacts): Requirement
 }
 
 /**
@@ -159,6 +167,8 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
     screen,
     assets,
     letters: createLetters({ pages, languages, brand, notYou: `${issuer}/not-you` }),
+    requirementOf: (account, session) =>
+      requirement({}, {}, account, completed.methods(account), now(), session?.fedBy),
     extendConfiguration: (configuration) =>
       extend(libraryPages(configuration, screen, stores.accounts), completed, decided),
     attach(provider) {

@@ -58,13 +58,39 @@ export const REASONS = {
   second_factor_fresh: ['mfa', 're-authentication was requested'],
   prove_before_enrolment: ['mfa', 'an existing factor must be proven first'],
   mfa_not_enrolled: ['mfa_enroll', 'a second factor must be enrolled'],
+  enrolment_requested: ['mfa_enroll', 'a second factor is to be added or replaced'],
   recovery_code_reserved: ['mfa_enroll', 'a new second factor must be enrolled'],
   recovery_code_unacknowledged: ['recovery_ack', 'the recovery code must be acknowledged'],
+  recovery_code_requested: ['recovery_ack', 'a new recovery code is to be made'],
 } as const satisfies Record<string, readonly [PromptName, string]>
 export type Reason = keyof typeof REASONS
 
-/** Seconds after a proof during which a further factor may be added. */
+/** Seconds after a proof during which a further factor may be added, and after which people prove anew what changes their account. */
 export const ENROLMENT_WINDOW = 5 * 60
+
+/**
+ * What a person proves before they change how they sign in, or end sessions: the parameters of an authorization request, or
+ * `undefined` when their session is fresh enough. A second factor where there is one (ASVS 6.3.4, 7.5.2), else the primary proof.
+ *
+ * @param change `password`: the primary proof is wanted besides (ASVS 6.2.3)
+ * @param now seconds since 1970
+ */
+export function proofBeforeChange(
+  { enrolled }: Pick<Account, 'enrolled'>,
+  { factors = {} }: SessionFacts,
+  change: 'password' | 'other',
+  now: number,
+): Record<string, string> | undefined {
+  const isFresh = (at: number | undefined) => at !== undefined && now - at <= ENROLMENT_WINDOW
+  const methods = Object.keys(enrolled) as Method[]
+  const second = methods.length > 0 && !methods.some((method) => isFresh(factors[method]))
+  const primary = (methods.length === 0 || change === 'password') && !isFresh(primaryOf(factors))
+  if (!second && !primary) return undefined
+  return {
+    ...(primary && { max_age: String(ENROLMENT_WINDOW) }),
+    ...(second && { second_factor_max_age: String(ENROLMENT_WINDOW) }),
+  }
+}
 
 /** `sallyport` in the client metadata. */
 export interface ClientRules {
@@ -74,7 +100,13 @@ export interface ClientRules {
   offline?: boolean
   /** `optional`: an app with a secret or key of its own may leave `code_challenge` out. By default it must not. */
   pkce?: 'required' | 'optional'
+  /** Pages where people manage their account: its requests may ask that something be set up (`set_up`). */
+  self_service?: boolean
 }
+
+/** What a person may ask to set up, or to replace: the parameter `set_up`. */
+export const SET_UP = ['otp', 'sms', 'recovery_code'] as const
+export type SetUp = (typeof SET_UP)[number]
 
 /** What this request by this client needs of this person. */
 export interface Requirement {
@@ -98,6 +130,8 @@ export interface Requirement {
   accountIds?: string[] | undefined
   /** What nobody, or not this person, can prove here: a sentence for the relying party. */
   unreachable?: string | undefined
+  /** What the person wants to set up or replace in this chain. */
+  setUp?: SetUp | undefined
   /** Who raised the rank, for the audit: `role:payments_admin@acme`, `client`, `acr_values`, … */
   because: string[]
 }
@@ -119,11 +153,14 @@ export interface Proofs {
 /** Who is in front of us, as far as the decision needs it. */
 export interface Subject {
   id: string
-  enrolled: Partial<Record<Method, unknown>>
+  /** When each factor was added. */
+  enrolled: Partial<Record<Method, number>>
   /** This chain holds the right to enrol by a recovery code. */
   reserved: boolean
   /** The recovery code waits to be acknowledged. */
   unacknowledged: boolean
+  /** A recovery code was shown and acknowledged in this chain. */
+  renewed?: boolean | undefined
 }
 
 /** The one prompt that comes next. */
@@ -204,7 +241,9 @@ function enforces({ companyId, enforcement }: Membership, now: number, fedBy: st
 export function requirement(
   params: Record<string, unknown>,
   client: ClientRules,
-  account: Pick<Account, 'memberships' | 'serverRoles' | 'alwaysRequire2fa'> | undefined,
+  account:
+    | (Pick<Account, 'memberships' | 'serverRoles' | 'alwaysRequire2fa'> & Partial<Pick<Account, 'enrolled'>>)
+    | undefined,
   available: readonly Method[],
   now: number,
   fedBy?: string,
@@ -247,11 +286,21 @@ export function requirement(
   if (reachable) raise(lowest(reachable), 'claims')
 
   const methods = methodsAt(rank)
+  const wanted = client.self_service ? SET_UP.find((one) => one === params['set_up']) : undefined
+  // Who has no factor to prove gives the password once more.
+  const provesPrimary = wanted !== undefined && Object.keys(account?.enrolled ?? {}).length === 0
+  const maxAges = [seconds(params['max_age']), provesPrimary ? ENROLMENT_WINDOW : undefined]
+  const maxAge = maxAges.filter((age) => age !== undefined).sort((a, b) => a - b)[0]
   const accountIds = bothOf(sub, subjectOf(params['id_token_hint']))
   const impossible = [
     reachable?.length === 0 && 'none of the essential acr values can be reached',
     amr && !amr.some((value) => AMR.has(value)) && 'none of the essential amr values can be reached',
     rank >= 2 && methods.length === 0 && 'no second factor satisfies what was asked for',
+    account &&
+      wanted &&
+      wanted !== 'recovery_code' &&
+      !methods.includes(wanted) &&
+      'that factor is not for this person',
     accountIds?.length === 0 && 'id_token_hint and claims ask for different people',
   ]
   return {
@@ -261,7 +310,8 @@ export function requirement(
     providerMfa: rank === 2 && !byRole && !smsOnly,
     unreachable: impossible.find((sentence) => typeof sentence === 'string'),
     thisChainOnly: words(params['prompt']).includes('login'),
-    maxAge: seconds(params['max_age']),
+    maxAge,
+    setUp: wanted,
     secondFactorMaxAge: ages.length > 0 ? Math.min(...ages) : undefined,
     requestedAcr: acr.essential ?? [...acrValues, ...acr.voluntary],
     acrEssential: acr.essential !== undefined,
@@ -422,12 +472,15 @@ export function openReasons(
     const usable = needed.methods.filter((method) => subject.enrolled[method] !== undefined)
     if (usable.length > 0) return open(missingSecond(needed, usable, all), usable)
 
-    // Never add a factor on a password alone when one exists: the one that stands is proven first, in this chain.
-    const others = (['otp', 'sms'] as const).filter((method) => subject.enrolled[method] !== undefined)
-    const proven = others.some((method) => now - (proofs.chain[method] ?? Number.NEGATIVE_INFINITY) <= ENROLMENT_WINDOW)
-    if (others.length > 0 && !proven) return open('prove_before_enrolment', others)
+    return openProof(subject, proofs, now) ?? open('mfa_not_enrolled', needed.methods)
+  }
 
-    return open('mfa_not_enrolled', needed.methods)
+  if (needed.setUp !== undefined && !isSetUp(needed.setUp, subject, proofs)) {
+    if (subject.reserved) return open('recovery_code_reserved', needed.methods)
+    const first = openProof(subject, proofs, now)
+    if (first) return first
+    if (needed.setUp !== 'recovery_code') return open('enrolment_requested', [needed.setUp])
+    if (standing(subject).length > 0) return open('recovery_code_requested')
   }
 
   // Shown only to somebody who proved a second factor in this very request: a password alone never shows a recovery code.
@@ -436,6 +489,19 @@ export function openReasons(
   if (proofs.unsubmitted) return open('login_not_submitted')
   return undefined
 }
+
+const standing = ({ enrolled }: Subject) => (['otp', 'sms'] as const).filter((method) => enrolled[method] !== undefined)
+
+/** Never add a factor on a password alone when one exists: the one that stands is proven first, in this chain. */
+function openProof(subject: Subject, { chain }: Proofs, now: number): Open | undefined {
+  const methods = standing(subject)
+  const proven = methods.some((method) => now - (chain[method] ?? Number.NEGATIVE_INFINITY) <= ENROLMENT_WINDOW)
+  return methods.length > 0 && !proven ? open('prove_before_enrolment', methods) : undefined
+}
+
+/** Done in this chain: what was added before is to be replaced. */
+const isSetUp = (wanted: SetUp, { enrolled, renewed }: Subject, { started }: Proofs): boolean =>
+  wanted === 'recovery_code' ? renewed === true : (enrolled[wanted] ?? Number.NEGATIVE_INFINITY) >= started
 
 const hasSecond = (needed: Requirement, counting: FactorTimes) =>
   needed.methods.some((method) => counting[method] !== undefined) ||

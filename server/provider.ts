@@ -9,6 +9,7 @@ import {
   type Tell,
   tell,
 } from '../interactions/index.ts'
+import { ACCOUNT_CLIENT, accountClient } from './account/client.ts'
 import { invitation, type NewLink } from './account/links.ts'
 import { type Config, isLoopback } from './config.ts'
 import { mailOf } from './delivery.ts'
@@ -21,7 +22,7 @@ import { smsOf } from './sms/gateway.ts'
 import type { Client, Side, SigningKey, WrittenUser } from './stores.ts'
 
 /** The lifetimes that the configuration sets. */
-const limitsOf = (config: Config): Limits => ({
+export const limitsOf = (config: Config): Limits => ({
   idle: config.SALLYPORT_SESSION_IDLE_SECONDS,
   absolute: config.SALLYPORT_SESSION_ABSOLUTE_SECONDS,
   interaction: config.SALLYPORT_INTERACTION_TTL_SECONDS,
@@ -65,7 +66,10 @@ export function sallyportOf(house: House): Sallyport {
     sms: smsOf(house),
     ...(mailOf(config) !== 'none' && { notices: true, forgotUrl: '/forgot' }),
     people: newcomers(database.directory, database.accounts),
-    client: async (id) => (await database.directory.client(id)) as ClientMetadata | undefined,
+    client: async (id) =>
+      id === ACCOUNT_CLIENT
+        ? accountClient(house)
+        : ((await database.directory.client(id)) as ClientMetadata | undefined),
     resource: async (id) => {
       const resource = (await database.directory.resources()).find((one) => one.id === id)
       return (

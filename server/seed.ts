@@ -120,7 +120,10 @@ const jwks = z.strictObject({ keys: z.array(z.looseObject({ kty: z.string() })).
 const SIGNING_ALGS = ['ES256', 'PS256', 'RS256', 'Ed25519', 'EdDSA'] as const
 const SCOPES = ['openid', 'offline_access', 'email', 'profile']
 const client = z.strictObject({
-  client_id: z.string().regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable characters without spaces'),
+  client_id: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,100}$/, 'must be 1 to 100 printable characters without spaces')
+    .refine((id) => id !== 'account', 'must not be "account": that is the pages under /account, which are built in'),
   state,
   client_name: text.optional(),
   client_secret: z.string().optional(),

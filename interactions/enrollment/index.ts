@@ -37,7 +37,10 @@ export const enrollment = ({ factors, pending, texts, issuer, totpWindow, newId,
       ...secure,
       method: undefined,
       // The app is set up here when nothing else would do.
-      arrive: async ({ offer }) => (offer.includes('sms') ? { is: 'turned', page: 'required' } : undefined),
+      arrive: async ({ offer, reasons }) =>
+        offer.includes('sms')
+          ? { is: 'turned', page: reasons.includes('enrolment_requested') ? 'phone' : 'required' }
+          : undefined,
     },
     app: secure,
   }

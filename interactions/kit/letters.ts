@@ -18,6 +18,8 @@ export type NoticeKind =
   | 'mfa_reset'
   | 'password_changed'
   | 'new_device'
+  | 'sessions_ended'
+  | 'name_changed'
 
 /** Every kind of letter. Each has `mail.<kind>.subject` and `.text` in locales/. */
 export type LetterKind = LinkKind | NoticeKind
@@ -77,7 +79,7 @@ export function createLetters({
       const { t } = messages
       const words = { brand: brand.name, ...vars }
       const facts = [
-        ...(at === undefined ? [] : [t('mail.when', { when: momentIn(messages.lang, at) })]),
+        ...(at === undefined ? [] : [t('mail.when', { when: messages.moment(at) })]),
         ...(browser === undefined ? [] : [t('mail.browser', { browser })]),
         ...(ip === undefined ? [] : [t('mail.address', { address: ip })]),
       ]
@@ -154,6 +156,3 @@ function message(
     expiresAt: now + seconds,
   }
 }
-
-const momentIn = (lang: string, seconds: number) =>
-  new Intl.DateTimeFormat(lang, { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' }).format(seconds * 1000)

@@ -23,6 +23,8 @@ export interface Messages {
   has(key: string): boolean
   /** A day in words, in UTC. @param seconds since 1970 */
   date(seconds: number): string
+  /** A day and a time in words, in UTC. @param seconds since 1970 */
+  moment(seconds: number): string
   /** A wait in words, rounded up: "20 seconds", "30 minutes", "24 hours". */
   duration(seconds: number): string
 }
@@ -130,6 +132,7 @@ function createMessages(lang: string, own: Record<string, string>, fallback?: Me
   const plural = new Intl.PluralRules(lang)
   const numbers = new Intl.NumberFormat(lang)
   const day = new Intl.DateTimeFormat(lang, { dateStyle: 'long', timeZone: 'UTC' })
+  const moment = new Intl.DateTimeFormat(lang, { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' })
   const units = Object.fromEntries(
     (['second', 'minute', 'hour'] as const).map((unit) => [
       unit,
@@ -155,6 +158,7 @@ function createMessages(lang: string, own: Record<string, string>, fallback?: Me
       })
     },
     date: (seconds) => day.format(seconds * 1000),
+    moment: (seconds) => moment.format(seconds * 1000),
     duration(seconds) {
       if (seconds < 60) return units.second.format(Math.max(1, Math.ceil(seconds)))
       const minutes = Math.ceil(seconds / 60)

@@ -62,10 +62,10 @@ export function createPages(options: { brand: Brand; assets: Assets; views?: str
   const nothing = Object.fromEntries(OPTIONAL.map((name) => [name, undefined])) // EJS throws for a local that is not there
 
   return {
-    render({ lang, dir, t, has, date }, view, page) {
+    render({ lang, dir, t, has, date, moment }, view, page) {
       /** The words before and after a placeholder, so that a view can mark up what goes between them. */
       const around = (key: string, placeholder: string) => t(key, { [placeholder]: '\0' }).split('\0')
-      const common = { ...nothing, lang, dir, t, has, date, around, brand, assets }
+      const common = { ...nothing, lang, dir, t, has, date, moment, around, brand, assets }
       // EJS's own include keeps one cache for the process and looks beside the including file first;
       // this one honours `views` for partials and keeps the templates of each createPages apart.
       const draw = (name: string, locals: object): string =>

@@ -32,6 +32,8 @@ export interface Outcome {
   proofs?: ChainProofs | undefined
   /** The account whose recovery code this chain has reserved. */
   reservedFor?: string | undefined
+  /** The account whose new recovery code this chain has shown, and the person has acknowledged. */
+  renewedFor?: string | undefined
   /** The e-mail address typed on the identifier page. */
   identifier?: string | undefined
   /** The company's sign-in of this chain. */

@@ -82,7 +82,7 @@ export const recovery = ({ factors, pending, passwords, brand, newId, tell }: Re
             throw new InteractionError('recovery_code_replaced')
           if (!(await factors.acknowledgeRecoveryCode(id, recoveryCode.id)))
             throw new InteractionError('recovery_code_replaced')
-          return { is: 'settled', audit: { event: 'recovery_code.acknowledged' } }
+          return { is: 'settled', outcome: { renewedFor: id }, audit: { event: 'recovery_code.acknowledged' } }
         },
       }),
 

@@ -6,14 +6,12 @@ import type { Provider } from 'oidc-provider'
 import { z } from 'zod'
 import {
   type AuditEvent,
-  breachList,
   type Counter,
   checkForm,
   digest,
   type ErrorCode,
   endSessions,
   type FoundLink,
-  faultOf,
   formToken,
   InteractionError,
   type LinkPurpose,
@@ -29,6 +27,7 @@ import { mailOf } from '../delivery.ts'
 import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
 import { INVITING, invitation, PATHS, resetLink } from './links.ts'
+import { passwordRule } from './password-rules.ts'
 
 const FORM_LIMIT = '16kb'
 /** Letters to one address, whether somebody has it or not, and questions from one network. */
@@ -76,11 +75,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
   const now = () => Math.floor(Date.now() / 1000)
   const tell = noticesOf(house)
-  const breachUrl = config.SALLYPORT_BREACH_LIST_URL
-  const isBreached =
-    breachUrl === undefined
-      ? undefined
-      : breachList(breachUrl, (error) => logger.warn({ error: error.message }, 'list of stolen passwords'))
+  const checkRules = passwordRule(house, passwords)
 
   /** Whether people of this domain have no password here: by the domain alone. */
   const isElsewhere = async (email: string) =>
@@ -220,7 +215,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
       await count([{ key: `new-password|network|${networkOf(ctx.ip)}`, rule: TRIES }])
       const { name, new_password: password } = valid(PasswordForm, body)
       if (purpose === 'welcome' && name === undefined) throw new InteractionError('name_missing', { field: 'name' })
-      await checkRules(account, name, password)
+      await checkRules(account, password, name)
       const facts = {
         now: now(),
         lang: screen.messages(ctx).lang,
@@ -240,36 +235,6 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     } catch (error) {
       refuse(ctx, error, showForm)
     }
-  }
-
-  async function checkRules(
-    account: { id: string; email: string; name?: string | undefined },
-    name: string | undefined,
-    password: string,
-  ) {
-    const user = await database.directory.user(account.id)
-    const companies = await Promise.all(
-      (user?.memberships ?? []).map(({ company }) => database.directory.company(company)),
-    )
-    const fault = await faultOf(password, {
-      minLength: config.SALLYPORT_PASSWORD_MIN_LENGTH,
-      words: [
-        config.SALLYPORT_BRAND_NAME,
-        account.email,
-        account.name ?? '',
-        name ?? '',
-        ...companies.flatMap((company) => company?.name ?? []),
-      ],
-      async isFormer(one) {
-        for (const hash of await database.passwords.recent(account.id))
-          if (await passwords.verify(hash, one)) return true
-        return false
-      },
-      isBreached,
-    })
-    if (!fault) return
-    const { code, ...vars } = fault
-    throw new InteractionError(code, { field: 'new_password', vars })
   }
 
   /** Every session ends, apps are told; what a stranger's wrong passwords closed is open again (R32). Nobody is signed in. */

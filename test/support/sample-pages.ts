@@ -35,6 +35,8 @@ const app = { clientName: 'Payments' }
 const flow = { ...app, csrf: 'csrf-token', action: '/here', cancel: { action: '/cancel' } }
 const known = { ...flow, different: { action: '/different' } }
 
+const own = { csrf: 'csrf-token', action: '/here' }
+
 /** A view as it is first shown. `title`: the variables of its title. */
 interface First {
   view: string
@@ -190,6 +192,73 @@ const VIEWS = {
       discovery: 'https://id.example/.well-known/openid-configuration',
     },
   },
+  'account/home': {
+    view: 'account/home',
+    heading: 'account.title',
+    locals: {
+      ...own,
+      name: 'A Person',
+      email,
+      methods: [
+        { method: 'otp', addedAt: DAY, usedAt: DAY, isAllowed: true },
+        { method: 'sms', addedAt: DAY, isAllowed: false },
+      ],
+      addable: [],
+      recoveryCode: true,
+      hasPassword: true,
+      isRequired: true,
+      because: ['You handle payments at Acme Builders.', 'You switched it on yourself.'],
+    },
+  },
+  'account/name': { view: 'account/name', heading: 'account.name.title', locals: { ...own, name: 'A Person' } },
+  'account/sessions': {
+    view: 'account/sessions',
+    heading: 'account.sessions.title',
+    locals: {
+      ...own,
+      sessions: [
+        {
+          id: 'one',
+          created: DAY,
+          lastUsed: DAY,
+          here: true,
+          browser: 'Firefox, Windows',
+          ip: '2001:db8:85a3::8a2e:370:7334',
+          apps: ['Payments', 'Procurement and Subcontractor Compliance'],
+        },
+        { id: 'two', created: DAY, lastUsed: DAY, here: false, browser: 'Safari, iPhone', apps: [] },
+      ],
+    },
+  },
+  'account/apps': {
+    view: 'account/apps',
+    heading: 'account.apps.title',
+    locals: {
+      ...own,
+      apps: [
+        {
+          id: 'partner',
+          name: 'Partner Books',
+          since: DAY,
+          permissions: [
+            { key: 'scope.openid', scope: 'openid' },
+            { key: 'scope.payments', scope: 'payments', api: 'Payments API' },
+          ],
+        },
+      ],
+    },
+  },
+  'account/history': {
+    view: 'account/history',
+    heading: 'account.history.title',
+    locals: {
+      ...own,
+      events: [
+        { what: 'Signed in to Payments', at: DAY, ip: '192.0.2.1', browser: 'Firefox, Windows', because: [] },
+        { what: 'Asked for a second step for Payments', at: DAY, because: ['Your last second step was too long ago.'] },
+      ],
+    },
+  },
 } satisfies Record<string, First>
 type View = keyof typeof VIEWS
 
@@ -338,6 +407,25 @@ const OTHER_FACTS: Record<string, First> = {
   },
   'logout.account_gone': { ...VIEWS.logout, locals: { ...VIEWS.logout.locals, email: undefined } },
   'signed-out.no_app': { ...VIEWS['signed-out'], locals: {} },
+  'account/home.nothing': {
+    ...VIEWS['account/home'],
+    locals: {
+      ...VIEWS['account/home'].locals,
+      name: undefined,
+      email: longEmail,
+      methods: [],
+      addable: ['otp', 'sms'],
+      hasPassword: false,
+      recoveryCode: undefined,
+      isRequired: false,
+      because: [],
+    },
+  },
+  'account/home.unacknowledged': {
+    ...VIEWS['account/home'],
+    locals: { ...VIEWS['account/home'].locals, recoveryCode: false, notice: 'Thank you.' },
+  },
+  'account/apps.none': { ...VIEWS['account/apps'], locals: { ...VIEWS['account/apps'].locals, apps: [] } },
   'home.no_apps': { ...VIEWS.home, locals: { ...VIEWS.home.locals, apps: [] } },
 }
 
@@ -361,6 +449,9 @@ const FORMS: View[] = [
   ...SENDS,
   ...PASSWORDS,
   'enrollment-choose',
+  'account/sessions',
+  'account/name',
+  'account/apps',
   'federation',
   'federation-other',
   'recovery',

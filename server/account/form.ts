@@ -1,0 +1,26 @@
+/** What a form of the account pages sent. */
+import { bodyParser } from '@koa/bodyparser'
+import type { Context } from 'koa'
+import type { z } from 'zod'
+import { type ErrorCode, InteractionError } from '../../interactions/index.ts'
+
+const parse = bodyParser({ enableTypes: ['form'], formLimit: '16kb' })
+
+/** The fields of a POST. @throws {InteractionError} for what is no form, or holds too much */
+export async function fieldsOf(ctx: Context): Promise<Record<string, unknown>> {
+  if (!ctx.is('application/x-www-form-urlencoded')) throw new InteractionError('form_invalid', { status: 415 })
+  await parse(ctx, async () => {}).catch((cause: { status?: number }) => {
+    if (cause.status === 413) throw new InteractionError('too_large', { status: 413 })
+    throw new InteractionError('form_invalid', { cause })
+  })
+  return (ctx.request.body ?? {}) as Record<string, unknown>
+}
+
+/** @throws {InteractionError} that names the first field that is not right */
+export function valid<T>(form: z.ZodType<T>, fields: unknown): T {
+  const parsed = form.safeParse(fields)
+  if (parsed.success) return parsed.data
+  const { message, path } = parsed.error.issues[0]!
+  const isOurs = /^[a-z_]+$/.test(message)
+  throw new InteractionError(isOurs ? (message as ErrorCode) : 'form_invalid', isOurs ? { field: String(path[0]) } : {})
+}

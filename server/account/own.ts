@@ -1,0 +1,159 @@
+/**
+ * A person's own account, `/account`: they see what is kept of them and how they sign in, and change it. Every page needs a
+ * session; what a person must prove before a change, and what they may change at all, the policy says.
+ */
+import type { Context, Middleware } from 'koa'
+import type { Provider } from 'oidc-provider'
+import type { z } from 'zod'
+import {
+  checkForm,
+  createRecorder,
+  formToken,
+  InteractionError,
+  type Messages,
+  type NoticeFacts,
+  type PasswordHasher,
+  proofBeforeChange,
+  type Recorder,
+  type Sallyport,
+  type Shown,
+  seeOther,
+  type Tell,
+} from '../../interactions/index.ts'
+import type { House } from '../open.ts'
+import { limitsOf, noticesOf } from '../provider.ts'
+import { CALLBACK_PATH } from './client.ts'
+import { fieldsOf, valid } from './form.ts'
+import { historyPage } from './history.ts'
+import { homePage } from './home.ts'
+import { namePage, passwordPage } from './person.ts'
+import { appsPage, sessionsPage } from './reach.ts'
+import { accountSignIn, type SignedIn } from './sign-in.ts'
+
+/** What is set up by the provider: the policy says what is proven before, and whether this person may have it at all. */
+const SET_UP: Record<string, { what: string; done: string }> = {
+  '/account/app': { what: 'otp', done: 'app_set_up' },
+  '/account/phone': { what: 'sms', done: 'phone_set_up' },
+  '/account/recovery-code': { what: 'recovery_code', done: 'recovery_code_made' },
+}
+
+/** What the pages stand on. */
+export interface OwnAccountParts {
+  house: House
+  provider: Provider
+  sallyport: Pick<Sallyport, 'screen' | 'requirementOf'>
+  passwords: PasswordHasher
+  tell: Tell
+  record: Recorder
+  now: () => number
+}
+
+/** One request of a person who is signed in. */
+export interface AccountVisit extends SignedIn {
+  ctx: Context
+  now: number
+  messages: Messages
+  /** Of this request, for letters that tell of it. */
+  letter: NoticeFacts
+}
+
+/** One page. */
+export interface AccountPage<Form = unknown> {
+  show(visit: AccountVisit): Promise<Shown>
+  form?: z.ZodType<Form>
+  /** What must have been proven just now for the form to count. */
+  proof?: 'password' | 'other'
+  /** The page is nothing but the form: the proof is asked for before it is shown. */
+  proofFirst?: boolean
+  /**
+   * @returns what was done, for the notice on the page that comes next
+   * @throws {InteractionError} the page is shown again with the message
+   */
+  submit?(visit: AccountVisit, form: Form): Promise<{ done: string; at?: string }>
+}
+
+/** Checks a page's types where it is written, and forgets its form's type. */
+export const accountPage = <Form>(page: AccountPage<Form>): AccountPage => page as AccountPage
+
+/** Answers everything under `/account`. Mount it behind the plugin. */
+export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | 'sallyport' | 'passwords'>): Middleware {
+  const { house, provider } = given
+  const { screen } = given.sallyport
+  const now = () => Math.floor(Date.now() / 1000)
+  const parts = { ...given, tell: noticesOf(house), record: createRecorder(house.database.audit, now), now }
+  const signIn = accountSignIn({ house, provider, limits: limitsOf(house.config), now })
+  const pages: Record<string, AccountPage> = {
+    '/account': homePage(parts),
+    '/account/name': namePage(parts),
+    '/account/password': passwordPage(parts),
+    '/account/sessions': sessionsPage(parts),
+    '/account/apps': appsPage(parts),
+    '/account/history': historyPage(parts),
+  }
+
+  return async (ctx, next) => {
+    const { path, method } = ctx
+    if (path !== '/account' && !path.startsWith('/account/')) return next()
+    if (!['GET', 'HEAD', 'POST'].includes(method)) {
+      ctx.set('Allow', 'GET, POST')
+      return screen.message(ctx, 'bad_request', { status: 405 })
+    }
+    if (path === CALLBACK_PATH) return arrive(ctx)
+    // The library asks, ends the session, and has the apps told.
+    if (path === '/account/sign-out') return seeOther(ctx, '/session/end')
+    const wanted = Object.hasOwn(SET_UP, path) ? SET_UP[path] : undefined
+    if (wanted) return signIn.send(ctx, `/account?done=${wanted.done}`, { set_up: wanted.what })
+    const page = Object.hasOwn(pages, path) ? pages[path] : undefined
+    if (!page) return next()
+    await answer(ctx, page)
+  }
+
+  async function arrive(ctx: Context) {
+    const to = await signIn.arrive(ctx)
+    if (to !== undefined) return seeOther(ctx, to)
+    const link = { href: '/account', label: screen.messages(ctx).t('message.again') }
+    screen.message(ctx, 'bad_request', { status: 400, link })
+  }
+
+  async function answer(ctx: Context, page: AccountPage) {
+    const person = await signIn.signedIn(ctx)
+    if (!person) return signIn.send(ctx, ctx.path)
+    const visit: AccountVisit = { ...person, ctx, now: now(), messages: screen.messages(ctx), letter: letterOf(ctx) }
+    const asks = page.proof && proofBeforeChange(person.account, person.facts, page.proof, visit.now)
+    if (ctx.method !== 'POST') return asks && page.proofFirst ? signIn.send(ctx, ctx.path, asks) : show(visit, page)
+    try {
+      const { csrf, ...fields } = await fieldsOf(ctx)
+      checkForm(ctx, new URL(house.config.SALLYPORT_ISSUER).origin, secretOf(person), csrf)
+      if (!page.form || !page.submit) throw new InteractionError('form_invalid')
+      if (asks) return signIn.send(ctx, page.proofFirst ? ctx.path : `${ctx.path}?done=proven`, asks)
+      const { done, at = ctx.path } = await page.submit(visit, valid(page.form, fields))
+      seeOther(ctx, `${at}?done=${done}`)
+    } catch (error) {
+      if (!(error instanceof InteractionError)) throw error
+      if (error.code === 'cross_site') return screen.message(ctx, 'cross_site', { status: 403 })
+      await show(visit, page, error)
+    }
+  }
+
+  async function show(visit: AccountVisit, page: AccountPage, error?: InteractionError) {
+    const { ctx, messages } = visit
+    const done = `account.done.${ctx.query['done']}`
+    const notice = !error && messages.has(done) ? messages.t(done) : undefined
+    const csrf = formToken(secretOf(visit))
+    screen.show(ctx, await page.show(visit), { csrf, action: ctx.path, error, ...(notice && { notice }) })
+  }
+
+  /** A form is good as long as the session that it was shown in. */
+  function secretOf({ session }: SignedIn) {
+    return house.keyRing.mac('account-form', session.uid)
+  }
+
+  function letterOf(ctx: Context): NoticeFacts {
+    return {
+      now: now(),
+      lang: screen.messages(ctx).lang,
+      ip: ctx.ip,
+      browser: ctx.get('user-agent') || undefined,
+    }
+  }
+}
