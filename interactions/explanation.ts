@@ -19,6 +19,7 @@ import {
   ROOM_OF,
   requirement,
   type Subject,
+  signedInBy,
 } from './policy.ts'
 
 /** One question. */
@@ -52,6 +53,8 @@ export interface Question {
   account: Account
   /** Without one nobody can prove the first factor. */
   hasPassword: boolean
+  /** The company whose identity provider signs this person in at this app, in place of a password. */
+  company?: string | undefined
   /** The live session; `undefined`: there is none. */
   session?: FactorTimes | undefined
   /** Permissions that the app asks for, and those that the person agreed to before. */
@@ -90,9 +93,15 @@ const MOST = 12
 
 /** Walks through a sign-in in which every answer is right. */
 export function explain(question: Question): Explanation {
-  const { params, client, account, hasPassword, session, permissions, available, now } = question
+  const { params, client, account, company, session, permissions, available, now } = question
   const chain: FactorTimes = {}
-  const proofs: Proofs = { session: session ?? {}, chain, started: now, unsubmitted: false }
+  const proofs: Proofs = {
+    session: session ?? {},
+    chain,
+    started: now,
+    unsubmitted: false,
+    fedBy: { session: company, chain: company },
+  }
   let known: Subject | undefined
   const subject = (): Subject => ({
     id: account.id,
@@ -101,12 +110,12 @@ export function explain(question: Question): Explanation {
     unacknowledged: account.recoveryCode?.acknowledged === false,
   })
   if (session && !account.disabled) known = subject()
-  const neededBy = (who: Account | undefined) => requirement(params, client, who, available, now)
+  const neededBy = (who: Account | undefined) => requirement(params, client, who, available, now, signedInBy(proofs))
   const asked: Asked[] = []
   const ask = (prompt: Asked['prompt'], reasons: Asked['reasons'], methods: Method[] = []) =>
     asked.push({
       prompt,
-      room: ROOM_OF[prompt],
+      room: prompt === 'login' && company !== undefined ? 'federation' : ROOM_OF[prompt],
       reasons,
       why: reasons.map((reason) => REASON_WORDS[reason]),
       ...(methods.length > 0 && { methods }),
@@ -143,11 +152,11 @@ export function explain(question: Question): Explanation {
       continue
     }
     ask(open.prompt, open.reasons, open.offer)
-    const problem = answer(open, { account, hasPassword })
+    const problem = answer(open, question)
     if (problem !== undefined) return ended(problem)
     if (open.prompt === 'login') {
       known = subject()
-      prove('pwd')
+      prove(company === undefined ? 'pwd' : 'fed')
     } else if (open.prompt === 'recovery_ack') known = { ...known!, unacknowledged: false }
     else {
       const method = open.offer[0]!
@@ -162,9 +171,9 @@ export function explain(question: Question): Explanation {
 }
 
 /** Why this person cannot answer. */
-function answer(open: Open, { account, hasPassword }: { account: Account; hasPassword: boolean }): string | undefined {
+function answer(open: Open, { account, company, hasPassword }: Question): string | undefined {
   if (open.prompt !== 'login') return undefined
-  if (account.disabled) return 'the account is disabled: no password is right'
-  if (!hasPassword) return 'the account has no password'
+  if (account.disabled) return 'the account is disabled: no sign-in is right'
+  if (!hasPassword && company === undefined) return 'the account has no password'
   return undefined
 }

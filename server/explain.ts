@@ -25,7 +25,7 @@ const SCOPES = ['openid', 'email', 'profile', 'offline_access']
  * @param now seconds since 1970
  */
 export async function explainFor(
-  { consents }: Pick<Database, 'consents'>,
+  { consents, connections }: Pick<Database, 'consents' | 'connections'>,
   { user, account, client, texts = false }: { user: User; account: Account; client: Client; texts?: boolean },
   request: Request,
   proved: Record<string, number> | undefined,
@@ -37,7 +37,9 @@ export async function explainFor(
   // As oidc-provider has it: without a question there is no access that outlives the session.
   const may = (scope: string) => scope !== 'offline_access' || prompt.split(' ').includes('consent')
   const agreed = await consents.find(account.id, client.client_id)
+  const connection = await connections.connectionFor(user.email.split('@')[1] ?? '', client.client_id)
   return explain({
+    company: connection?.mode === 'forward' ? connection.company : undefined,
     params: {
       acr_values: request.acr,
       max_age: request.maxAge,

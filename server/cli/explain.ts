@@ -76,7 +76,7 @@ Examples:
             ...(asked.length === 0 && impossible === undefined ? ['nothing is asked'] : []),
             ...asked.map(
               (one, index) =>
-                `${index + 1}. ${one.prompt}: ${one.why.join('; ')}${one.methods ? ` (${methods(one.methods)})` : ''}`,
+                `${index + 1}. ${one.prompt}${one.room === 'federation' ? ' at their company' : ''}: ${one.why.join('; ')}${one.methods ? ` (${methods(one.methods)})` : ''}`,
             ),
             ...(impossible === undefined ? [] : [`then it cannot be met: ${impossible}`]),
             ...(claims ? [`token: amr ${claims.amr.join(' ')}, acr ${claims.acr}`] : []),
@@ -111,8 +111,10 @@ function seconds(value: string): number {
 }
 
 function proofs(value: string): Record<string, number> {
-  const pairs = value.split(',').map((pair) => /^(pwd|otp|sms)=(\d{1,9})$/.exec(pair.trim()))
+  const pairs = value.split(',').map((pair) => /^(pwd|fed|otp|sms)=(\d{1,9})$/.exec(pair.trim()))
   if (pairs.some((pair) => pair === null))
-    throw new InvalidArgumentError('must be pwd=SECONDS, otp=SECONDS, sms=SECONDS, with commas')
+    throw new InvalidArgumentError(
+      'must be pwd=SECONDS, fed=SECONDS (company sign-in), otp=SECONDS, sms=SECONDS, with commas',
+    )
   return Object.fromEntries(pairs.map((pair) => [pair![1]!, Number(pair![2])]))
 }

@@ -1,7 +1,8 @@
 /** The hand-off to a company's identity provider and back: over HTTP, with an identity provider that has keys of its own. */
 import assert from 'node:assert/strict'
+import { explainFor } from '../../../server/explain.ts'
 import type { Change } from '../../../server/stores.ts'
-import { wait } from '../../support/clock.ts'
+import { now, wait } from '../../support/clock.ts'
 import {
   acknowledge,
   CHALLENGE,
@@ -885,6 +886,41 @@ describe('federation: the hand-off', () => {
       for (const fields of [{}, { SAMLResponse: '' }, { SAMLResponse: '****' }, { SAMLResponse: 'PGE+' }])
         assertRefused(await postResponse({ url, fields: fields as Record<string, string> }))
     })
+  })
+
+  it('is explained as it is asked: a payor, and a member of a company that demands a second factor', async () => {
+    const explained = async (email: string, clientId: string) => {
+      const user = (await test.database.directory.user(email))!
+      const account = (await test.database.accounts.find(user.id))!
+      const client = (await test.database.directory.client(clientId))!
+      const { consents } = test.database
+      const { asked, claims } = await explainFor(
+        { consents, connections },
+        { user, account, client },
+        {},
+        undefined,
+        now(),
+      )
+      return { rooms: asked.map(({ room }) => room), claims }
+    }
+    const payor = newEmail()
+    await test.person(payor)
+    assert.deepEqual(await explained(payor, 'payments'), {
+      rooms: ['federation', 'enrollment', 'recovery'],
+      claims: { amr: ['otp', 'mfa'], acr: 'urn:sallyport:acr:2fa-app' },
+    })
+    assert.equal(headingOf((await sso(payor)).page), 'Secure Your Account')
+
+    const member = newEmail()
+    await standardAt(member, { enforced: true })
+    try {
+      const { rooms, claims } = await explained(member, 'payments')
+      assert.deepEqual([rooms, claims?.acr], [['federation'], 'urn:sallyport:acr:1fa'])
+      assert.ok(hasCode((await sso(member)).page))
+      assert.deepEqual((await explained(member, 'strict')).rooms, ['federation', 'enrollment', 'recovery'])
+    } finally {
+      await enforceNothing()
+    }
   })
 
   describe('who begins at the identity provider', () => {
