@@ -635,8 +635,9 @@ export function samplesApp(variants: Record<string, { messages?: Messages; brand
     const pages = createPages({ brand, assets })
     const drawn = samplesIn(messages)
     app.use(assets.serve).use((ctx, next) => {
-      const [, name = '', asked = ''] = ctx.path.split('/')
-      const sample = asked === variant ? drawn[name] : undefined
+      // `/account/home` is a page in a folder; `/account/home/es` the same in another variant.
+      const end = variant === '' ? '' : `/${variant}`
+      const sample = ctx.path.endsWith(end) ? drawn[ctx.path.slice(1, ctx.path.length - end.length)] : undefined
       if (!sample) return next()
       const nonce = newNonce()
       ctx.set('Content-Security-Policy', contentSecurityPolicy(nonce, []))
