@@ -89,7 +89,7 @@ describe('embedding', () => {
     assert.deepEqual(extended.claims?.['profile'], ['name', 'plan'])
     assert.deepEqual(extended.claims?.['billing'], ['iban'])
     assert.deepEqual(extended.scopes, ['openid', 'offline_access', 'email', 'profile', 'billing'])
-    assert.deepEqual(Object.keys(extended.extraParams!), ['campaign', 'second_factor_max_age'])
+    assert.deepEqual(Object.keys(extended.extraParams!), ['campaign', 'set_up', 'second_factor_max_age'])
     assert.deepEqual(extended.extraClientMetadata?.properties, ['sallyport', 'former_secrets', 'owner'])
     assert.equal(extended.cookies?.names?.session, 'theirs')
     assert.equal(extended.cookies?.names?.interaction, '__Secure-_interaction')
