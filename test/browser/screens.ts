@@ -1,7 +1,7 @@
 /** `npm run screens`: pictures of all pages in light, dark and narrow, and a README that shows them. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { crc32, deflateSync } from 'node:zlib'
 import type { Browser, Page } from 'playwright-core'
@@ -24,7 +24,9 @@ async function take(browser: Browser, origin: string, { look, width, colorScheme
   for (const name of Object.keys(samples)) {
     await page.goto(`${origin}/${name}`)
     const picture = await page.screenshot({ fullPage: true, caret: 'hide' })
-    writeFileSync(join(FOLDER, `${name}.${look}.png`), await smaller(blank, picture))
+    const file = join(FOLDER, `${name}.${look}.png`)
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, await smaller(blank, picture))
   }
   await context.close()
 }
