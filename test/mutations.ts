@@ -27,6 +27,7 @@ const CONTRACT = 'test/contract/sqlite.test.ts'
 const POLICY = 'test/interactions/policy.test.ts'
 const ROUTER = 'test/interactions/router.test.ts'
 const OUTAGE = 'test/faults/outage.test.ts'
+const ACCOUNT = 'test/e2e/account.test.ts'
 const SAML = 'test/interactions/federation/saml.test.ts'
 
 const policy = (name: string, find: string, replace: string, test = POLICY): Mutation => ({
@@ -93,7 +94,43 @@ const MUTATIONS: Mutation[] = [
     test: 'test/server/client-secret.test.ts',
   },
   // The decision.
-  policy('a factor is added on a password alone', 'if (others.length > 0 && !proven)', 'if (others.length > 99)'),
+  policy(
+    'self-service: a factor is set up on what the session proved',
+    '    const first = openProof(subject, proofs, now)\n',
+    '    const first = undefined as Open | undefined\n',
+  ),
+  policy('self-service: any app may ask for it', 'client.self_service ? SET_UP', 'true ? SET_UP'),
+  policy(
+    'self-service: a change needs no fresh second factor',
+    'const second = methods.length > 0 && !methods',
+    'const second = methods.length > 99 && !methods',
+  ),
+  {
+    name: 'self-service: a form of another session',
+    file: 'server/account/own.ts',
+    find: "mac('account-form', session.uid)",
+    replace: "mac('account-form', '')",
+    test: ACCOUNT,
+  },
+  {
+    name: 'self-service: a code of another app',
+    file: 'server/account/sign-in.ts',
+    find: '        code?.clientId === ACCOUNT_CLIENT &&\n        code.redirectUri === issuer + CALLBACK_PATH &&\n        code.codeChallenge === challengeOf(browser)',
+    replace: '        code !== undefined',
+    test: ACCOUNT,
+  },
+  {
+    name: 'self-service: a session that has ended',
+    file: 'server/account/sign-in.ts',
+    find: ' || !sessionAlive(facts, account, limits, now())',
+    replace: '',
+    test: ACCOUNT,
+  },
+  policy(
+    'a factor is added on a password alone',
+    'return methods.length > 0 && !proven ?',
+    'return methods.length > 99 ?',
+  ),
   policy(
     'a password shows a recovery code',
     'if (subject.unacknowledged && secondHere)',

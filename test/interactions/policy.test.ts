@@ -16,6 +16,7 @@ import {
   merge,
   openReasons,
   type Proofs,
+  proofBeforeChange,
   requirement,
   type Subject,
   sessionAlive,
@@ -419,6 +420,66 @@ describe('policy: which question comes next', () => {
     ],
   ]
   for (const [situation, expected, given] of table) it(situation, () => assert.equal(reason(...given), expected))
+})
+
+describe('policy: what a person sets up or changes', () => {
+  const account = { ...person(at('none')), enrolled: {} as Account['enrolled'] }
+  const wants = (set_up: string, enrolled: Account['enrolled'] = {}, who = account) =>
+    needed({ ...who, enrolled } as Needs, { set_up }, { self_service: true })
+  const long = { otp: NOW - 1000 }
+
+  it('only the pages of an account may ask for it', () => {
+    assert.equal(needed(account, { set_up: 'otp' }).setUp, undefined)
+    assert.equal(wants('otp').setUp, 'otp')
+    assert.equal(wants('pwd').setUp, undefined)
+  })
+
+  it('without a factor: the password of the last five minutes, then the factor', () => {
+    const fresh = proofs({}, { pwd: NOW - ENROLMENT_WINDOW })
+    assert.equal(reason(wants('otp'), subject(), proofs({}, { pwd: NOW - ENROLMENT_WINDOW - 1 })), 'max_age')
+    assert.equal(reason(wants('otp'), subject(), fresh), 'enrolment_requested')
+    assert.equal(reason(wants('recovery_code'), subject(), fresh), undefined)
+  })
+
+  it('with a factor: one that stands is proven in this very chain, whatever the session has', () => {
+    for (const what of ['otp', 'sms', 'recovery_code']) {
+      const here = wants(what, long)
+      const who = subject({ enrolled: long })
+      assert.equal(reason(here, who, proofs({}, { pwd: NOW, otp: NOW })), 'prove_before_enrolment', what)
+      const then = what === 'recovery_code' ? 'recovery_code_requested' : 'enrolment_requested'
+      assert.equal(reason(here, who, proofs({ otp: NOW }, { pwd: NOW })), then, what)
+      const slow = { ...proofs({ otp: NOW - ENROLMENT_WINDOW - 1 }, { pwd: NOW }), started: NOW - 900 }
+      assert.equal(reason(here, who, slow), 'prove_before_enrolment', what)
+    }
+  })
+
+  it('is done when it was added in this chain, or the new code was acknowledged', () => {
+    const chain = proofs({ otp: NOW }, { pwd: NOW })
+    assert.equal(reason(wants('otp', { otp: NOW }), subject({ enrolled: { otp: NOW } }), chain), undefined)
+    const who = subject({ enrolled: long, renewed: true })
+    assert.equal(reason(wants('recovery_code', long), who, chain), undefined)
+  })
+
+  it('a method that the role does not allow is refused before anybody is asked', () => {
+    const payor = { ...person(at('payor', 'disburser')), enrolled: long }
+    assert.equal(
+      reason(wants('sms', long, payor), subject({ enrolled: long }), proofs({ otp: NOW }, { pwd: NOW })),
+      'unreachable',
+    )
+  })
+
+  it('a change wants a fresh second factor, else the primary proof; a password both', () => {
+    const asks = (enrolled: Account['enrolled'], factors: FactorTimes, change: 'password' | 'other' = 'other') =>
+      Object.keys(proofBeforeChange({ enrolled }, { factors }, change, NOW) ?? {})
+    const old = NOW - ENROLMENT_WINDOW - 1
+    assert.deepEqual(asks({}, { pwd: NOW }), [])
+    assert.deepEqual(asks({}, { pwd: old }), ['max_age'])
+    assert.deepEqual(asks({}, { fed: NOW }), [])
+    assert.deepEqual(asks(long, { pwd: NOW }), ['second_factor_max_age'])
+    assert.deepEqual(asks(long, { pwd: old, otp: NOW }), [])
+    assert.deepEqual(asks(long, { pwd: old, otp: NOW }, 'password'), ['max_age'])
+    assert.deepEqual(asks(long, { pwd: NOW, otp: old }, 'password'), ['second_factor_max_age'])
+  })
 })
 
 describe('policy: what the tokens say', () => {
