@@ -1,4 +1,4 @@
-/** What a form of the account pages sent. */
+/** What a form sent: of the account pages, and of those for people who have no password to give. */
 import { bodyParser } from '@koa/bodyparser'
 import type { Context } from 'koa'
 import type { z } from 'zod'

@@ -1,6 +1,5 @@
 /** Pages for people who have no password to give: asking for a link, and setting a password by it. They sign nobody in. */
 import { randomBytes } from 'node:crypto'
-import { bodyParser } from '@koa/bodyparser'
 import type { Context, Middleware } from 'koa'
 import type { Provider } from 'oidc-provider'
 import { z } from 'zod'
@@ -9,7 +8,6 @@ import {
   type Counter,
   checkForm,
   digest,
-  type ErrorCode,
   endSessions,
   type FoundLink,
   formToken,
@@ -26,10 +24,10 @@ import {
 import { mailOf } from '../delivery.ts'
 import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
+import { fieldsOf, valid } from './form.ts'
 import { INVITING, invitation, PATHS, resetLink } from './links.ts'
 import { passwordRule } from './password-rules.ts'
 
-const FORM_LIMIT = '16kb'
 /** Letters to one address, whether somebody has it or not, and questions from one network. */
 const ADDRESS: ThrottleRule = { kind: 'window', limit: 3, seconds: 60 * 60 }
 const NETWORK: ThrottleRule = { kind: 'window', limit: 10, seconds: 60 * 60 }
@@ -72,7 +70,6 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   const { config, database, keyRing, logger } = house
   const connections = house.connections ?? database.connections
   const { origin } = new URL(config.SALLYPORT_ISSUER)
-  const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
   const now = () => Math.floor(Date.now() / 1000)
   const tell = noticesOf(house)
   const checkRules = passwordRule(house, passwords)
@@ -257,16 +254,11 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   /** What a form sent, or why it cannot be read. */
   async function read(ctx: Context): Promise<{ body: Record<string, unknown>; unread?: InteractionError }> {
     if (ctx.method !== 'POST') return { body: {} }
-    if (!ctx.is('application/x-www-form-urlencoded'))
-      return { body: {}, unread: new InteractionError('form_invalid', { status: 415 }) }
     try {
-      await parse(ctx, async () => {})
-      return { body: ctx.request.body as Record<string, unknown> }
+      return { body: await fieldsOf(ctx) }
     } catch (error) {
-      const { status } = error as { status?: number }
-      const unread =
-        status === 413 ? new InteractionError('too_large', { status }) : new InteractionError('form_invalid')
-      return { body: {}, unread }
+      if (!(error instanceof InteractionError)) throw error
+      return { body: {}, unread: error }
     }
   }
 
@@ -287,14 +279,4 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     }
     return ctx.path === '/forgot' ? forgot(ctx) : newPassword(ctx, ctx.path === '/reset' ? 'reset' : 'welcome')
   }
-}
-
-/** @throws {InteractionError} that names the first field that is not right */
-function valid<T>(form: z.ZodType<T>, body: unknown): T {
-  const parsed = form.safeParse(body)
-  if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]!
-  const field = String(issue.path[0] ?? '')
-  const isOurs = /^[a-z_]+$/.test(issue.message)
-  throw new InteractionError(isOurs ? (issue.message as ErrorCode) : 'form_invalid', isOurs ? { field } : {})
 }
