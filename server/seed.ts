@@ -36,7 +36,13 @@ import {
 
 export { SeedError }
 
-const text = z.string().trim().min(1, 'must not be empty').max(200, 'must have at most 200 characters')
+const text = z
+  .string()
+  .trim()
+  .min(1, 'must not be empty')
+  .max(200, 'must have at most 200 characters')
+  // SQLite ends a text there.
+  .refine((value) => !value.includes('\0'), 'must not hold the character NUL')
 const line = z
   .string()
   .trim()

@@ -235,6 +235,7 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ],
     ['a help of two lines', 'companies: [{ id: a, help: "Call Ann\\nor Bob" }]', /companies a: help: must be one line/],
     ['a help that is too long', `companies: [{ id: a, help: ${'x'.repeat(301)} }]`, /at most 300/],
+    ['a NUL in a name', user('name: "A\\0B"'), /name: must not hold the character NUL/],
     ['an empty help', 'companies: [{ id: a, help: " " }]', /must not be empty/],
     ['no side', 'companies: [{ id: a, name: A, side: left }]', /payor/],
     ['an upper-case domain', 'companies: [{ id: a, name: A, side: none, domains: [A.example] }]', /lower case/],
