@@ -243,7 +243,7 @@ describe('federation: SAML responses', function () {
     clearInterval(timer)
     assert.ok(late.length >= 45, `${late.length} turns`)
     const p99 = late.sort((a, b) => a - b)[Math.floor(late.length * 0.99)]!
-    assert.ok(p99 < 150, `${p99} ms`) // 60 on a machine of one's own: see bench/saml.ts
+    assert.ok(p99 < 250, `${p99} ms`) // 60 on a machine of its own, as bench/saml.ts measures; here others run too
   })
   it('more than a few hundred at once are refused before they are looked at', async () => {
     const body = { SAMLResponse: 'x' }
