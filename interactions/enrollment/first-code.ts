@@ -40,7 +40,7 @@ export const activation =
       factorVersion,
       securityEpoch,
       recoveryCodeId: newId(),
-      messages: tell(person(visit), noticeOf(method, byRecovery || method in enrolled), visit.facts),
+      messages: tell(person(visit), noticeOf(method, byRecovery), visit.facts),
       ...(byRecovery && { byRecovery: { cid: visit.cid } }),
     })
     // Another tab or a new password was first: the policy asks what is open now.
@@ -57,5 +57,6 @@ export const activation =
     }
   }
 
-const noticeOf = (method: Method, replaces: boolean): NoticeKind =>
-  method === 'otp' ? (replaces ? 'app_replaced' : 'app_added') : replaces ? 'phone_replaced' : 'phone_added'
+/** Those of a replacement say that the recovery code was used. */
+const noticeOf = (method: Method, byRecovery: boolean): NoticeKind =>
+  method === 'otp' ? (byRecovery ? 'app_replaced' : 'app_added') : byRecovery ? 'phone_replaced' : 'phone_added'
