@@ -42,6 +42,15 @@ export async function endTheseSessions(house: House, sessions: Artifact[], actor
   return { sessions: ended, ...answers }
 }
 
+/** Writes down which apps could not be told that a session ended, for whoever does not wait for them. */
+export function logUntold({ logger }: Pick<House, 'logger'>, told: Promise<Told>): void {
+  told
+    .then(({ failed }) => {
+      for (const { clientId, why } of failed) logger.warn({ clientId, why }, 'back-channel logout')
+    })
+    .catch((error: Error) => logger.error({ error: error.message }, 'back-channel logout'))
+}
+
 /** Ends all sessions of these people. As {@link endTheseSessions}. */
 export async function endSessionsOf(house: House, accountIds: string[], actor: string): Promise<Ended> {
   return endTheseSessions(house, await sessionsOf(house.database, accountIds), actor)

@@ -24,6 +24,7 @@ import {
 import { mailOf } from '../delivery.ts'
 import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
+import { logUntold } from '../sessions.ts'
 import { fieldsOf, valid } from './form.ts'
 import { INVITING, invitation, PATHS, resetLink } from './links.ts'
 import { passwordRule } from './password-rules.ts'
@@ -242,11 +243,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     const sessions = await database.artifacts.sessionsOf(accountId, now())
     const requestId = ctx.state['requestId'] as string
     const { told } = await endSessions({ provider, stores: database, now: now(), about: { requestId } }, sessions)
-    told
-      .then(({ failed }) => {
-        for (const { clientId, why } of failed) logger.warn({ clientId, why }, 'back-channel logout')
-      })
-      .catch((error: Error) => logger.error({ error: error.message }, 'back-channel logout'))
+    logUntold(house, told)
     ctx.cookies.set(tokenCookie(ctx, purpose), null, { signed: true, path: '/' })
     seeOther(ctx, `${PATHS[purpose]}/done`)
   }

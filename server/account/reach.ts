@@ -1,7 +1,7 @@
 /** Who reaches the account: its sessions, and the apps that a person agreed to. Each can be ended. */
 import { z } from 'zod'
 import { digest, endSessions, InteractionError, revokeConsent } from '../../interactions/index.ts'
-import { sessionsOf, shownSessions } from '../sessions.ts'
+import { logUntold, sessionsOf, shownSessions } from '../sessions.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
 import { browserName } from './words.ts'
 
@@ -11,15 +11,11 @@ export async function endThese(
   { ctx, account }: Pick<AccountVisit, 'ctx' | 'account'>,
   which: (uid: string) => boolean,
 ): Promise<number> {
-  const { database, logger } = house
+  const { database } = house
   const sessions = (await sessionsOf(database, [account.id])).filter(({ uid }) => uid !== undefined && which(uid))
   const about = { actor: account.id, requestId: ctx.state['requestId'] as string }
   const { ended, told } = await endSessions({ provider, stores: database, now: now(), about }, sessions)
-  told
-    .then(({ failed }) => {
-      for (const { clientId, why } of failed) logger.warn({ clientId, why }, 'back-channel logout')
-    })
-    .catch((error: Error) => logger.error({ error: error.message }, 'back-channel logout'))
+  logUntold(house, told)
   return ended
 }
 
