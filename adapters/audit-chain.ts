@@ -19,6 +19,8 @@ export interface ChainedRow {
   hash: string
 }
 
+type Head = Pick<ChainedRow, 'writer' | 'number' | 'hash'>
+
 /** The row of this event. @param previous hash of the row before, or {@link BEGINNING} */
 export function chained(event: AuditEvent, writer: string, number: number, previous: string): ChainedRow {
   const body = canonical({ ...event, writer, number })
@@ -33,11 +35,14 @@ export const told = (body: string) => JSON.parse(body) as AuditEvent & { writer:
  * Recomputes every chain.
  *
  * @param rows by writer, then number
+ * @param known rows that were there once: a chain is also broken when it ends before them, or says something else there
  * @returns how many rows were looked at, and the first that is broken
  */
 export async function verifyChains(
   rows: Iterable<ChainedRow> | AsyncIterable<ChainedRow>,
+  known: readonly Head[] = [],
 ): Promise<{ rows: number; broken?: { writer: string; number: number; why: string } }> {
+  const missing = new Map(known.map((head) => [nameOf(head), head]))
   let count = 0
   let writer: string | undefined
   let number = 0
@@ -46,15 +51,22 @@ export async function verifyChains(
     if (row.writer !== writer) [writer, number, previous] = [row.writer, 0, BEGINNING]
     number += 1
     count += 1
-    const why = whyBroken(row, number, previous)
+    const why = whyBroken(row, number, previous, missing.get(nameOf(row)))
     if (why) return { rows: count, broken: { writer, number, why } }
+    missing.delete(nameOf(row))
     previous = row.hash
   }
-  return { rows: count }
+  const [cut] = missing.values()
+  return cut
+    ? { rows: count, broken: { writer: cut.writer, number: cut.number, why: 'the chain ends before it' } }
+    : { rows: count }
 }
 
-function whyBroken(row: ChainedRow, number: number, previous: string): string | undefined {
+const nameOf = ({ writer, number }: Pick<Head, 'writer' | 'number'>) => `${writer}:${number}`
+
+function whyBroken(row: ChainedRow, number: number, previous: string, known?: Head): string | undefined {
   if (row.number !== number) return 'a row is missing'
+  if (known && known.hash !== row.hash) return 'the chain was written anew'
   if (row.previous !== previous || row.hash !== link(previous, row.body)) return 'the row was changed'
   const { event, accountId } = told(row.body)
   if (row.event !== event || row.accountId !== accountId)

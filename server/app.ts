@@ -7,6 +7,7 @@ import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { describeError, type Letters, type Sallyport, type Screen, securityHeaders } from '../interactions/index.ts'
 import { accountPages } from './account/index.ts'
 import { ownAccount } from './account/own.ts'
+import { checkpointOnce } from './audit-checkpoints.ts'
 import { warnOfExpiry } from './certificate-expiry.ts'
 import { trustedProxies } from './config.ts'
 import { LATE_SECONDS, mailOf, smtpTransport, startDelivery } from './delivery.ts'
@@ -34,8 +35,7 @@ export interface Running {
 
 /** Seconds between two sweeps of what has expired. */
 const SWEEP_SECONDS = 5 * 60
-/** Seconds between two looks at the certificates of connections. */
-const CERTIFICATES_SECONDS = 60 * 60
+const HOUR_SECONDS = 60 * 60
 /** Milliseconds that a slow request gets when the server stops. */
 const GRACE_MS = 10_000
 
@@ -53,37 +53,48 @@ export async function startServer(house: House): Promise<Running> {
     server.once('error', reject)
     server.listen(config.PORT, config.HOST, resolve)
   })
-  const read = setInterval(() => {
-    serving.reload().catch((error: Error) => logger.error({ error: error.message }, 'signing keys'))
-  }, KEYS_READ_SECONDS * 1000)
-  read.unref()
-  const sweep = setInterval(() => {
-    database
-      .sweep(Math.floor(Date.now() / 1000))
-      .catch((error: Error) => logger.error({ error: error.message }, 'sweep'))
-  }, SWEEP_SECONDS * 1000)
-  sweep.unref()
-  const look = () =>
-    warnOfExpiry(house, Math.floor(Date.now() / 1000)).catch((error: Error) =>
-      logger.error({ error: error.message }, 'certificates of connections'),
-    )
-  const certificates = setInterval(look, CERTIFICATES_SECONDS * 1000)
-  certificates.unref()
-  const firstLook = look()
+  const now = () => Math.floor(Date.now() / 1000)
+  const chores = [
+    every(KEYS_READ_SECONDS, 'signing keys', () => serving.reload()),
+    every(SWEEP_SECONDS, 'sweep', () => database.sweep(now())),
+    every(HOUR_SECONDS, 'certificates of connections', () => warnOfExpiry(house, now())),
+    every(HOUR_SECONDS, 'audit checkpoint', () => checkpointOnce(house, now())),
+  ].map((begin) => begin(logger))
 
   const { address, port, family } = server.address() as AddressInfo
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`,
     reload: serving.reload,
     async close() {
-      clearInterval(sweep)
-      clearInterval(read)
-      clearInterval(certificates)
-      await firstLook
+      const ended = chores.map((end) => end())
       await closed(server)
+      await Promise.all(ended)
       await stopDelivery()
       await house.close()
     },
+  }
+}
+
+/**
+ * Work that a server does by itself: at once, and then again and again. What fails is logged and tried the next time.
+ *
+ * @returns begins it; what that returns ends it, and waits for what is under way
+ */
+function every(seconds: number, name: string, work: () => Promise<unknown>) {
+  return (logger: Logger): (() => Promise<void>) => {
+    let underWay = Promise.resolve()
+    const run = () => {
+      underWay = work().then(
+        () => {},
+        (error: Error) => logger.error({ error: error.message }, name),
+      )
+    }
+    run()
+    const timer = setInterval(run, seconds * 1000).unref()
+    return async () => {
+      clearInterval(timer)
+      await underWay
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 /** Certificates that are about to end: whoever runs the server learns of it before nobody of a company gets in. */
-import { randomUUID, X509Certificate } from 'node:crypto'
+import { X509Certificate } from 'node:crypto'
+import { isFirst } from './first.ts'
 import type { House } from './open.ts'
 import type { Database, StoredConnection } from './stores.ts'
 
@@ -86,13 +87,4 @@ export async function warnOfExpiry(
         details: { ...details, threshold },
       })
   }
-}
-
-/** Of all that ask, one is told that it is the first. */
-async function isFirst(
-  { pending }: Pick<Database, 'pending'>,
-  place: { owner: string; purpose: string; expiresAt: number; now: number },
-): Promise<boolean> {
-  const value = randomUUID()
-  return (await pending.keep({ ...place, value })) === value
 }

@@ -1,6 +1,7 @@
 /** Looks for what is wrong and says what to do about it. */
 import { statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { verifyAudit } from './audit-checkpoints.ts'
 import { endingCertificates } from './certificate-expiry.ts'
 import type { Config, Environment } from './config.ts'
 import { isLoopback, loadConfig } from './config.ts'
@@ -142,14 +143,10 @@ async function signingKey({ database }: House): Promise<Finding> {
     : { name: 'signing key', status: 'warn', message: `${days} days old: \`sallyport keys rotate --signing\`` }
 }
 
-async function audit({ database }: House): Promise<Finding> {
-  const { broken, rows } = await database.auditReader.verifyAudit()
+async function audit({ database, keyRing }: House): Promise<Finding> {
+  const { broken, rows } = await verifyAudit({ ...database, keyRing })
   return broken
-    ? {
-        name: 'audit',
-        status: 'fail',
-        message: `the chain of writer ${broken.writer} is broken at row ${broken.number}: ${broken.why}`,
-      }
+    ? { name: 'audit', status: 'fail', message: broken }
     : { name: 'audit', status: 'ok', message: `${rows} rows, all chains whole` }
 }
 

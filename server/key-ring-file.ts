@@ -1,5 +1,5 @@
 /** The key ring on disk: made once, extended atomically, never readable by others. */
-import { randomBytes } from 'node:crypto'
+import { type KeyObject, randomBytes } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
@@ -135,6 +135,15 @@ export class KeyRingOnDisk extends KeyRing {
 
   override cookieKeys(): string[] {
     return this.#ring.cookieKeys()
+  }
+
+  override signingKey(purpose: string): { id: string; key: KeyObject } {
+    return this.#ring.signingKey(purpose)
+  }
+
+  override verificationKey(purpose: string, id: string): KeyObject | undefined {
+    if (!this.#ids.has(id)) this.#readAgain(id)
+    return this.#ring.verificationKey(purpose, id)
   }
 
   override mac(purpose: string, value: string): string {

@@ -325,6 +325,9 @@ export interface AuditRow extends AuditEvent {
   previous: string
 }
 
+/** A row of a chain, as one who only wants to know later whether it is still there remembers it. */
+export type AuditHead = Pick<AuditRow, 'writer' | 'number' | 'hash'>
+
 /** Reads the audit. */
 export interface AuditReader {
   /** Newest first. `since`: seconds since 1970. */
@@ -340,8 +343,17 @@ export interface AuditReader {
     from?: number
     to?: number
   }): AsyncIterable<AuditRow & { body: string }>
-  /** Recomputes every chain. @returns the first broken row, or `undefined` when all are whole */
-  verifyAudit(): Promise<{ rows: number; broken?: { writer: string; number: number; why: string } | undefined }>
+  /** The last row of each chain that has grown behind the row `after` (its `id`). Without it, of every chain. */
+  auditHeads(after?: number): Promise<AuditHead[]>
+  /**
+   * Recomputes every chain.
+   *
+   * @param known rows that were there once, and must be there still
+   * @returns the first broken row, or `undefined` when all are whole
+   */
+  verifyAudit(
+    known?: readonly AuditHead[],
+  ): Promise<{ rows: number; broken?: { writer: string; number: number; why: string } | undefined }>
 }
 
 /**

@@ -1,6 +1,6 @@
 import { trusted } from 'mongoose'
 import type { AuditEvent, AuditStore } from '../../interactions/kit/stores.ts'
-import type { AuditReader, AuditRow } from '../../server/stores.ts'
+import type { AuditHead, AuditReader, AuditRow } from '../../server/stores.ts'
 import { BEGINNING, chained, newWriter, told, verifyChains } from '../audit-chain.ts'
 import { type Connection, insert, SETTLED } from './driver.ts'
 import type { AuditDocument, Collections } from './schemas.ts'
@@ -123,9 +123,26 @@ export class MongoAudit implements AuditStore, AuditReader {
     }
   }
 
-  async verifyAudit(): ReturnType<AuditReader['verifyAudit']> {
+  async auditHeads(after = 0): Promise<AuditHead[]> {
+    return this.#connection.guarded(async () => {
+      const chains = await this.#audit
+        .aggregate<{ _id: string; number: number }>(
+          [{ $match: { arrived: { $gt: after } } }, { $group: { _id: '$writer', number: { $max: '$number' } } }],
+          SETTLED,
+        )
+        .exec()
+      const ids = chains.map(({ _id, number }) => idOf(_id, number))
+      const rows = await this.#audit
+        .find({ _id: trusted({ $in: ids }) as unknown as string }, undefined, SETTLED)
+        .sort({ _id: 1 })
+        .lean()
+      return rows.map(({ writer, number, hash }) => ({ writer, number, hash }))
+    })
+  }
+
+  async verifyAudit(known?: readonly AuditHead[]): ReturnType<AuditReader['verifyAudit']> {
     const stored = this.#audit.find({}, undefined, SETTLED).sort({ _id: 1 }).lean().cursor()
-    return this.#connection.guarded(() => verifyChains(inPlace(stored)))
+    return this.#connection.guarded(() => verifyChains(inPlace(stored), known))
   }
 }
 

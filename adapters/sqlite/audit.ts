@@ -1,5 +1,5 @@
 import type { AuditEvent, AuditStore } from '../../interactions/kit/stores.ts'
-import type { AuditReader, AuditRow } from '../../server/stores.ts'
+import type { AuditHead, AuditReader, AuditRow } from '../../server/stores.ts'
 import { BEGINNING, type ChainedRow, chained, newWriter, told, verifyChains } from '../audit-chain.ts'
 import type { Connection, Row } from './driver.ts'
 
@@ -72,8 +72,26 @@ export class SqliteAudit implements AuditStore, AuditReader {
     }
   }
 
-  async verifyAudit(): ReturnType<AuditReader['verifyAudit']> {
-    return verifyChains(this.#byChain())
+  async auditHeads(after = Number.MIN_SAFE_INTEGER): Promise<AuditHead[]> {
+    // From chain to chain by the index: a chain may have millions of rows, of which one is wanted.
+    const rows = this.#connection.all(
+      `WITH RECURSIVE chain (writer) AS (
+         SELECT min(writer) FROM audit
+         UNION ALL SELECT (SELECT min(writer) FROM audit WHERE writer > chain.writer) FROM chain WHERE writer IS NOT NULL)
+       SELECT audit.writer, audit.number, audit.hash FROM chain JOIN audit ON audit.writer = chain.writer
+         AND audit.number = (SELECT max(number) FROM audit WHERE writer = chain.writer)
+       WHERE audit.id > ? ORDER BY audit.writer`,
+      after,
+    )
+    return rows.map(({ writer, number, hash }) => ({
+      writer: String(writer),
+      number: Number(number),
+      hash: String(hash),
+    }))
+  }
+
+  async verifyAudit(known?: readonly AuditHead[]): ReturnType<AuditReader['verifyAudit']> {
+    return verifyChains(this.#byChain(), known)
   }
 
   async *#byChain(): AsyncIterable<ChainedRow> {

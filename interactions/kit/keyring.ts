@@ -1,5 +1,15 @@
 /** The key ring: encryption at rest, and the keys for cookies and form tokens. Kept outside the database. */
-import { createCipheriv, createDecipheriv, createHmac, hash, randomBytes } from 'node:crypto'
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  hash,
+  hkdfSync,
+  type KeyObject,
+  randomBytes,
+} from 'node:crypto'
 import { z } from 'zod'
 import type { SealedPlace, Sealer } from './stores.ts'
 
@@ -42,6 +52,9 @@ export function withNewKey(ring: KeyRingFile, now = new Date()): KeyRingFile {
 export function parseKeyRing(text: string): KeyRingFile {
   return File.parse(JSON.parse(text))
 }
+
+/** What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410 §7). */
+const ED25519_PKCS8 = Buffer.from('302e020100300506032b657004220420', 'hex')
 
 /** Encrypts and signs with the keys of a ring. */
 export class KeyRing implements Sealer {
@@ -89,6 +102,21 @@ export class KeyRing implements Sealer {
   /** Keys for signed cookies: the newest signs, all verify. */
   cookieKeys(): string[] {
     return [...this.#keys.values()].map((key) => createHmac('sha256', key).update('cookies').digest('base64url'))
+  }
+
+  /** What signs for this purpose from now on: an Ed25519 key (RFC 8032) of the newest key, under its id. Never stored. */
+  signingKey(purpose: string): { id: string; key: KeyObject } {
+    return { id: this.#newest, key: this.#signingKey(purpose, this.#newest) }
+  }
+
+  /** What verifies a signature by the key of this id; `undefined` when it is not on the ring. */
+  verificationKey(purpose: string, id: string): KeyObject | undefined {
+    return this.#keys.has(id) ? createPublicKey(this.#signingKey(purpose, id)) : undefined
+  }
+
+  #signingKey(purpose: string, id: string): KeyObject {
+    const seed = Buffer.from(hkdfSync('sha256', this.#keys.get(id)!, '', `sign ${purpose}`, 32))
+    return createPrivateKey({ key: Buffer.concat([ED25519_PKCS8, seed]), format: 'der', type: 'pkcs8' })
   }
 
   /** A keyed hash for look-ups and form tokens, hex. Stable as long as the oldest key stays on the ring. */

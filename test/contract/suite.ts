@@ -12,6 +12,7 @@ import {
   type Trace,
 } from '../../interactions/kit/stores.ts'
 import {
+  type AuditRow,
   type Change,
   ChangedMeanwhile,
   type Company,
@@ -1924,6 +1925,29 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal((await read({ from: 2300 })).length, 0)
         assert.equal((await db.auditReader.auditRows({ since: 2290, limit: 99 })).length, 10)
         assert.deepEqual(await db.auditReader.verifyAudit(), { rows: 2300 })
+      })
+      it('names the last row of each chain, and of those that have grown behind a row', async () => {
+        for (const name of ['one', 'two', 'three']) await db.audit.append(event(name))
+        const [third] = await db.auditReader.auditRows({ limit: 1 })
+        await other.audit.append(event('four'))
+        const [fourth] = await db.auditReader.auditRows({ limit: 1 })
+        const head = ({ writer, number, hash }: AuditRow) => ({ writer, number, hash })
+        const byWriter = (a: { writer: string }, b: { writer: string }) => (a.writer < b.writer ? -1 : 1)
+        assert.deepEqual(await db.auditReader.auditHeads(), [head(third!), head(fourth!)].sort(byWriter))
+        assert.deepEqual(await db.auditReader.auditHeads(third!.id), [head(fourth!)])
+        assert.deepEqual(await db.auditReader.auditHeads(fourth!.id), [])
+      })
+      it('misses a row that was there once', async () => {
+        await fifty((one, index) => one.audit.append(event(`event-${index}`)))
+        const heads = await db.auditReader.auditHeads()
+        assert.deepEqual(await db.auditReader.verifyAudit(heads), { rows: 50 })
+        const [head, last] = heads
+        for (const [wrong, why] of [
+          [{ ...last!, number: last!.number + 1 }, /ends before/],
+          [{ ...head!, writer: 'another' }, /ends before/],
+          [{ ...head!, hash: last!.hash }, /written anew/],
+        ] as const)
+          assert.match((await db.auditReader.verifyAudit([wrong])).broken?.why ?? '', why)
       })
       it('numbers each writer’s chain without a gap, and finds it whole', async () => {
         await fifty((one, index) => one.audit.append(event(`event-${index}`)))

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { sign, verify } from 'node:crypto'
 import { KeyRing, newKeyRing, parseKeyRing, SealBroken, withNewKey } from '../../interactions/kit/keyring.ts'
 
 const PLACE = { purpose: 'totp_secret', owner: 'ana' }
@@ -36,6 +37,20 @@ describe('key ring', () => {
         }
       }
     }
+  })
+  it('signs with the newest key, for one purpose, and verifies by each', () => {
+    const { id, key } = ring.signingKey('audit')
+    const signature = sign(null, Buffer.from('text'), key)
+    const turned = new KeyRing(withNewKey(file))
+    assert.notEqual(turned.signingKey('audit').id, id)
+    const isGood = (by: KeyRing, purpose: string, kid = id) => {
+      const verifier = by.verificationKey(purpose, kid)
+      return verifier && verify(null, Buffer.from('text'), verifier, signature)
+    }
+    assert.equal(isGood(turned, 'audit'), true)
+    assert.equal(isGood(turned, 'other'), false)
+    assert.equal(isGood(turned, 'audit', turned.signingKey('audit').id), false)
+    assert.equal(isGood(new KeyRing(newKeyRing()), 'audit'), undefined)
   })
   it('does not open nothing, or what is too short', () => {
     for (const sealed of ['', 'v1', `v1.${file.keys[0]!.id}`, `v1.${file.keys[0]!.id}.AAAA`])

@@ -535,6 +535,20 @@ export const MUTATIONS: Mutation[] = [
     test: DUTIES,
   },
   {
+    name: 'a chain that ends before a signed row counts as whole',
+    file: 'adapters/audit-chain.ts',
+    find: 'new Map(known.map((head) => [nameOf(head), head]))',
+    replace: 'new Map<string, Head>()',
+    test: 'test/server/audit-checkpoints.test.ts',
+  },
+  {
+    name: 'what arrives while a checkpoint is made stands in none',
+    file: 'server/audit-checkpoints.ts',
+    find: 'auditHeads(former?.id)',
+    replace: 'auditHeads(last?.id)',
+    test: 'test/server/audit-checkpoints.test.ts',
+  },
+  {
     name: 'a changed audit row is not noticed',
     file: 'adapters/audit-chain.ts',
     find: 'if (row.previous !== previous || ',
