@@ -58,7 +58,10 @@ export async function makeCheckpoint(
 }
 
 /** What a server does once an hour, however many there are: a checkpoint, and its copy in the log, which leaves the machine. */
-export async function checkpointOnce({ database, keyRing, logger }: House, now: number): Promise<void> {
+export async function checkpointOnce(
+  { database, keyRing, logger }: Pick<House, 'database' | 'keyRing' | 'logger'>,
+  now: number,
+): Promise<void> {
   const hour = Math.floor(now / HOUR_SECONDS)
   const place = { owner: PURPOSE, purpose: `hour ${hour}`, expiresAt: now + 2 * HOUR_SECONDS, now }
   if (!(await isFirst(database, place))) return

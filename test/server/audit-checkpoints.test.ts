@@ -2,10 +2,17 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { pino } from 'pino'
 import { BEGINNING, chained } from '../../adapters/audit-chain.ts'
 import { openSqlite, type SqliteDatabase } from '../../adapters/sqlite/index.ts'
 import { KeyRing, newKeyRing, withNewKey } from '../../interactions/index.ts'
-import { CheckpointBroken, makeCheckpoint, readCheckpoint, verifyAudit } from '../../server/audit-checkpoints.ts'
+import {
+  CheckpointBroken,
+  checkpointOnce,
+  makeCheckpoint,
+  readCheckpoint,
+  verifyAudit,
+} from '../../server/audit-checkpoints.ts'
 import { createKeyRing } from '../../server/key-ring-file.ts'
 import type { AuditReader } from '../../server/stores.ts'
 import { command } from '../support/command.ts'
@@ -119,6 +126,26 @@ describe('audit checkpoints', () => {
     await happened('ana')
     await makeCheckpoint({ ...db, keyRing: turned }, { now: AT + 1, actor: 'server' })
     assert.deepEqual(await verify([], turned), { rows: 6, checkpoints: 2, newest: AT + 1 })
+  })
+
+  it('is made once an hour by several servers, and stands in the log', async () => {
+    const lines: string[] = []
+    const logger = pino({}, { write: (line: string) => void lines.push(line) })
+    const other = await openSqlite({ file, sealer: keyRing })
+    const hourly = (now: number) =>
+      Promise.all([db, other].map((database) => checkpointOnce({ database, keyRing, logger }, now)))
+    await hourly(AT)
+    await happened('ana')
+    await hourly(AT + 60)
+    await hourly(AT + 3600)
+    await other.close()
+    const logged = lines.map((line) => (JSON.parse(line) as { checkpoint: string }).checkpoint)
+    const filed = await db.auditReader.auditRows({ event: 'audit.checkpoint' })
+    assert.deepEqual(
+      filed.map(({ details }) => details?.['jws']),
+      logged.reverse(),
+    )
+    assert.equal(logged.length, 2)
   })
 
   describe('at the command line', function () {
