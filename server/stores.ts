@@ -33,8 +33,8 @@ export interface Company {
   /** Verified e-mail domains, lower case. */
   domains: string[]
   disabled: boolean
-  /** A second factor is demanded of everybody from this date on, in this zone. */
-  mfa?: { enforced_from: string; zone: string } | undefined
+  /** A second factor is demanded of everybody from this date on, in this zone; `sso`: of who came by its connection too. */
+  mfa?: { enforced_from: string; zone: string; sso?: 'challenge' | undefined } | undefined
   /** What its people are told who lost phone and recovery code: one line of plain text. */
   help?: string | undefined
 }

@@ -183,10 +183,11 @@ export class SqliteDirectory implements DirectoryStore {
 
   #putCompany({ id, name, side, domains, disabled, mfa, help }: Company): void {
     this.#connection.run(
-      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, help) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, enforced_sso, help)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, side = excluded.side, domains = excluded.domains,
           disabled = excluded.disabled, enforced_from = excluded.enforced_from, enforced_zone = excluded.enforced_zone,
-          help = excluded.help`,
+          enforced_sso = excluded.enforced_sso, help = excluded.help`,
       id,
       name,
       side,
@@ -194,6 +195,7 @@ export class SqliteDirectory implements DirectoryStore {
       disabled ? 1 : 0,
       mfa?.enforced_from ?? null,
       mfa?.zone ?? null,
+      mfa?.sso ?? null,
       help ?? null,
     )
   }
@@ -310,7 +312,11 @@ function companyOf(row: Row): Company {
   const mfa =
     row['enforced_from'] === null
       ? undefined
-      : { enforced_from: String(row['enforced_from']), zone: String(row['enforced_zone']) }
+      : {
+          enforced_from: String(row['enforced_from']),
+          zone: String(row['enforced_zone']),
+          ...(row['enforced_sso'] !== null && { sso: 'challenge' as const }),
+        }
   return {
     id: String(row['id']),
     name: String(row['name']),

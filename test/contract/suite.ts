@@ -128,7 +128,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
     describe('accounts', () => {
       it('finds a person with everything that the policy needs', async () => {
         await db.directory.commit([
-          putCompany({ mfa: { enforced_from: '2027-01-01', zone: 'America/New_York' } }),
+          putCompany({ mfa: { enforced_from: '2027-01-01', zone: 'America/New_York', sso: 'challenge' } }),
           person('ana', { serverRoles: ['auditor'] }),
         ])
         assert.deepEqual(await ana(), {
@@ -143,7 +143,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
               side: 'payor',
               roles: ['payments_admin'],
               active: true,
-              enforcement: { from: '2027-01-01', zone: 'America/New_York' },
+              enforcement: { from: '2027-01-01', zone: 'America/New_York', sso: 'challenge' },
             },
           ],
           serverRoles: ['auditor'],
@@ -1354,7 +1354,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
 
     describe('directory', () => {
       it('keeps companies, people, clients and APIs', async () => {
-        const mfa = { enforced_from: '2027-01-01', zone: 'Europe/Berlin' }
+        const mfa = { enforced_from: '2027-01-01', zone: 'Europe/Berlin', sso: 'challenge' as const }
         const resource = { id: 'https://api.example', name: 'Api', scopes: ['read', 'write'] }
         const opaque: Resource = {
           ...resource,
