@@ -4,6 +4,7 @@ import {
   checkConnections,
   StoreConflict,
   type StoredConnection,
+  type Tried,
   testedAlike,
   type WrittenConnection,
   writtenConnection,
@@ -114,10 +115,12 @@ export class SqliteConnections implements ConnectionStore {
     })
   }
 
-  async recordTest(id: string, now: number): Promise<boolean> {
-    return this.#connection.write(
-      () => this.#connection.run('UPDATE connections SET tested_at = ? WHERE id = ?', now, id) === 1,
-    )
+  async recordTest(tried: Tried & { id: string }, now: number): Promise<boolean> {
+    return this.#connection.write(() => {
+      const present = this.written(tried.id)
+      if (!present || !testedAlike(present, tried)) return false
+      return this.#connection.run('UPDATE connections SET tested_at = ? WHERE id = ?', now, tried.id) === 1
+    })
   }
 
   #row(id: string): Row | undefined {

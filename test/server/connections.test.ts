@@ -288,9 +288,10 @@ describe('connections', () => {
         assert.match(error.message, /no dry run has succeeded/)
         return true
       })
-      await house.database.directory.recordTest('acme-sso', now() - DAY - 10)
+      const tried = (await house.database.directory.connection('acme-sso'))!
+      await house.database.directory.recordTest(tried, now() - DAY - 10)
       await assert.rejects(set('acme-sso', { state: 'active' }), /no dry run/)
-      await house.database.directory.recordTest('acme-sso', now() - DAY + 60)
+      await house.database.directory.recordTest(tried, now() - DAY + 60)
       // What was tried is no longer what is there.
       await assert.rejects(
         set('acme-sso', { state: 'active', idp: { ...IDP, certificates: [certificate(300, 'another')] } }),
