@@ -21,7 +21,12 @@ export class MongoConnections implements ConnectionStore {
 
   async connection(id: string): Promise<SamlConnection | undefined> {
     const row = await this.#row(id)
-    return row && { ...writtenOf(row), keys: this.#keysOf(row) }
+    if (!row) return undefined
+    const company = (await this.#connection.guarded(() => companiesOf(this.#collections, [row.company]))).get(
+      row.company,
+    )
+    const state = company?.disabled ? 'disabled' : row.state
+    return { ...writtenOf(row), state, keys: this.#keysOf(row) }
   }
 
   async connectionFor(domain: string, clientId: string): Promise<SamlConnection | undefined> {

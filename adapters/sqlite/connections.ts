@@ -25,8 +25,11 @@ export class SqliteConnections implements ConnectionStore {
   }
 
   async connection(id: string): Promise<SamlConnection | undefined> {
-    const row = this.#row(id)
-    return row && { ...writtenOf(row), keys: this.#keysOf(row) }
+    const sql = 'SELECT c.*, o.disabled FROM connections c JOIN companies o ON o.id = c.company_id WHERE c.id = ?'
+    const row = this.#connection.get(sql, id)
+    if (!row) return undefined
+    const written = writtenOf(row)
+    return { ...written, state: row['disabled'] === 1 ? 'disabled' : written.state, keys: this.#keysOf(row) }
   }
 
   async connectionFor(domain: string, clientId: string): Promise<SamlConnection | undefined> {

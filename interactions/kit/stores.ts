@@ -437,7 +437,7 @@ export interface Connection {
 
 /** Reads connections. An app that embeds the plugin may have none. */
 export interface ConnectionStore {
-  /** In whatever state. */
+  /** In whatever state; `disabled` while its company is. */
   connection(id: string): Promise<Connection | undefined>
   /** The active one that people of this domain take to this client. @param domain lower case */
   connectionFor(domain: string, clientId: string): Promise<Connection | undefined>

@@ -1693,6 +1693,9 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(await found('acme.example', 'app'), 'acme-sso')
         await db.directory.commit([putCompany({ domains: ['acme.example', 'b.example'], disabled: true })])
         assert.equal(await found('acme.example', 'app'), undefined)
+        // What is under way ends too; the directory keeps what was written.
+        assert.equal((await other.connections.connection('acme-sso'))?.state, 'disabled')
+        assert.equal((await other.directory.connection('acme-sso'))?.state, 'active')
       })
       it('have a domain once for each client, unless disabled, and only a verified one', async () => {
         await db.directory.commit([connect()])

@@ -170,7 +170,11 @@ describe('connections', () => {
       ['a dot at the end', [{ ...SSO, domains: ['acme.example.'] }], /lower case/],
       ['letters that look alike', [{ ...SSO, domains: ['аcme.example'] }], /lower case/],
       ['a domain twice', [{ ...SSO, domains: ['acme.example', 'acme.example'] }], /listed twice/],
-      ['gmail.com', [{ ...SSO, domains: ['gmail.com'] }], /everybody can have an address at gmail\.com/],
+      [
+        'gmail.com (acceptance 52)',
+        [{ ...SSO, domains: ['gmail.com'] }],
+        /everybody can have an address at gmail\.com/,
+      ],
       ['gmx.at', [{ ...SSO, domains: ['gmx.at'] }], /everybody can have an address at gmx\.at/],
       ['a client that is none', [{ ...SSO, client: 'ap' }], /there is no client "ap"/],
       ['no identity provider', [{ ...SSO, idp: undefined }], /idp is missing/],
@@ -200,7 +204,7 @@ describe('connections', () => {
       ['a state that is none', [{ ...SSO, state: 'live' }], /draft, testing, active, disabled/],
       ['a key of ours', [{ ...SSO, keys: [] }], /unknown key/],
       ['two of one id', [SSO, SSO], /listed twice/],
-      ['a domain for two', [SSO, { ...SSO, id: 'second' }], /acme\.example is taken by connection/],
+      ['a domain for two (acceptance 52)', [SSO, { ...SSO, id: 'second' }], /acme\.example is taken by connection/],
       ['an entityID of another company', [SSO, { ...BEST, idp: IDP }], /another company/],
     ]
     for (const [what, connections, complaint] of WRONG)
