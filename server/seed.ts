@@ -78,6 +78,7 @@ const company = z.strictObject({
     .strictObject({
       enforced_from: z.iso.date('must be a date, YYYY-MM-DD'),
       zone: z.string().refine(isZone, 'must be a time zone, such as America/Denver'),
+      sso: z.literal('challenge', 'must be challenge, or left out').optional(),
     })
     .optional(),
   help: line.optional(),
@@ -266,7 +267,7 @@ export const SEED_KEYS = {
 export type Seed = z.infer<typeof Seed>
 
 /** Designed, and brought by a later version. */
-const NOT_BUILT = new Set(['brand', 'sso', 'lockout', 'idle', 'contexts'])
+const NOT_BUILT = new Set(['brand', 'lockout', 'idle', 'contexts'])
 /** Left out on purpose. */
 const NOT_TAKEN = new Map([
   [

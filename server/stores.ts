@@ -33,8 +33,8 @@ export interface Company {
   /** Verified e-mail domains, lower case. */
   domains: string[]
   disabled: boolean
-  /** A second factor is demanded of everybody from this date on, in this zone. */
-  mfa?: { enforced_from: string; zone: string } | undefined
+  /** A second factor is demanded of everybody from this date on, in this zone; `sso`: of who came by its connection too. */
+  mfa?: { enforced_from: string; zone: string; sso?: 'challenge' | undefined } | undefined
   /** What its people are told who lost phone and recovery code: one line of plain text. */
   help?: string | undefined
 }
@@ -102,8 +102,11 @@ export function writtenConnection(connection: WrittenConnection | StoredConnecti
   return JSON.parse(JSON.stringify(written)) as WrittenConnection
 }
 
+/** What a dry run tries. */
+export type Tried = Pick<Connection, 'company' | 'domains' | 'idp' | 'nameIdFormat' | 'attributes'>
+
 /** Whether a dry run of the one says something of the other: the same answers of the same identity provider are taken. */
-export const testedAlike = (one: WrittenConnection, other: WrittenConnection): boolean =>
+export const testedAlike = (one: Tried, other: Tried): boolean =>
   isDeepStrictEqual(
     ...([one, other].map(({ company, domains, idp, nameIdFormat, attributes }) => ({
       company,
@@ -256,10 +259,10 @@ export interface DirectoryStore {
    */
   replaceConnectionKeys(id: string, before: { certificate: string }[], after: Connection['keys']): Promise<boolean>
   /**
-   * Notes that a dry run succeeded. A change of what it tried voids it ({@link testedAlike}).
-   * False when there is no such connection.
+   * Notes that a dry run succeeded. A change of what it tried voids it ({@link testedAlike}). False when there is no such
+   * connection, or what was tried is not what it is now.
    */
-  recordTest(id: string, now: number): Promise<boolean>
+  recordTest(tried: Tried & { id: string }, now: number): Promise<boolean>
 }
 
 /** A change that contradicts what is stored. The message says what and where. */

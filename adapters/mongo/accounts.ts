@@ -84,7 +84,7 @@ function membershipOf(
   const company = companies.get(id)
   if (!company) return undefined
   const { side, mfa, help } = company
-  const enforcement = mfa && { from: mfa.enforced_from, zone: mfa.zone }
+  const enforcement = mfa && { from: mfa.enforced_from, zone: mfa.zone, ...(mfa.sso && { sso: mfa.sso }) }
   const active = !disabled && !company.disabled
   return { companyId: id, side, roles, active, enforcement, ...(help !== undefined && { help }) }
 }

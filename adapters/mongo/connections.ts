@@ -1,5 +1,5 @@
 import type { ConnectionStore, Connection as SamlConnection, Sealer } from '../../interactions/kit/stores.ts'
-import type { StoredConnection, WrittenConnection } from '../../server/stores.ts'
+import { type StoredConnection, type Tried, testedAlike, type WrittenConnection } from '../../server/stores.ts'
 import { companiesOf } from './accounts.ts'
 import { CERTAIN, type Connection, NEWEST, SETTLED } from './driver.ts'
 import type { Collections, ConnectionDocument } from './schemas.ts'
@@ -21,7 +21,12 @@ export class MongoConnections implements ConnectionStore {
 
   async connection(id: string): Promise<SamlConnection | undefined> {
     const row = await this.#row(id)
-    return row && { ...writtenOf(row), keys: this.#keysOf(row) }
+    if (!row) return undefined
+    const company = (await this.#connection.guarded(() => companiesOf(this.#collections, [row.company]))).get(
+      row.company,
+    )
+    const state = company?.disabled ? 'disabled' : row.state
+    return { ...writtenOf(row), state, keys: this.#keysOf(row) }
   }
 
   async connectionFor(domain: string, clientId: string): Promise<SamlConnection | undefined> {
@@ -68,11 +73,17 @@ export class MongoConnections implements ConnectionStore {
     return modifiedCount === 1
   }
 
-  async recordTest(id: string, now: number): Promise<boolean> {
-    const { matchedCount } = await this.#connection.guarded(() =>
-      this.#collections.connections.updateOne({ _id: id, removed: null }, { $set: { testedAt: now } }, CERTAIN),
-    )
-    return matchedCount === 1
+  async recordTest(tried: Tried & { id: string }, now: number): Promise<boolean> {
+    for (;;) {
+      const row = await this.#row(tried.id)
+      if (!row || !testedAlike(writtenOf(row), tried)) return false
+      // The filter is the lock: what was changed meanwhile is looked at again.
+      const { _id, commit } = row
+      const { matchedCount } = await this.#connection.guarded(() =>
+        this.#collections.connections.updateOne({ _id, commit, removed: null }, { $set: { testedAt: now } }, CERTAIN),
+      )
+      if (matchedCount === 1) return true
+    }
   }
 
   async #row(id: string): Promise<ConnectionDocument | undefined> {

@@ -9,6 +9,7 @@ import {
   refuseIfChanged,
   StoreConflict,
   type StoredConnection,
+  type Tried,
   type User,
   type UsersPart,
   writtenOf,
@@ -130,8 +131,8 @@ export class MongoDirectory implements DirectoryStore {
     return this.#connections.replaceKeys(id, before, after)
   }
 
-  async recordTest(id: string, now: number): Promise<boolean> {
-    return this.#connections.recordTest(id, now)
+  async recordTest(tried: Tried & { id: string }, now: number): Promise<boolean> {
+    return this.#connections.recordTest(tried, now)
   }
 
   async commit(changes: Change[]): Promise<void> {

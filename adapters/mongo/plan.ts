@@ -296,7 +296,7 @@ function personStep(person: Person, stored: AccountDocument | undefined): Step {
 }
 
 function companyStep({ id, name, side, domains, disabled, mfa, help }: Company): Step {
-  const rules = mfa && { enforced_from: mfa.enforced_from, zone: mfa.zone }
+  const rules = mfa && { enforced_from: mfa.enforced_from, zone: mfa.zone, ...(mfa.sso && { sso: mfa.sso }) }
   return {
     in: 'companies',
     id,

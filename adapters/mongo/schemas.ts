@@ -84,7 +84,7 @@ export interface CompanyDocument extends Filed {
   side: Side
   domains: string[]
   disabled: boolean
-  mfa?: { enforced_from: string; zone: string }
+  mfa?: { enforced_from: string; zone: string; sso?: 'challenge' | undefined }
   help?: string
 }
 
@@ -373,7 +373,7 @@ const SCHEMAS = {
     side: { ...text, enum: SIDES },
     domains: list(),
     disabled: yesOrNo,
-    mfa: { type: inner({ enforced_from: text, zone: text }) },
+    mfa: { type: inner({ enforced_from: text, zone: text, sso: { ...optionalText, enum: ['challenge'] } }) },
     help: optionalText,
   }),
   clients: filed({ metadata: text, secret: optionalText }),

@@ -1,6 +1,6 @@
 import { trusted } from 'mongoose'
 import { type Sealer, TRACE_KEPT, TRACES_KEPT, type Trace, type TraceStore } from '../../interactions/kit/stores.ts'
-import { CHEAP, type Connection, insert, NEWEST, oneOf } from './driver.ts'
+import { CHEAP, type Connection, insert, NEWEST, oneOf, wasFirst } from './driver.ts'
 import { FEDERATION_KEPT } from './federation.ts'
 import type { Collections, TraceDocument } from './schemas.ts'
 
@@ -31,7 +31,7 @@ export class MongoTraces implements TraceStore {
     }
     const { connectionId, shelf } = trace
     await this.#connection.guarded(async () => {
-      await insert(this.#traces, [row])
+      if (!(await wasFirst(insert(this.#traces, [row])))) return
       const surplus = await this.#traces
         .find({ connectionId, shelf }, { _id: 1 }, NEWEST)
         .sort({ at: -1, _id: -1 })

@@ -4,6 +4,7 @@ import {
   checkConnections,
   StoreConflict,
   type StoredConnection,
+  type Tried,
   testedAlike,
   type WrittenConnection,
   writtenConnection,
@@ -24,8 +25,11 @@ export class SqliteConnections implements ConnectionStore {
   }
 
   async connection(id: string): Promise<SamlConnection | undefined> {
-    const row = this.#row(id)
-    return row && { ...writtenOf(row), keys: this.#keysOf(row) }
+    const sql = 'SELECT c.*, o.disabled FROM connections c JOIN companies o ON o.id = c.company_id WHERE c.id = ?'
+    const row = this.#connection.get(sql, id)
+    if (!row) return undefined
+    const written = writtenOf(row)
+    return { ...written, state: row['disabled'] === 1 ? 'disabled' : written.state, keys: this.#keysOf(row) }
   }
 
   async connectionFor(domain: string, clientId: string): Promise<SamlConnection | undefined> {
@@ -114,10 +118,12 @@ export class SqliteConnections implements ConnectionStore {
     })
   }
 
-  async recordTest(id: string, now: number): Promise<boolean> {
-    return this.#connection.write(
-      () => this.#connection.run('UPDATE connections SET tested_at = ? WHERE id = ?', now, id) === 1,
-    )
+  async recordTest(tried: Tried & { id: string }, now: number): Promise<boolean> {
+    return this.#connection.write(() => {
+      const present = this.written(tried.id)
+      if (!present || !testedAlike(present, tried)) return false
+      return this.#connection.run('UPDATE connections SET tested_at = ? WHERE id = ?', now, tried.id) === 1
+    })
   }
 
   #row(id: string): Row | undefined {

@@ -65,7 +65,11 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
       mfa:
         row['enforced_from'] === null
           ? undefined
-          : { enforced_from: String(row['enforced_from']), zone: String(row['enforced_zone']) },
+          : {
+              enforced_from: String(row['enforced_from']),
+              zone: String(row['enforced_zone']),
+              ...(row['enforced_sso'] !== null && { sso: 'challenge' as const }),
+            },
       help: text(row['help']),
     }),
     put: (connection, { domains, disabled, mfa, ...row }) =>
@@ -75,6 +79,7 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
         disabled: flag(disabled),
         enforced_from: mfa?.enforced_from,
         enforced_zone: mfa?.zone,
+        enforced_sso: mfa?.sso,
         help: row.help,
       }),
   },

@@ -8,6 +8,7 @@ import {
   refuseIfChanged,
   StoreConflict,
   type StoredConnection,
+  type Tried,
   type User,
   type UsersPart,
   writtenOf,
@@ -103,8 +104,8 @@ export class SqliteDirectory implements DirectoryStore {
     return this.#connections.replaceKeys(id, before, after)
   }
 
-  async recordTest(id: string, now: number): Promise<boolean> {
-    return this.#connections.recordTest(id, now)
+  async recordTest(tried: Tried & { id: string }, now: number): Promise<boolean> {
+    return this.#connections.recordTest(tried, now)
   }
 
   async commit(changes: Change[]): Promise<void> {
@@ -183,10 +184,11 @@ export class SqliteDirectory implements DirectoryStore {
 
   #putCompany({ id, name, side, domains, disabled, mfa, help }: Company): void {
     this.#connection.run(
-      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, help) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, enforced_sso, help)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, side = excluded.side, domains = excluded.domains,
           disabled = excluded.disabled, enforced_from = excluded.enforced_from, enforced_zone = excluded.enforced_zone,
-          help = excluded.help`,
+          enforced_sso = excluded.enforced_sso, help = excluded.help`,
       id,
       name,
       side,
@@ -194,6 +196,7 @@ export class SqliteDirectory implements DirectoryStore {
       disabled ? 1 : 0,
       mfa?.enforced_from ?? null,
       mfa?.zone ?? null,
+      mfa?.sso ?? null,
       help ?? null,
     )
   }
@@ -310,7 +313,11 @@ function companyOf(row: Row): Company {
   const mfa =
     row['enforced_from'] === null
       ? undefined
-      : { enforced_from: String(row['enforced_from']), zone: String(row['enforced_zone']) }
+      : {
+          enforced_from: String(row['enforced_from']),
+          zone: String(row['enforced_zone']),
+          ...(row['enforced_sso'] !== null && { sso: 'challenge' as const }),
+        }
   return {
     id: String(row['id']),
     name: String(row['name']),

@@ -277,6 +277,8 @@ const MIGRATIONS: string[] = [
   CREATE INDEX artifacts_expires ON artifacts (expires_at) WHERE expires_at IS NOT NULL;
   CREATE INDEX artifacts_account ON artifacts (account_id, model) WHERE account_id IS NOT NULL;
   `,
+  // Whether a company asks its people for a second factor who came through its own identity provider.
+  `ALTER TABLE companies ADD COLUMN enforced_sso TEXT CHECK (enforced_sso = 'challenge');`,
 ]
 
 /**

@@ -25,7 +25,8 @@ export class SqliteTraces implements TraceStore {
     await this.#connection.write(() => {
       const columns = 'reference, connection_id, at, shelf, said, expires_at'
       this.#connection.run(
-        `INSERT INTO federation_traces (${columns}) VALUES (?, ?, ?, ?, ?, ?)`,
+        `INSERT INTO federation_traces (${columns}) VALUES (?, ?, ?, ?, ?, ?)
+          ON CONFLICT DO NOTHING`,
         ...[reference, connectionId, at, shelf, sealed, at + TRACE_KEPT],
       )
       const place = [connectionId, shelf]

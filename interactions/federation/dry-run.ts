@@ -60,9 +60,12 @@ export async function testLink(
 export const resultPage = (issuer: string, id: string, handle: string, reference: string): string =>
   `${basePath(issuer)}${connectionPath(id)}/test/result?${new URLSearchParams({ handle, reference })}`
 
-/** All that a dry run tries: of a connection that was changed meanwhile nothing is known. */
-export const triedOf = ({ company, domains, idp, nameIdFormat, attributes }: Connection): string =>
+/** All that a dry run tries: of a connection that was changed between its beginning and its end nothing is known. */
+const triedOf = ({ company, domains, idp, nameIdFormat, attributes }: Connection): string =>
   digest(JSON.stringify([company, domains, idp, nameIdFormat, attributes]))
+
+/** Whoever has this cookie waits for the answer; behind it stands what is tried. */
+const waiterOf = (secret: string): string => `${TEST + digest(secret)}:`
 
 /** Whether the person could come in. Reads only. */
 export async function personOf(
@@ -121,7 +124,7 @@ export function dryRun(parts: DryRunParts) {
         handle: digest(relayState),
         id: request.id,
         connectionId: connection.id,
-        interaction: TEST + digest(secret),
+        interaction: waiterOf(secret) + triedOf(connection),
         createdAt: now(),
         expiresAt: now() + ANSWERED_WITHIN,
         forceAuthn: false,
@@ -147,16 +150,22 @@ export function dryRun(parts: DryRunParts) {
     /** Only in the browser that began it. A good answer counts as a test once, if nothing was changed since. */
     async result(ctx: Context, connection: Connection | undefined) {
       const { handle, reference } = ctx.query
-      const waiter = TEST + digest(ctx.cookies.get(cookieName(ctx)) ?? '')
+      const waiter = waiterOf(ctx.cookies.get(cookieName(ctx)) ?? '')
       const trace = await traces.find(textOf(reference), now())
       const told = trace && readTrace(trace.said)
-      const isOurs = usable(connection) && trace?.connectionId === connection.id && told?.test?.waiter === waiter
+      const isOurs =
+        usable(connection) && trace?.connectionId === connection.id && told?.test?.waiter.startsWith(waiter) === true
       if (!isOurs || !told?.test || !told.explanation) return gone(ctx)
       const { explanation, test } = told
 
-      if (told.outcome === 'accepted' && (await federation.takeFacts(textOf(handle), waiter, now())) !== undefined) {
-        if (test.tried === triedOf(connection)) await connections.recordTest?.(connection.id, now())
-        await record(ctx, { event: 'connection.tested', outcome: 'success', details: { connection: connection.id } })
+      if (
+        told.outcome === 'accepted' &&
+        (await federation.takeFacts(textOf(handle), test.waiter, now())) !== undefined
+      ) {
+        const isSame = test.waiter === waiter + triedOf(connection)
+        const counts = isSame && (await connections.recordTest?.(connection, now())) === true
+        const details = { connection: connection.id, counts }
+        await record(ctx, { event: 'connection.tested', outcome: 'success', details })
       }
       screen.show(ctx, {
         view: 'federation-test-result',

@@ -7,7 +7,7 @@ import { interactionPath } from '../kit/router.ts'
 import { requestId, seeOther } from '../kit/screen.ts'
 import type { Connection, ThrottleRule } from '../kit/stores.ts'
 import { serviceProviderOf } from './connection.ts'
-import { type DryRunParts, dryRun, personOf, resultPage, triedOf } from './dry-run.ts'
+import { type DryRunParts, dryRun, personOf, resultPage } from './dry-run.ts'
 import { returnPage } from './index.ts'
 import type { Received } from './saml/index.ts'
 import { isTest, keepTrace, REFUSALS, type TraceParts, type TraceText } from './trace.ts'
@@ -131,7 +131,7 @@ export function samlRoutes(parts: SamlRoutesParts): Middleware {
     const signed = signatures.length > 0
     if (own && tests) {
       const person = verified && (await personOf(parts, verified, connection))
-      await trace({ ...told, test: { waiter: own.interaction, tried: triedOf(connection), person } }, signed)
+      await trace({ ...told, test: { waiter: own.interaction, person } }, signed)
       const details = { connection: id, checks }
       if (refusal) await record(ctx, { event: 'connection.tested', outcome: 'failure', details })
       return seeOther(ctx, resultPage(provider.issuer, id, handle, reference))

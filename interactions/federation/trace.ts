@@ -25,8 +25,8 @@ export interface TraceText {
   /** In a sentence, where the explanation has none. */
   advice?: string | undefined
   explanation?: Explanation | undefined
-  /** Of a dry run: who may see it, what was tried, and whether the person has an account. */
-  test?: { waiter: string; tried: string; person?: 'known' | 'new' | 'none' | 'disabled' | undefined } | undefined
+  /** Of a dry run: who may see it, with what was tried, and whether the person has an account. */
+  test?: { waiter: string; person?: 'known' | 'new' | 'none' | 'disabled' | undefined } | undefined
 }
 
 /** Why nobody comes in though the response is a good one, or before it was looked at. For the trace: people see one page. */

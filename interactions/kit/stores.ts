@@ -437,14 +437,17 @@ export interface Connection {
 
 /** Reads connections. An app that embeds the plugin may have none. */
 export interface ConnectionStore {
-  /** In whatever state. */
+  /** In whatever state; `disabled` while its company is. */
   connection(id: string): Promise<Connection | undefined>
   /** The active one that people of this domain take to this client. @param domain lower case */
   connectionFor(domain: string, clientId: string): Promise<Connection | undefined>
   /** True when people of some domain take an active one to this client. */
   anyFor(clientId: string): Promise<boolean>
-  /** Notes that a dry run succeeded. False when there is no such connection. */
-  recordTest?(id: string, now: number): Promise<boolean>
+  /**
+   * Notes that a dry run of this connection succeeded. False when there is none, or when company, domains, identity provider,
+   * NameID format or attributes are others by now: of those nothing was tried. Looked at in the write itself.
+   */
+  recordTest?(tried: Connection, now: number): Promise<boolean>
 }
 
 /** Sign-ins at companies' identity providers, from the question to the answer. */
@@ -498,7 +501,10 @@ export const TRACES_KEPT: Readonly<Record<TraceShelf, number>> = { accepted: 100
 
 /** The last sign-ins of each connection. */
 export interface TraceStore {
-  /** Keeps it for {@link TRACE_KEPT}, and no more than {@link TRACES_KEPT} of its connection. A reference is used once. */
+  /**
+   * Keeps it for {@link TRACE_KEPT}, and no more than {@link TRACES_KEPT} of its connection. The first of a reference stays: an
+   * app that takes its request ids from outside may give one twice.
+   */
   keep(trace: Trace): Promise<void>
   /** The trace, until its time is over. */
   find(reference: string, now: number): Promise<Trace | undefined>

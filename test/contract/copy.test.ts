@@ -41,7 +41,7 @@ const ROWS: { [K in Kind]: Rows[K][] } = {
       side: 'both',
       domains: ['acme.example', 'a.example'],
       disabled: true,
-      mfa: { enforced_from: '2027-01-31', zone: 'America/Denver' },
+      mfa: { enforced_from: '2027-01-31', zone: 'America/Denver', sso: 'challenge' },
       help: 'Ask Bob.',
     },
     { id: 'best', name: 'Best', side: 'none', domains: [], disabled: false },

@@ -248,7 +248,7 @@ describe('a forgotten password', () => {
     const big = { ...form, email: 'x'.repeat(20_000) }
     assert.equal((await visitor.request(`${test.url}/forgot`, { form: big })).status, 413)
   })
-  it('is nobody’s business here whose company signs them in: by the domain alone, before and after the link', async () => {
+  it('is nobody’s business here whose company signs them in: by the domain alone, before and after the link (acceptance 51)', async () => {
     const forward = { ...CONNECTION, mode: 'forward' as const }
     let isConnected = false
     const sso = await openTestHouse(

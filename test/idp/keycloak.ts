@@ -1,10 +1,8 @@
 /** A running Keycloak and its administration (Admin REST API). */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { setTimeout } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { freePort } from '../support/free-port.ts'
+import { Program } from './program.ts'
 
 const REALM = 'acme'
 /** A first start unpacks and compiles: half a minute on a quiet machine. */
@@ -22,43 +20,21 @@ export interface SamlClient {
 export class Keycloak {
   /** `localhost`, so that it is another site than 127.0.0.1. */
   readonly origin: string
-  readonly #child: ChildProcess
+  readonly #program: Program
   readonly #admin: string
 
-  private constructor(origin: string, child: ChildProcess, admin: string) {
+  private constructor(origin: string, program: Program, admin: string) {
     this.origin = origin
-    this.#child = child
+    this.#program = program
     this.#admin = admin
   }
 
   static async start(): Promise<Keycloak> {
     const port = await freePort()
     const admin = randomBytes(18).toString('base64url')
-    const script = fileURLToPath(new URL('keycloak.sh', import.meta.url))
-    const child = spawn('bash', [script, 'run', String(port)], {
-      env: { ...process.env, KEYCLOAK_ADMIN: admin },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-    })
-    let said = ''
-    for (const stream of [child.stdout!, child.stderr!])
-      stream.on('data', (chunk: Buffer) => {
-        said = (said + chunk).slice(-3000)
-      })
-    const keycloak = new Keycloak(`http://localhost:${port}`, child, admin)
-    for (const began = Date.now(); ; await setTimeout(500)) {
-      if (
-        await fetch(`${keycloak.origin}/realms/master`).then(
-          ({ ok }) => ok,
-          () => false,
-        )
-      )
-        break
-      if (child.exitCode !== null || Date.now() - began > START_MS) {
-        keycloak.stop()
-        throw new Error(`Keycloak did not start: ${said}`)
-      }
-    }
+    const program = new Program('Keycloak', 'keycloak.sh', [String(port)], { KEYCLOAK_ADMIN: admin })
+    const keycloak = new Keycloak(`http://localhost:${port}`, program, admin)
+    await program.answers(`${keycloak.origin}/realms/master`, START_MS)
     await keycloak.#ask('POST', '', { realm: REALM, enabled: true, sslRequired: 'none' })
     return keycloak
   }
@@ -133,7 +109,7 @@ export class Keycloak {
   }
 
   stop(): void {
-    if (this.#child.exitCode === null) process.kill(-this.#child.pid!, 'SIGTERM')
+    this.#program.stop()
   }
 
   async #ask(method: string, path: string, body?: Json): Promise<unknown> {

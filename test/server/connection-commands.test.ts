@@ -83,7 +83,7 @@ describe('sallyport connection', function () {
     ])
     const house = await openHouse(loadConfig(env, folder))
     const at = Math.floor(Date.now() / 1000)
-    await house.database.directory.recordTest('acme-sso', at)
+    await house.database.directory.recordTest((await house.database.directory.connection('acme-sso'))!, at)
     await house.close()
     await done('connection', 'activate', 'acme-sso')
     const { stdout } = await run('audit', 'list', '--json')

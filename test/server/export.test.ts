@@ -98,10 +98,14 @@ const company = fc.record(
     name: words,
     side: fc.constantFrom('payor', 'payee', 'both', 'none'),
     disabled: fc.boolean(),
-    mfa: fc.record({
-      enforced_from: fc.constantFrom('2027-01-31', '2026-12-01'),
-      zone: fc.constantFrom('UTC', 'America/Denver'),
-    }),
+    mfa: fc.record(
+      {
+        enforced_from: fc.constantFrom('2027-01-31', '2026-12-01'),
+        zone: fc.constantFrom('UTC', 'America/Denver'),
+        sso: fc.constant('challenge'),
+      },
+      { requiredKeys: ['enforced_from', 'zone'] },
+    ),
     help: line,
   },
   { requiredKeys: ['id'] },

@@ -213,7 +213,11 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['an unknown key', user('pasword: x'), /pasword: unknown key, did you mean password\?/],
     ['an address of keys', full('jwks_uri: "https://a.example/jwks"'), /jwks_uri: is not fetched.*under jwks/],
     ['no keys', full('jwks: { keys: [] }'), /must hold a key/],
-    ['mfa.sso', 'companies: [{ id: a, name: A, side: none, mfa: { sso: challenge } }]', /sso: not built yet/],
+    [
+      'mfa.sso',
+      'companies: [{ id: a, name: A, side: none, mfa: { enforced_from: "2027-01-31", zone: UTC, sso: never } }]',
+      /sso: must be challenge, or left out/,
+    ],
     [
       'a third party that helps itself',
       full('sallyport: { first_party: false, offline: true }'),

@@ -234,7 +234,7 @@ export class Connections {
   }
   /** Which of them a dry run found good. */
   readonly tested: string[] = []
-  async recordTest(id: string): Promise<boolean> {
+  async recordTest({ id }: Connection): Promise<boolean> {
     this.tested.push(id)
     return this.all.has(id)
   }

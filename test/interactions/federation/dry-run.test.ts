@@ -126,6 +126,17 @@ describe('federation: dry runs and traces', () => {
       assert.match((await visitor.go(came.location!)).text, WORKS)
       assert.deepEqual(connections.tested, [])
     })
+    it('does not count for an address that it did not go to', async () => {
+      const visitor = test.visitor()
+      const sent = await begin(visitor, await link())
+      const { idp } = acme.connection()
+      connections.put(acme.connection({ state: 'testing', idp: { ...idp, ssoUrl: 'https://typo.example/sso' } }))
+      const came = await answerOf(sent.location!, { email: newEmail() })
+      assert.match((await visitor.go(came.location!)).text, WORKS)
+      assert.deepEqual(connections.tested, [])
+      const [row] = await test.database.auditReader.auditRows({ event: 'connection.tested', limit: 1 })
+      assert.equal(row!.details?.['counts'], false)
+    })
     it('shows its result again after a reload, and counts once', async () => {
       const { visitor, came } = await tried()
       assert.match((await visitor.go(came.location!)).text, WORKS)

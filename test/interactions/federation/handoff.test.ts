@@ -92,14 +92,18 @@ describe('federation: the hand-off', () => {
     assert.ok(referenceOn(page))
   }
   const put = (...changes: Change[]) => test.database.directory.commit(changes)
+  const enforce = async (more: { sso?: 'challenge' } = {}) => {
+    const company = (await test.database.directory.company('acme'))!
+    await put({
+      kind: 'company',
+      op: 'put',
+      value: { ...company, mfa: { enforced_from: '2020-01-01', zone: 'UTC', ...more } },
+    })
+  }
   const standardAt = async (email: string, more: { enforced?: boolean; disabled?: boolean } = {}) => {
     const id = await test.person(email, 'standard')
     const user = (await test.database.directory.user(id))!
-    const company = {
-      ...(await test.database.directory.company('acme'))!,
-      ...(more.enforced ? { mfa: { enforced_from: '2020-01-01', zone: 'UTC' } } : {}),
-    }
-    if (more.enforced) await put({ kind: 'company', op: 'put', value: company })
+    if (more.enforced) await enforce()
     const memberships = [{ company: 'acme', roles: [], disabled: more.disabled === true }]
     await put({
       kind: 'user',
@@ -188,6 +192,22 @@ describe('federation: the hand-off', () => {
       assert.equal(claims.acr, 'urn:sallyport:acr:1fa')
       const refreshed = await test.token({ grant_type: 'refresh_token', refresh_token: tokens['refresh_token']! })
       assert.equal(refreshed.status, 200, JSON.stringify(refreshed))
+    })
+    it('is challenged all the same where the company says so (mfa.sso: challenge), at the next sign-in (acceptance 50)', async () => {
+      const email = newEmail()
+      await standardAt(email, { enforced: true })
+      const before = await sso(email)
+      const { refresh_token } = await test.exchange(before.page)
+
+      await enforce({ sso: 'challenge' })
+      const refreshed = await test.token({ grant_type: 'refresh_token', refresh_token: refresh_token! })
+      assert.equal(refreshed['error'], 'invalid_grant')
+      assert.match(headingOf(await before.visitor.go(test.authUrl())), /Secure Your Account/)
+      const { visitor, page } = await sso(email)
+      assert.match(headingOf(page), /Secure Your Account/)
+      const { page: recovery } = await enrol(visitor, page)
+      const claims = claimsIn((await test.exchange(await acknowledge(visitor, recovery))).id_token)
+      assert.deepEqual([...claims.amr].sort(), ['mfa', 'otp'])
     })
     it('is challenged where the app or the request asks for it, whoever vouches', async () => {
       const email = newEmail()
