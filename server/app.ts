@@ -9,6 +9,7 @@ import { accountPages } from './account/index.ts'
 import { ownAccount } from './account/own.ts'
 import { warnOfExpiry } from './certificate-expiry.ts'
 import { trustedProxies } from './config.ts'
+import { tellOfDeadlines } from './deadlines.ts'
 import { LATE_SECONDS, mailOf, smtpTransport, startDelivery } from './delivery.ts'
 import type { Logger } from './log.ts'
 import type { House } from './open.ts'
@@ -34,8 +35,8 @@ export interface Running {
 
 /** Seconds between two sweeps of what has expired. */
 const SWEEP_SECONDS = 5 * 60
-/** Seconds between two looks at the certificates of connections. */
-const CERTIFICATES_SECONDS = 60 * 60
+/** Seconds between two looks at what comes near: the end of a connection's certificate, the day of a company's demand. */
+const LOOK_SECONDS = 60 * 60
 /** Milliseconds that a slow request gets when the server stops. */
 const GRACE_MS = 10_000
 
@@ -63,12 +64,17 @@ export async function startServer(house: House): Promise<Running> {
       .catch((error: Error) => logger.error({ error: error.message }, 'sweep'))
   }, SWEEP_SECONDS * 1000)
   sweep.unref()
-  const look = () =>
-    warnOfExpiry(house, Math.floor(Date.now() / 1000)).catch((error: Error) =>
+  const look = async () => {
+    const now = Math.floor(Date.now() / 1000)
+    await warnOfExpiry(house, now).catch((error: Error) =>
       logger.error({ error: error.message }, 'certificates of connections'),
     )
-  const certificates = setInterval(look, CERTIFICATES_SECONDS * 1000)
-  certificates.unref()
+    await tellOfDeadlines(house, now).catch((error: Error) =>
+      logger.error({ error: error.message }, 'letters of deadlines'),
+    )
+  }
+  const looking = setInterval(look, LOOK_SECONDS * 1000)
+  looking.unref()
   const firstLook = look()
 
   const { address, port, family } = server.address() as AddressInfo
@@ -78,7 +84,7 @@ export async function startServer(house: House): Promise<Running> {
     async close() {
       clearInterval(sweep)
       clearInterval(read)
-      clearInterval(certificates)
+      clearInterval(looking)
       await firstLook
       await closed(server)
       await stopDelivery()

@@ -1,4 +1,11 @@
-import type { Message, Connection as SamlConnection, Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type {
+  CompanyRules,
+  Message,
+  Connection as SamlConnection,
+  Sealer,
+  ServerRole,
+  Side,
+} from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Client,
@@ -181,12 +188,13 @@ export class SqliteDirectory implements DirectoryStore {
     if (change.kind === 'connection') this.#connections.inPut(change)
   }
 
-  #putCompany({ id, name, side, domains, disabled, mfa, help }: Company): void {
+  #putCompany({ id, name, side, domains, disabled, mfa, help, rules }: Company): void {
     this.#connection.run(
-      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, help) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, help, rules)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, side = excluded.side, domains = excluded.domains,
           disabled = excluded.disabled, enforced_from = excluded.enforced_from, enforced_zone = excluded.enforced_zone,
-          help = excluded.help`,
+          help = excluded.help, rules = excluded.rules`,
       id,
       name,
       side,
@@ -195,6 +203,7 @@ export class SqliteDirectory implements DirectoryStore {
       mfa?.enforced_from ?? null,
       mfa?.zone ?? null,
       help ?? null,
+      rules ? JSON.stringify(rules) : null,
     )
   }
 
@@ -319,6 +328,7 @@ function companyOf(row: Row): Company {
     disabled: row['disabled'] === 1,
     ...(mfa && { mfa }),
     ...(row['help'] !== null && { help: String(row['help']) }),
+    ...(row['rules'] !== null && { rules: JSON.parse(String(row['rules'])) as CompanyRules }),
   }
 }
 
