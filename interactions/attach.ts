@@ -80,13 +80,14 @@ export function attach(provider: Provider, parts: AttachParts): void {
 
   const rule: Rule = {
     async judge({ client, ...situation }) {
-      const { account, open, requirement, proofs } = await decide({
+      const { account, alive, open, requirement, proofs } = await decide({
         ...situation,
         client: clientRules({ sallyport: client }),
       })
       const { because, maxAge, rank, thisChainOnly } = requirement
       return {
         account,
+        alive,
         open,
         counted: counted(requirement, proofs),
         fedBy: signedInBy(proofs),
@@ -154,7 +155,7 @@ function extendModels(provider: Provider, decided: Decided): void {
     const { IN_PAYLOAD } = Model as { IN_PAYLOAD: string[] }
     Object.defineProperty(Model, 'IN_PAYLOAD', { configurable: true, get: () => [...IN_PAYLOAD, ...more] })
   }
-  extend(provider.Session, 'factors', 'fedBy', 'until', 'epoch', 'created', 'idle')
+  extend(provider.Session, 'factors', 'fedBy', 'until', 'epoch', 'created', 'used')
 
   for (const Model of [provider.AuthorizationCode, provider.DeviceCode, provider.RefreshToken, provider.AccessToken]) {
     extend(Model, 'epoch', 'secondFactorTime', 'fedBy')
@@ -244,9 +245,9 @@ function resumeWithoutAnswer(provider: Provider): void {
 }
 
 /** A session slides with use: a request that was let through. `prompt=none` is no use: nobody need be there. */
-function slideIdleness(provider: Provider, { limits, now }: Completed): void {
+function slideIdleness(provider: Provider, { now }: Completed): void {
   provider.on('authorization.accepted', ({ oidc }) => {
-    if (!oidc.prompts.has('none')) (oidc.session as unknown as OwnSession).idle = now() + limits.idle
+    if (!oidc.prompts.has('none')) (oidc.session as unknown as OwnSession).used = now()
   })
 }
 
@@ -260,8 +261,9 @@ function keepProofs(provider: Provider, { limits, now }: Completed): void {
       return
 
     const { accountId: id, securityEpoch } = proofs
-    const alive = sessionAlive(session, { id, securityEpoch, disabled: false }, limits, now())
-    if (!alive) {
+    // What the person's companies say, the decision before has looked at.
+    const account = { id, securityEpoch, disabled: false, memberships: [] }
+    if (session.uid === outcome?.deadSession || !sessionAlive(session, account, limits, now())) {
       // Signed in again on the cookie of a dead session: nothing of the old one is taken over.
       // Not now: a chain that raised the epoch itself goes on with the password of the session before.
       // Nor when the identity provider says: its sign-in may be older than a session may get.
@@ -272,7 +274,7 @@ function keepProofs(provider: Provider, { limits, now }: Completed): void {
     const factors = merge(session.factors ?? {}, proofs.times)
     session.factors = factors
     if (primaryOf(proofs.times) !== undefined) Object.assign(session, { fedBy: proofs.fedBy, until: proofs.until })
-    session.idle = now() + limits.idle
+    session.used = now()
     session.epoch = securityEpoch
     session.amr = amrOf(factors)
     session.acr = acrOf(factors)

@@ -32,8 +32,10 @@ import {
   REASONS,
   type Reason,
   requirement,
+  rulesOf,
   SET_UP,
   type SessionFacts,
+  sessionAlive,
   stillSatisfies,
 } from './policy.ts'
 
@@ -49,6 +51,9 @@ export interface TokenFacts {
   authTime?: number
   /** The company whose identity provider vouched for the sign-in. */
   fedBy?: string
+  /** It ends with the session of this uid. */
+  expiresWithSession?: boolean
+  sessionUid?: string
   /** Of an access token: what it says besides. */
   extra?: Record<string, unknown>
 }
@@ -282,6 +287,11 @@ export function extendConfiguration(configuration: Configuration, options: Compl
     if (!record || record.disabled) return undefined
     // A token that says no epoch was made by something that this rule does not know.
     if (token && token.epoch !== record.securityEpoch) return undefined
+    // Its row stands as long as the server lets a session idle: a company may want it to end sooner.
+    if (token?.expiresWithSession && token.sessionUid !== undefined && rulesOf(record).idle < limits.idle) {
+      const session = await stores.artifacts.findByUid('Session', token.sessionUid, now())
+      if (!sessionAlive(session?.payload as SessionFacts | undefined, record, limits, now())) return undefined
+    }
     // Taken back while a code or token was being issued: it opens nothing.
     const client = holder ?? ctx.oidc?.client
     const agreed = !token || !client || clientRules(client).first_party === true
@@ -463,8 +473,8 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       RefreshToken: limits.refreshToken,
       // The library writes it at the end of every request. The policy looks at the two ends itself; a row past them may go.
       Session(_ctx, session) {
-        const { created, idle } = session as unknown as SessionFacts
-        const end = Math.min(idle ?? now() + limits.idle, (created ?? now()) + limits.absolute)
+        const { created = now(), used = now() } = session as unknown as SessionFacts
+        const end = Math.min(used + limits.idle, created + limits.absolute)
         return Math.max(1, end - now())
       },
     },

@@ -36,6 +36,8 @@ export interface Situation {
 export interface Decision {
   /** Who proved something that counts. */
   account: Account | undefined
+  /** The session of this browser counts. */
+  alive: boolean
   requirement: Requirement
   proofs: Proofs
   open: Open | undefined
@@ -90,6 +92,7 @@ export function createDecision(
     const open = openReasons(needed, subject, proofs, at, { differentAccount: outcome?.differentAccount ?? false })
     return {
       account: known,
+      alive,
       requirement: needed,
       proofs,
       open,

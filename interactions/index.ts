@@ -24,7 +24,7 @@ import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
 import { complete, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
-import { type Requirement, requirement, type SessionFacts } from './policy.ts'
+import { isLockedOut, type Requirement, requirement, type SessionFacts } from './policy.ts'
 import { recovery } from './recovery/index.ts'
 import { createTexts } from './texts.ts'
 
@@ -72,10 +72,14 @@ export { type EndingParts, endSessions, type Told } from './logout.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
 export {
   type ClientRules,
+  daysUntil,
+  enforcementAhead,
+  isLockedOut,
   openReasons,
   proofBeforeChange,
   type Requirement,
   requirement,
+  rulesOf,
   type SessionFacts,
   type SessionLimits,
   sessionAlive,
@@ -137,6 +141,11 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
     accounts: stores.accounts,
     devices: stores.devices,
     passwords,
+    isLockedOut,
+    tellLockedOut(account, facts) {
+      const failed = (error: Error) => completed.onError(error, { where: 'outbox' })
+      setImmediate(() => stores.outbox.put(tell(account, 'locked_out', facts)).catch(failed))
+    },
     sso,
     forgotUrl: completed.forgotUrl,
   })

@@ -186,18 +186,53 @@ const PAYOR_APP_ROLES: MembershipRole[] = ['payments_admin', 'disburser', 'benef
 /** Whoever holds one of these uses Payments, whether or not the role needs a second factor. */
 const PAYMENTS_ROLES: MembershipRole[] = [...PAYOR_APP_ROLES, 'disbursement_contributor']
 
+/** Whose rules are asked for. */
+type Member = Pick<Account, 'memberships'>
+
+/** What a person's companies demand together. */
+export interface Rules {
+  lockout: boolean
+  /** Seconds. */
+  idle: number
+  passwordsByMail: boolean
+  maySendTo(country: string): boolean
+}
+
+/** The strictest of the rules of all their companies. Disabled memberships and companies do not count. */
+export function rulesOf({ memberships }: Member): Rules {
+  const rules = memberships.flatMap((one) => (one.active && one.rules) || [])
+  return {
+    lockout: rules.some(({ lockout }) => lockout === true),
+    idle: Math.min(...rules.map(({ idle_minutes: minutes = Number.POSITIVE_INFINITY }) => minutes * 60)),
+    passwordsByMail: rules.some(({ password_resets: resets }) => resets === 'mail'),
+    maySendTo: (country) => rules.every(({ sms_countries: countries }) => countries?.includes(country) ?? true),
+  }
+}
+
+/** Wrong passwords from devices that the person has not signed in with, after which a company's lock-out closes the password there. */
+export const LOCKOUT_AFTER = 3
+
+/**
+ * Whether a password is not looked at, however right: a company of theirs wants it so, and this is one attempt too many from
+ * devices that the person has not signed in with.
+ *
+ * @param attempt counted since the last right one, this one among them
+ */
+export const isLockedOut = (account: Member, attempt: number): boolean =>
+  attempt > LOCKOUT_AFTER && rulesOf(account).lockout
+
 /**
  * Where this person's phone may be, as ISO 3166-1 codes: people of Payments in the United States only, others where this
- * server sends texts at all.
+ * server sends texts at all; and nowhere that a company of theirs does not allow.
  *
  * @param configured the countries that this server sends texts to
  */
-export const smsCountries = (
-  { memberships }: Pick<Account, 'memberships'>,
-  configured: readonly string[],
-): string[] => {
-  const pays = memberships.some(({ active, roles }) => active && roles.some((role) => PAYMENTS_ROLES.includes(role)))
-  return configured.filter((country) => !pays || country === 'US')
+export const smsCountries = (person: Member, configured: readonly string[]): string[] => {
+  const { maySendTo } = rulesOf(person)
+  const pays = person.memberships.some(
+    ({ active, roles }) => active && roles.some((role) => PAYMENTS_ROLES.includes(role)),
+  )
+  return configured.filter((country) => maySendTo(country) && (!pays || country === 'US'))
 }
 
 /** What one membership asks of its holder. */
@@ -226,8 +261,28 @@ function needsOfMembership(
 function enforces({ companyId, enforcement }: Membership, now: number, fedBy: string | undefined): boolean {
   if (!enforcement) return false
   if (fedBy === companyId && enforcement.sso !== 'challenge') return false
-  const today = new Intl.DateTimeFormat('en-CA', { timeZone: enforcement.zone }).format(now * 1000) // YYYY-MM-DD
-  return today >= enforcement.from
+  return daysUntil(enforcement, now) <= 0
+}
+
+/** Days from today, in that zone, to the date on which a company's enforcement begins. 0: today. */
+export function daysUntil({ from, zone }: { from: string; zone: string }, now: number): number {
+  const today = new Intl.DateTimeFormat('en-CA', { timeZone: zone }).format(now * 1000) // YYYY-MM-DD
+  return Math.round((Date.parse(from) - Date.parse(today)) / (24 * 60 * 60 * 1000))
+}
+
+/**
+ * What a person without a second factor should know before they are stopped: the next date from which a company of theirs
+ * demands one; `undefined` where there is none ahead.
+ */
+export function enforcementAhead(
+  { memberships, enrolled }: Pick<Account, 'memberships' | 'enrolled'>,
+  now: number,
+): { companyId: string; from: string; zone: string } | undefined {
+  if (Object.keys(enrolled).length > 0) return undefined
+  const ahead = memberships.flatMap(({ active, companyId, enforcement }) =>
+    active && enforcement && daysUntil(enforcement, now) > 0 ? [{ companyId, ...enforcement }] : [],
+  )
+  return ahead.sort((a, b) => daysUntil(a, now) - daysUntil(b, now))[0]
 }
 
 /**
@@ -619,11 +674,11 @@ export interface SessionFacts {
   epoch?: number | undefined
   /** When this session began; the absolute limit counts from here. */
   created?: number | undefined
-  /** End of idleness. Ours, not the library's `exp`, which every request to /auth moves, answered or not. */
-  idle?: number | undefined
+  /** When it was last used. Ours, not the library's `exp`, which every request to /auth moves, answered or not. */
+  used?: number | undefined
 }
 
-/** Seconds. */
+/** The server's own, seconds. A company of the person's can only shorten `idle`. */
 export interface SessionLimits {
   idle: number
   absolute: number
@@ -635,7 +690,7 @@ export interface SessionLimits {
  */
 export function sessionAlive(
   session: SessionFacts | undefined,
-  account: Pick<Account, 'id' | 'securityEpoch' | 'disabled'>,
+  account: Pick<Account, 'id' | 'securityEpoch' | 'disabled' | 'memberships'>,
   limits: SessionLimits,
   now: number,
 ): boolean {
@@ -644,7 +699,7 @@ export function sessionAlive(
   if (session.created === undefined || now >= session.created + limits.absolute) return false
   // SAML Core §2.7.2, SessionNotOnOrAfter.
   if (session.until !== undefined && now >= session.until) return false
-  return session.idle !== undefined && now < session.idle
+  return session.used !== undefined && now < session.used + Math.min(limits.idle, rulesOf(account).idle)
 }
 
 const entries = (times: FactorTimes) => Object.entries(times) as [Factor, number][]

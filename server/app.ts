@@ -10,6 +10,7 @@ import { ownAccount } from './account/own.ts'
 import { checkpointOnce } from './audit-checkpoints.ts'
 import { warnOfExpiry } from './certificate-expiry.ts'
 import { trustedProxies } from './config.ts'
+import { tellOfDeadlines } from './deadlines.ts'
 import { LATE_SECONDS, mailOf, smtpTransport, startDelivery } from './delivery.ts'
 import type { Logger } from './log.ts'
 import type { House } from './open.ts'
@@ -58,6 +59,7 @@ export async function startServer(house: House): Promise<Running> {
     every(KEYS_READ_SECONDS, 'signing keys', () => serving.reload()),
     every(SWEEP_SECONDS, 'sweep', () => database.sweep(now())),
     every(HOUR_SECONDS, 'certificates of connections', () => warnOfExpiry(house, now())),
+    every(HOUR_SECONDS, 'letters of deadlines', () => tellOfDeadlines(house, now())),
     every(HOUR_SECONDS, 'audit checkpoint', () => checkpointOnce(house, now())),
   ].map((begin) => begin(logger))
 

@@ -8,10 +8,13 @@ import { z } from 'zod'
 import {
   type Artifact,
   checkPassword,
+  IDLE_MINUTES,
+  isCountry,
   type MailedLink,
   type Message,
   normaliseEmail,
   passwordCounter,
+  rulesOf,
   saml,
 } from '../interactions/index.ts'
 import { audited } from './audited.ts'
@@ -82,6 +85,17 @@ const company = z.strictObject({
     })
     .optional(),
   help: line.optional(),
+  rules: z
+    .strictObject({
+      lockout: z.boolean().default(false),
+      idle_minutes: z.literal(IDLE_MINUTES, `must be ${IDLE_MINUTES.join(', ')}, or left out`).optional(),
+      password_resets: z.literal('mail', 'must be mail, or left out').optional(),
+      sms_countries: z
+        .array(z.string().refine(isCountry, 'must be an ISO 3166-1 code, such as US'))
+        .min(1, 'must name a country, or be left out')
+        .optional(),
+    })
+    .optional(),
 })
 
 const user = z.strictObject({
@@ -267,7 +281,7 @@ export const SEED_KEYS = {
 export type Seed = z.infer<typeof Seed>
 
 /** Designed, and brought by a later version. */
-const NOT_BUILT = new Set(['brand', 'lockout', 'idle', 'contexts'])
+const NOT_BUILT = new Set(['brand', 'contexts'])
 /** Left out on purpose. */
 const NOT_TAKEN = new Map([
   [
@@ -484,14 +498,11 @@ export async function planSeed(database: Database, seed: Seed, options: PlanOpti
   checkApis(plan, stored)
   checkDomains(seed, stored.companies)
   await planConnections(plan, seed, stored, options)
-  const sides = new Map(stored.companies.map(({ id, side }) => [id, side]))
-  for (const { id, side, state: gone } of seed.companies) {
-    if (gone) sides.delete(id)
-    else sides.set(id, side)
-  }
+  const companies = companiesAfter(plan, stored.companies)
+  const sides = new Map([...companies].map(([id, { side }]) => [id, side]))
   for (const wanted of seed.users) {
     if (!wanted.state) checkMemberships(wanted, sides)
-    await planUser(plan, wanted, await directory.user(wanted.email), options, database, sides)
+    await planUser(plan, wanted, await directory.user(wanted.email), options, database, { companies, sides })
   }
   const listed = new Set(seed.users.map((one) => one.email))
   const people = await directory.users()
@@ -649,8 +660,26 @@ function planCompany(
     if (present) remove(plan, 'company', wanted.id)
     return
   }
-  const value = withoutUndefined({ ...wanted, name: wanted.name ?? wanted.id }) as Company
+  const { rules = {}, ...rest } = wanted
+  // What demands nothing is not kept.
+  const kept = Object.entries(rules).filter(([, demand]) => demand !== undefined && demand !== false)
+  const value = withoutUndefined({
+    ...rest,
+    name: wanted.name ?? wanted.id,
+    rules: kept.length > 0 ? Object.fromEntries(kept) : undefined,
+  }) as Company
   put(plan, { kind: 'company', op: 'put', value }, wanted.id, present, value)
+}
+
+/** The companies that there will be, by id. */
+function companiesAfter({ changes }: Plan, stored: Company[]): Map<string, Company> {
+  const after = new Map(stored.map((one) => [one.id, one]))
+  for (const change of changes) {
+    if (change.kind !== 'company') continue
+    if (change.op === 'remove') after.delete(change.id)
+    else after.set(change.value.id, change.value)
+  }
+  return after
 }
 
 function planResource(
@@ -725,7 +754,7 @@ async function planUser(
   present: User | undefined,
   options: PlanOptions,
   database: Database,
-  sides: ReadonlyMap<string, Side>,
+  { companies, sides }: { companies: ReadonlyMap<string, Company>; sides: ReadonlyMap<string, Side> },
 ): Promise<void> {
   const {
     email: address,
@@ -756,6 +785,7 @@ async function planUser(
 
   const same = given !== undefined && given === (await database.accounts.findByEmail(address))?.passwordHash
   const sets = !present?.hasPassword || (options.setPasswords && !same)
+  if (sets) checkByMail(wanted, present?.hasPassword === true, companies)
   const passwordHash = sets ? (given ?? (password === undefined ? undefined : await options.hash(password))) : undefined
   const value = writtenOf({
     id: present?.id ?? randomUUID(),
@@ -781,6 +811,28 @@ async function planUser(
   if (invited) plan.notes.push(`${address} is invited by mail to choose a password`)
   else if (!present?.hasPassword && passwordHash === undefined && !disabled)
     plan.notes.push(`${address} cannot sign in until a password is set: \`sallyport user invite\` sends a link`)
+}
+
+/**
+ * Where a company wants passwords to be set by a mailed link, nobody knows another one's. A hash that is brought along from
+ * elsewhere is the person's own: it is taken where there is none.
+ */
+function checkByMail(
+  { email: address, password, password_hash: given, memberships }: Seed['users'][number],
+  hasOne: boolean,
+  companies: ReadonlyMap<string, Company>,
+): void {
+  if (password === undefined && (given === undefined || !hasOne)) return
+  const strict = memberships.find(({ company: id, disabled }) => {
+    const { rules, disabled: gone = true } = companies.get(id) ?? {}
+    const active = !disabled && !gone
+    return rulesOf({ memberships: [{ companyId: id, side: 'none', roles: [], active, rules }] }).passwordsByMail
+  })
+  if (!strict) return
+  const key = password === undefined ? 'password_hash' : 'password'
+  throw new SeedError(
+    `users ${address}: ${key}: company "${strict.company}" lets passwords be set by a mailed link only: leave it out; "Forgot your password?" sends one, and \`sallyport user invite\` to somebody who has none`,
+  )
 }
 
 function put(

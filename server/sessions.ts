@@ -94,7 +94,7 @@ export async function shownSessions({ config, database }: House, account: Accoun
         id: session.slice(0, SHOWN),
         apps: Object.keys((payload['authorizations'] as object | undefined) ?? {}),
         created: facts.created ?? 0,
-        lastUsed: (facts.idle ?? 0) - limits.idle,
+        lastUsed: facts.used ?? 0,
         ...(seen?.ip !== undefined && { ip: seen.ip }),
         ...(seen?.userAgent !== undefined && { browser: seen.userAgent }),
       }

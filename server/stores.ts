@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type {
   Artifact,
   AuditEvent,
+  CompanyRules,
   Connection,
   ConnectionStore,
   FederatedName,
@@ -37,6 +38,8 @@ export interface Company {
   mfa?: { enforced_from: string; zone: string; sso?: 'challenge' | undefined } | undefined
   /** What its people are told who lost phone and recovery code: one line of plain text. */
   help?: string | undefined
+  /** What else it demands of its people. Without a key that demands nothing. */
+  rules?: CompanyRules | undefined
 }
 
 /** A person as the directory keeps them. Never holds the password hash or a factor's secret. */
@@ -515,4 +518,4 @@ export interface Database extends Stores {
   close(): Promise<void>
 }
 
-export type { Connection, FormerSecret, Membership, MembershipRole, ServerRole, Side }
+export type { CompanyRules, Connection, FormerSecret, Membership, MembershipRole, ServerRole, Side }

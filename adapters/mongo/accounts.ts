@@ -83,10 +83,18 @@ function membershipOf(
 ): Membership | undefined {
   const company = companies.get(id)
   if (!company) return undefined
-  const { side, mfa, help } = company
+  const { side, mfa, help, rules } = company
   const enforcement = mfa && { from: mfa.enforced_from, zone: mfa.zone, ...(mfa.sso && { sso: mfa.sso }) }
   const active = !disabled && !company.disabled
-  return { companyId: id, side, roles, active, enforcement, ...(help !== undefined && { help }) }
+  return {
+    companyId: id,
+    side,
+    roles,
+    active,
+    enforcement,
+    ...(help !== undefined && { help }),
+    ...(rules && { rules }),
+  }
 }
 
 function recoveryCodeOf({ recoveryCode }: AccountDocument): Account['recoveryCode'] {

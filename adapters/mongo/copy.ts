@@ -61,10 +61,10 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
   companies: place<'companies', CompanyDocument>({
     in: 'companies',
     filter: FILED,
-    rowsOf: ({ _id: id, name, side, domains, disabled, mfa, help }) => [
-      { id, name, side, domains, disabled, mfa, help },
+    rowsOf: ({ _id: id, name, side, domains, disabled, mfa, help, rules }) => [
+      { id, name, side, domains, disabled, mfa, help, rules },
     ],
-    documentsOf: ({ id, name, side, domains, disabled, mfa, help }) => [
+    documentsOf: ({ id, name, side, domains, disabled, mfa, help, rules }) => [
       {
         _id: id,
         commit: COMMIT,
@@ -74,6 +74,7 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
         disabled,
         ...(mfa && { mfa }),
         ...(help !== undefined && { help }),
+        ...(rules && { rules }),
       },
     ],
   }),

@@ -335,8 +335,17 @@ function groupsOf(steps: Step[]): Step[][] {
   return groups
 }
 
-function companyOf({ _id: id, name, side, domains, disabled, mfa, help }: CompanyDocument): Company {
-  return { id, name, side, domains, disabled, ...(mfa && { mfa }), ...(help !== undefined && { help }) }
+function companyOf({ _id: id, name, side, domains, disabled, mfa, help, rules }: CompanyDocument): Company {
+  return {
+    id,
+    name,
+    side,
+    domains,
+    disabled,
+    ...(mfa && { mfa }),
+    ...(help !== undefined && { help }),
+    ...(rules && { rules }),
+  }
 }
 
 const resourceOf = ({ _id: id, name, scopes, options }: ResourceDocument): Resource => ({

@@ -295,13 +295,13 @@ function personStep(person: Person, stored: AccountDocument | undefined): Step {
   return { in: 'accounts', id, set, unset: ACCOUNT_FIELDS.filter((field) => !(field in set)) }
 }
 
-function companyStep({ id, name, side, domains, disabled, mfa, help }: Company): Step {
-  const rules = mfa && { enforced_from: mfa.enforced_from, zone: mfa.zone, ...(mfa.sso && { sso: mfa.sso }) }
+function companyStep({ id, name, side, domains, disabled, mfa, help, rules }: Company): Step {
+  const optional = { ...(mfa && { mfa }), ...(help !== undefined && { help }), ...(rules && { rules }) }
   return {
     in: 'companies',
     id,
-    set: { name, side, domains, disabled, ...(rules && { mfa: rules }), ...(help !== undefined && { help }) },
-    unset: [...(mfa ? [] : ['mfa']), ...(help === undefined ? ['help'] : [])],
+    set: { name, side, domains, disabled, ...optional },
+    unset: ['mfa', 'help', 'rules'].filter((field) => !(field in optional)),
   }
 }
 
@@ -347,7 +347,7 @@ const ACCOUNT_FIELDS = [
 /** All fields but those that say which commit it was. */
 const FIELDS = {
   addresses: ['account'],
-  companies: ['name', 'side', 'domains', 'disabled', 'mfa', 'help'],
+  companies: ['name', 'side', 'domains', 'disabled', 'mfa', 'help', 'rules'],
   clients: ['metadata', 'secret'],
   resources: ['name', 'scopes', 'options'],
   connections: ['company', 'client', 'state', 'domains', 'settings', 'keys', 'testedAt'],

@@ -9,6 +9,7 @@
 import { type Connection, type Model, Schema } from 'mongoose'
 import type {
   Channel,
+  CompanyRules,
   LinkPurpose,
   MailedLink,
   MembershipRole,
@@ -86,6 +87,7 @@ export interface CompanyDocument extends Filed {
   disabled: boolean
   mfa?: { enforced_from: string; zone: string; sso?: 'challenge' | undefined }
   help?: string
+  rules?: CompanyRules
 }
 
 export interface ClientDocument extends Filed {
@@ -375,6 +377,14 @@ const SCHEMAS = {
     disabled: yesOrNo,
     mfa: { type: inner({ enforced_from: text, zone: text, sso: { ...optionalText, enum: ['challenge'] } }) },
     help: optionalText,
+    rules: {
+      type: inner({
+        lockout: { type: Boolean },
+        idle_minutes: optionalCount,
+        password_resets: optionalText,
+        sms_countries: { type: [String], default: undefined },
+      }),
+    },
   }),
   clients: filed({ metadata: text, secret: optionalText }),
   resources: filed({ name: text, scopes: list(), options: text }),

@@ -1,6 +1,7 @@
 import type {
   Account,
   AccountStore,
+  CompanyRules,
   Membership,
   MembershipRole,
   ServerRole,
@@ -14,7 +15,7 @@ const READ = `
     (SELECT json_group_array(json_object(
         'companyId', c.id, 'side', c.side, 'roles', json(m.roles),
         'active', m.disabled = 0 AND c.disabled = 0, 'from', c.enforced_from, 'zone', c.enforced_zone,
-        'sso', c.enforced_sso, 'help', c.help))
+        'sso', c.enforced_sso, 'help', c.help, 'rules', json(c.rules)))
       FROM memberships m JOIN companies c ON c.id = m.company_id WHERE m.account_id = a.id) AS memberships
   FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN phones p ON p.account_id = a.id
     LEFT JOIN recovery_codes r ON r.account_id = a.id`
@@ -31,6 +32,7 @@ interface MembershipRow {
   zone: string | null
   sso: 'challenge' | null
   help: string | null
+  rules: CompanyRules | null
 }
 
 /** People, read with one statement. */
@@ -92,7 +94,15 @@ function accountOf(row: Row): Account {
   }
 }
 
-function membershipOf({ companyId, side, roles, active, from, zone, sso, help }: MembershipRow): Membership {
+function membershipOf({ companyId, side, roles, active, from, zone, sso, help, rules }: MembershipRow): Membership {
   const enforcement = from !== null && zone !== null ? { from, zone, ...(sso !== null && { sso }) } : undefined
-  return { companyId, side, roles, active: active === 1, enforcement, ...(help !== null && { help }) }
+  return {
+    companyId,
+    side,
+    roles,
+    active: active === 1,
+    enforcement,
+    ...(help !== null && { help }),
+    ...(rules && { rules }),
+  }
 }

@@ -1,6 +1,12 @@
 /** Reads a whole file to copy it, or takes in the copy of another database. */
 import { existsSync } from 'node:fs'
-import { type MembershipRole, type ServerRole, type Side, StoreUnavailable } from '../../interactions/kit/stores.ts'
+import {
+  type CompanyRules,
+  type MembershipRole,
+  type ServerRole,
+  type Side,
+  StoreUnavailable,
+} from '../../interactions/kit/stores.ts'
 import {
   type CopySource,
   type CopyTarget,
@@ -71,8 +77,9 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
               ...(row['enforced_sso'] !== null && { sso: 'challenge' as const }),
             },
       help: text(row['help']),
+      rules: row['rules'] === null ? undefined : (JSON.parse(String(row['rules'])) as CompanyRules),
     }),
-    put: (connection, { domains, disabled, mfa, ...row }) =>
+    put: (connection, { domains, disabled, mfa, rules, ...row }) =>
       put(connection, 'companies', ['id'], {
         ...row,
         domains: JSON.stringify(domains),
@@ -81,6 +88,7 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
         enforced_zone: mfa?.zone,
         enforced_sso: mfa?.sso,
         help: row.help,
+        rules: rules && JSON.stringify(rules),
       }),
   },
   clients: {

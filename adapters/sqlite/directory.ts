@@ -1,4 +1,11 @@
-import type { Message, Connection as SamlConnection, Sealer, ServerRole, Side } from '../../interactions/kit/stores.ts'
+import type {
+  CompanyRules,
+  Message,
+  Connection as SamlConnection,
+  Sealer,
+  ServerRole,
+  Side,
+} from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Client,
@@ -182,13 +189,13 @@ export class SqliteDirectory implements DirectoryStore {
     if (change.kind === 'connection') this.#connections.inPut(change)
   }
 
-  #putCompany({ id, name, side, domains, disabled, mfa, help }: Company): void {
+  #putCompany({ id, name, side, domains, disabled, mfa, help, rules }: Company): void {
     this.#connection.run(
-      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, enforced_sso, help)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+      `INSERT INTO companies (id, name, side, domains, disabled, enforced_from, enforced_zone, enforced_sso, help, rules)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, side = excluded.side, domains = excluded.domains,
           disabled = excluded.disabled, enforced_from = excluded.enforced_from, enforced_zone = excluded.enforced_zone,
-          enforced_sso = excluded.enforced_sso, help = excluded.help`,
+          enforced_sso = excluded.enforced_sso, help = excluded.help, rules = excluded.rules`,
       id,
       name,
       side,
@@ -198,6 +205,7 @@ export class SqliteDirectory implements DirectoryStore {
       mfa?.zone ?? null,
       mfa?.sso ?? null,
       help ?? null,
+      rules ? JSON.stringify(rules) : null,
     )
   }
 
@@ -326,6 +334,7 @@ function companyOf(row: Row): Company {
     disabled: row['disabled'] === 1,
     ...(mfa && { mfa }),
     ...(row['help'] !== null && { help: String(row['help']) }),
+    ...(row['rules'] !== null && { rules: JSON.parse(String(row['rules'])) as CompanyRules }),
   }
 }
 

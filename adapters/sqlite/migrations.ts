@@ -279,6 +279,8 @@ const MIGRATIONS: string[] = [
   `,
   // Whether a company asks its people for a second factor who came through its own identity provider.
   `ALTER TABLE companies ADD COLUMN enforced_sso TEXT CHECK (enforced_sso = 'challenge');`,
+  // What else a company demands of its people, as JSON.
+  `ALTER TABLE companies ADD COLUMN rules TEXT;`,
 ]
 
 /**

@@ -3,9 +3,10 @@ import { z } from 'zod'
 import type { PasswordHasher } from '../factors/password.ts'
 import { InteractionError, wrongCredentials } from '../kit/errors.ts'
 import { digest } from '../kit/keyring.ts'
+import type { NoticeFacts } from '../kit/letters.ts'
 import { normaliseEmail } from '../kit/network.ts'
 import { type Attempt, definePage, type Room, type Visit } from '../kit/room.ts'
-import type { AccountStore, Counter, DeviceStore, ThrottleRule } from '../kit/stores.ts'
+import type { Account, AccountStore, Counter, DeviceStore, ThrottleRule } from '../kit/stores.ts'
 
 /** One person's passwords: slower from the fifth, half an hour after each tenth, closed at a hundred (NIST §3.2.2, PCI 8.3.4). */
 const PASSWORD: ThrottleRule = { kind: 'streak', every: 10, wait: 30 * 60, delayAfter: 5, disableAt: 100 }
@@ -20,6 +21,10 @@ export interface CredentialsParts {
   accounts: AccountStore
   devices: DeviceStore
   passwords: PasswordHasher
+  /** Whether a company's lock-out keeps the password from being looked at on a device that is not known. */
+  isLockedOut(account: Account, attempt: number): boolean
+  /** Tells the person that it has closed: behind the answer, which takes as long for everybody. */
+  tellLockedOut(account: Account, facts: NoticeFacts): void
   /** Companies that have a sign-in of their own, if there are any. */
   sso?: CompanySignIn | undefined
   /** Where people go who forgot their password. */
@@ -37,7 +42,15 @@ export interface CompanySignIn {
 }
 
 /** Asks who somebody is, and for their password. */
-export const credentials = ({ accounts, devices, passwords, sso, forgotUrl }: CredentialsParts): Room => ({
+export const credentials = ({
+  accounts,
+  devices,
+  passwords,
+  isLockedOut,
+  tellLockedOut,
+  sso,
+  forgotUrl,
+}: CredentialsParts): Room => ({
   name: 'credentials',
   pages: {
     '': definePage({
@@ -122,7 +135,7 @@ export const credentials = ({ accounts, devices, passwords, sso, forgotUrl }: Cr
         )
       },
 
-      async submit(visit, { password }) {
+      async submit(visit, { password }, counted) {
         // Whoever must go to their company has no password here, whatever the store says.
         if (await mustGo(sso, visit)) return { is: 'turned', page: sso!.page }
         const { typed = '' } = visit.identifier
@@ -130,9 +143,17 @@ export const credentials = ({ accounts, devices, passwords, sso, forgotUrl }: Cr
         const known = await accounts.findByEmail(typed)
         // One hash on every path: unknown, disabled and passwordless accounts cost what a known one costs (R21, R23).
         const right = await passwords.verify(known?.passwordHash, password)
-        if (!known || !right || known.account.disabled) throw wrongCredentials()
-
+        // Of devices that the person has not signed in with.
+        const attempt = counted(passwordCounter(typed))
+        if (!known || known.account.disabled) throw wrongCredentials(attempt)
         const { account, passwordHash } = known
+        // Refused as a wrong one is: a stranger learns neither of the lock nor of the account (R21).
+        if (isLockedOut(account, attempt)) throw wrongCredentials(attempt, 'locked_out')
+        if (!right) {
+          if (isLockedOut(account, attempt + 1)) tellLockedOut(account, visit.facts)
+          throw wrongCredentials(attempt)
+        }
+
         if (passwordHash !== undefined && passwords.isOutdated(passwordHash))
           await accounts.upgradePasswordHash(account.id, passwordHash, await passwords.hash(password))
         return {

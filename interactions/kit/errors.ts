@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'email_invalid'
   | 'password_missing'
   | 'wrong_credentials'
+  | 'wrong_credentials_again'
   | 'too_many_attempts'
   | 'sign_in_closed'
   | 'too_many_from_network'
@@ -92,7 +93,14 @@ export class InteractionError extends Error {
 }
 
 /** One message for an unknown, disabled, locked or mistyped account, so that none can be told from another. */
-export const wrongCredentials = () => new InteractionError('wrong_credentials', { field: 'password' })
+export const wrongCredentials = (attempt: number, cause?: string) =>
+  new InteractionError(attempt < TOLD_MORE_AT ? 'wrong_credentials' : 'wrong_credentials_again', {
+    field: 'password',
+    cause,
+  })
+
+/** From the third one on a person learns that their company may have closed it: it is told of every address, whose there is none too. */
+const TOLD_MORE_AT = 3
 
 /** One message for a mistyped, expired and replayed code. `cause` is for the audit only. */
 export const wrongCode = (cause?: string) => new InteractionError('wrong_code', { field: 'code', cause })

@@ -6,7 +6,7 @@ import type { Pages } from './pages.ts'
 import type { Account, Message } from './stores.ts'
 
 /** Letters with a link that does something. */
-export type LinkKind = 'password_reset' | 'invitation' | 'invitation_reminder'
+export type LinkKind = 'password_reset' | 'invitation' | 'invitation_reminder' | 'mfa_deadline'
 
 /** Letters that tell what happened, each with "this was not me". */
 export type NoticeKind =
@@ -20,6 +20,7 @@ export type NoticeKind =
   | 'new_device'
   | 'sessions_ended'
   | 'name_changed'
+  | 'locked_out'
 
 /** Every kind of letter. Each has `mail.<kind>.subject` and `.text` in locales/. */
 export type LetterKind = LinkKind | NoticeKind
@@ -35,6 +36,8 @@ export interface Letter {
   at?: number | undefined
   browser?: string | undefined
   ip?: string | undefined
+  /** A date that it speaks of, YYYY-MM-DD: `{date}` in its sentences. */
+  day?: string | undefined
   vars?: Record<string, string> | undefined
 }
 
@@ -74,10 +77,12 @@ export function createLetters({
 }): Letters {
   return {
     write({ kind, body }) {
-      const { to, lang, link, at, browser, ip, vars } = JSON.parse(body) as Letter
+      const { to, lang, link, at, browser, ip, day, vars } = JSON.parse(body) as Letter
       const messages = languages.best([lang])
       const { t } = messages
-      const words = { brand: brand.name, ...vars }
+      const say = (key: string) => t(messages.has(`mail.${kind}.${key}`) ? `mail.${kind}.${key}` : `mail.${key}`)
+      const date = day === undefined ? undefined : messages.date(Date.parse(day) / 1000)
+      const words = { brand: brand.name, ...(date !== undefined && { date }), ...vars }
       const facts = [
         ...(at === undefined ? [] : [t('mail.when', { when: messages.moment(at) })]),
         ...(browser === undefined ? [] : [t('mail.browser', { browser })]),
@@ -86,11 +91,9 @@ export function createLetters({
       const isNotice = link === undefined
       const paragraphs = [t(`mail.${kind}.text`, words)]
       const button = isNotice
-        ? { href: notYou, label: t('mail.not_you') }
+        ? { href: notYou, label: say('not_you') }
         : { href: link, label: t(`mail.${kind}.link`, words) }
-      const after = isNotice
-        ? [t('mail.was_you'), t('mail.was_not_you')]
-        : [t(`mail.${kind}.after`, words), t('mail.not_asked')]
+      const after = isNotice ? [say('was_you'), say('was_not_you')] : [t(`mail.${kind}.after`, words), say('not_asked')]
       const contact = brand.supportContact === undefined ? [] : [t('mail.contact', { contact: brand.supportContact })]
       const title = t(`mail.${kind}.subject`, words)
       const parts = [
@@ -130,12 +133,12 @@ export const tell: Tell = ({ id: accountId, email }, kind, { now, id, browser, .
   }),
 ]
 
-/** A letter with a link that is good for so many seconds, and of no use after. */
+/** A letter with a link that is good for so many seconds, and of no use after. @param letter `id`: of the same name there is one */
 export const letterWithLink = (
   kind: LinkKind,
   accountId: string,
-  { now, seconds, dueAt = now, ...letter }: Letter & { now: number; seconds: number; dueAt?: number },
-): Message => ({ ...message(kind, accountId, now, dueAt - now + seconds, undefined, letter), dueAt })
+  { now, seconds, dueAt = now, id, ...letter }: Letter & { now: number; seconds: number; dueAt?: number; id?: string },
+): Message => ({ ...message(kind, accountId, now, dueAt - now + seconds, id, letter), dueAt })
 
 function message(
   kind: LetterKind,

@@ -53,6 +53,8 @@ export interface Outcome {
   login?: { accountId: string; ts: number; remember: false; amr: string[]; acr: string } | undefined
   /** Who said yes to the app, in this request. */
   consent?: { by: string } | undefined
+  /** Uid of the session that no longer counted when the login was submitted: nothing of it is taken over. */
+  deadSession?: string | undefined
   error?: string | undefined
   error_description?: string | undefined
 }
@@ -186,8 +188,11 @@ export interface RoomPage<Form = unknown> {
   show?(visit: Visit): Promise<Shown>
   /** `undefined`: the answer will not be looked at. */
   attempt?(visit: Visit, form: Form): Promise<Attempt | undefined>
-  /** @throws {InteractionError} the page is shown again with the message */
-  submit(visit: Visit, form: Form): Promise<Answer>
+  /**
+   * @param counted what the counter of a key has counted, this attempt among it; 0 when it is none of this attempt's
+   * @throws {InteractionError} the page is shown again with the message
+   */
+  submit(visit: Visit, form: Form, counted: (key: string) => number): Promise<Answer>
   /** The fresh wrong answers that are told to the person as "tries left". */
   wrong?: ErrorCode
 }
@@ -204,6 +209,8 @@ export const definePage = <Form>(page: RoomPage<Form>): RoomPage => page as Room
 /** What the policy says of a situation, as far as the kit needs it. */
 export interface Judgement {
   account: Account | undefined
+  /** The session of this browser counts. */
+  alive: boolean
   /** The proofs that count for this request, the session's and the chain's. */
   counted: FactorTimes
   open: { prompt: string; reasons: readonly string[]; offer: Method[] } | undefined

@@ -187,7 +187,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
     let answer: Answer
     try {
-      answer = await page.submit(visit, parsed.data)
+      answer = await page.submit(visit, parsed.data, countedBy(attempt, verdict))
     } catch (error) {
       // Nobody looked at the answer, or certainly nothing came of it. A store that is gone cannot give back either: the first
       // error says why.
@@ -312,6 +312,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       // amr and acr of the session are computed when it is written; these are for the library's own record.
       const ts = proofs.times.pwd ?? proofs.times.fed ?? open.started
       pending.login = { accountId: proofs.accountId, ts, remember: false, amr: [], acr: '' }
+      pending.deadSession = after.alive ? undefined : open.interaction.session?.uid
       await rememberDevice(ctx, proofs.accountId)
       leave(ctx, open, true)
     }
@@ -602,6 +603,9 @@ function formError(issue: { message: string; path: PropertyKey[]; code?: string 
 function refused(attempt: Attempt, { key = '', retryAfter }: ThrottleVerdict): InteractionError {
   return new InteractionError(attempt.refusal(key, retryAfter), { status: 429, retryAfter })
 }
+
+const countedBy = (attempt: Attempt | undefined, verdict: ThrottleVerdict | undefined) => (wanted: string) =>
+  verdict?.counts?.[attempt!.counters.findIndex(({ key }) => key === wanted)] ?? 0
 
 /** Tells a person who is about to be made to wait. */
 function withTries(error: InteractionError, page: RoomPage, verdict: ThrottleVerdict | undefined): InteractionError {

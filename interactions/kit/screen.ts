@@ -42,6 +42,7 @@ export type MessageName =
   | 'password_set'
   | 'not_you'
   | 'company_password'
+  | 'password_by_mail'
 
 /** Those that the same address may get past a little later. */
 const PASSING: readonly MessageName[] = ['unavailable', 'busy', 'server_error']

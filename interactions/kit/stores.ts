@@ -43,7 +43,27 @@ export interface Membership {
   enforcement?: { from: string; zone: string; sso?: 'challenge' | undefined } | undefined
   /** What the company tells its people who lost phone and recovery code: one line of plain text. */
   help?: string | undefined
+  /** What else the company demands. */
+  rules?: CompanyRules | undefined
 }
+
+/**
+ * What a company demands of how its people sign in, besides a second factor. The strictest of a person's companies wins
+ * (policy.ts, `rulesOf`); what is left out demands nothing.
+ */
+export interface CompanyRules {
+  /** Three wrong passwords close the password, but for devices that the person signed in with before. */
+  lockout?: boolean | undefined
+  /** Minutes without use after which a session ends. Can only shorten the server's own limit. */
+  idle_minutes?: (typeof IDLE_MINUTES)[number] | undefined
+  /** `mail`: a password is changed by a mailed link only: not in the account, and not by an administrator. */
+  password_resets?: 'mail' | undefined
+  /** Where its people's phones may be, ISO 3166-1. Can only narrow the server's own list. */
+  sms_countries?: string[] | undefined
+}
+
+/** What a company may say of idleness. */
+export const IDLE_MINUTES = [15, 30, 60, 120] as const
 
 /** The state of a person's one recovery code. The code itself is never stored, only its argon2id hash. */
 export interface RecoveryCodeState {

@@ -1,5 +1,5 @@
 /** The first page of an account: who this is, how they sign in, what is asked of them and why. */
-import type { Method } from '../../interactions/index.ts'
+import { enforcementAhead, type Method } from '../../interactions/index.ts'
 import { type AccountPage, accountPage, type OwnAccountParts } from './own.ts'
 import { reasonsInWords } from './words.ts'
 
@@ -7,10 +7,11 @@ const METHODS: readonly Method[] = ['otp', 'sms']
 
 export const homePage = ({ house: { database }, sallyport }: OwnAccountParts): AccountPage =>
   accountPage({
-    async show({ account, facts, messages }) {
+    async show({ account, facts, messages, now }) {
       const needed = sallyport.requirementOf(account, facts)
       const companies = await database.directory.companies()
       const user = await database.directory.user(account.id)
+      const next = enforcementAhead(account, now)
       return {
         view: 'account/home',
         title: 'account.title',
@@ -28,6 +29,13 @@ export const homePage = ({ house: { database }, sallyport }: OwnAccountParts): A
           hasPassword: user?.hasPassword === true,
           isRequired: needed.rank >= 2,
           because: reasonsInWords(messages, needed.because, companies),
+          ...(next && {
+            ahead: {
+              company: companies.find(({ id }) => id === next.companyId)?.name ?? next.companyId,
+              date: messages.date(Date.parse(next.from) / 1000),
+              zone: next.zone,
+            },
+          }),
         },
       }
     },

@@ -61,6 +61,8 @@ export interface AccountVisit extends SignedIn {
 export interface AccountPage<Form = unknown> {
   show(visit: AccountVisit): Promise<Shown>
   form?: z.ZodType<Form>
+  /** Who it is not for: the message that they read instead, with a link to `/forgot`. */
+  closed?(visit: AccountVisit): 'password_by_mail' | undefined
   /** What must have been proven just now for the form to count. */
   proof?: 'password' | 'other'
   /** The page is nothing but the form: the proof is asked for before it is shown. */
@@ -119,6 +121,11 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     const person = await signIn.signedIn(ctx)
     if (!person) return signIn.send(ctx, ctx.path)
     const visit: AccountVisit = { ...person, ctx, now: now(), messages: screen.messages(ctx), letter: letterOf(ctx) }
+    const closed = page.closed?.(visit)
+    if (closed) {
+      const link = { href: '/forgot', label: visit.messages.t('forgot.submit') }
+      return screen.message(ctx, closed, { status: ctx.method === 'POST' ? 403 : 200, link })
+    }
     const asks = page.proof && proofBeforeChange(person.account, person.facts, page.proof, visit.now)
     if (ctx.method !== 'POST') return asks && page.proofFirst ? signIn.send(ctx, ctx.path, asks) : show(visit, page)
     try {

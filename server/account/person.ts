@@ -1,6 +1,6 @@
 /** What a person changes of themselves: their name and their password. */
 import { z } from 'zod'
-import { InteractionError, passwordCounter } from '../../interactions/index.ts'
+import { InteractionError, passwordCounter, rulesOf } from '../../interactions/index.ts'
 import { ChangedMeanwhile, type User, writtenOf } from '../stores.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
 import { passwordRule } from './password-rules.ts'
@@ -55,6 +55,7 @@ export const passwordPage = (parts: OwnAccountParts): AccountPage => {
   const { config, database } = house
   const check = passwordRule(house, passwords)
   return accountPage({
+    closed: ({ account }) => (rulesOf(account).passwordsByMail ? 'password_by_mail' : undefined),
     proof: 'password',
     proofFirst: true,
     // `username` is there for password managers.

@@ -43,6 +43,7 @@ const ROWS: { [K in Kind]: Rows[K][] } = {
       disabled: true,
       mfa: { enforced_from: '2027-01-31', zone: 'America/Denver', sso: 'challenge' },
       help: 'Ask Bob.',
+      rules: { lockout: true, idle_minutes: 15, sms_countries: ['US'] },
     },
     { id: 'best', name: 'Best', side: 'none', domains: [], disabled: false },
   ],

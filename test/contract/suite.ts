@@ -169,13 +169,19 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.directory.commit([person('ana', { disabled: true })])
         assert.equal((await ana()).disabled, true)
       })
-      it('tells a person’s memberships what their company says to people who lost their phone', async () => {
-        await db.directory.commit([putCompany({ help: 'Call Ann, 555 0100' })])
+      it('tells a person’s memberships what their company says to people who lost their phone, and what it demands', async () => {
+        const rules = { lockout: true, idle_minutes: 15, password_resets: 'mail', sms_countries: ['US', 'CA'] } as const
+        await db.directory.commit([
+          putCompany({ help: 'Call Ann, 555 0100', rules: { ...rules, sms_countries: ['US', 'CA'] } }),
+        ])
         const membership = async () => (await db.accounts.find('ana'))?.memberships[0]
         assert.equal((await membership())?.help, 'Call Ann, 555 0100')
         assert.equal((await db.directory.company('acme'))?.help, 'Call Ann, 555 0100')
+        assert.deepEqual((await membership())?.rules, rules)
+        assert.deepEqual((await db.directory.company('acme'))?.rules, rules)
         await db.directory.commit([putCompany()])
         assert.equal((await membership())?.help, undefined)
+        assert.equal((await membership())?.rules, undefined)
         assert.deepEqual(await db.directory.company('acme'), COMPANY)
       })
 

@@ -552,18 +552,28 @@ describe('policy: what the tokens say', () => {
 
 describe('policy: when a session counts', () => {
   const limits = { idle: 3600, absolute: 43200 }
-  const account = { id: 'a', securityEpoch: 3, disabled: false }
-  const session = { accountId: 'a', epoch: 3, created: NOW, idle: NOW + 3600 }
+  const account = { id: 'a', securityEpoch: 3, disabled: false, memberships: [at('none')] }
+  const session = { accountId: 'a', epoch: 3, created: NOW, used: NOW }
+  const idle = (minutes: 15 | 30 | 60 | 120, more: Partial<Membership> = {}): Membership => ({
+    ...at('none'),
+    rules: { idle_minutes: minutes },
+    ...more,
+  })
   const table: [string, boolean, object, object, number][] = [
     ['as long as it is used', true, {}, {}, NOW + 10],
     ['not after its idle limit, to the second', false, {}, {}, NOW + 3600],
-    ['not after the absolute limit, however much it was used', false, { idle: NOW + 99999 }, {}, NOW + 43200],
+    ['not after the absolute limit, however much it was used', false, { used: NOW + 43199 }, {}, NOW + 43200],
     ['not after the end that an identity provider set', false, { until: NOW + 5 }, {}, NOW + 5],
     ['before it', true, { until: NOW + 5 }, {}, NOW + 4],
     ['not with an older epoch', false, { epoch: 2 }, {}, NOW],
     ['not for a disabled account', false, {}, { disabled: true }, NOW],
     ['not for somebody else', false, { accountId: 'b' }, {}, NOW],
     ['not without a beginning', false, { created: undefined }, {}, NOW],
+    ['not after its company’s limit', false, {}, { memberships: [idle(15)] }, NOW + 900],
+    ['before it', true, {}, { memberships: [idle(15)] }, NOW + 899],
+    ['not after the shortest of several companies’', false, {}, { memberships: [idle(30), idle(15)] }, NOW + 900],
+    ['a company makes no session longer', false, {}, { memberships: [idle(120)] }, NOW + 3600],
+    ['a disabled membership does not count', true, {}, { memberships: [idle(15, { active: false })] }, NOW + 3599],
   ]
   for (const [when, alive, over, who, now] of table)
     it(when, () => assert.equal(sessionAlive({ ...session, ...over }, { ...account, ...who }, limits, now), alive))

@@ -107,6 +107,15 @@ const company = fc.record(
       { requiredKeys: ['enforced_from', 'zone'] },
     ),
     help: line,
+    rules: fc.record(
+      {
+        lockout: fc.boolean(),
+        idle_minutes: fc.constantFrom(15, 30, 60, 120),
+        password_resets: fc.constant('mail'),
+        sms_countries: fc.constantFrom(['US'], ['FR', 'US']),
+      },
+      { requiredKeys: [] },
+    ),
   },
   { requiredKeys: ['id'] },
 )

@@ -20,6 +20,7 @@ const ROUTER = 'test/interactions/router.test.ts'
 const OUTAGE = 'test/faults/outage.test.ts'
 const ACCOUNT = 'test/e2e/account.test.ts'
 const SAML = 'test/interactions/federation/saml.test.ts'
+const RULES = 'test/e2e/company-rules.test.ts'
 
 const policy = (name: string, find: string, replace: string, test = POLICY): Mutation => ({
   name,
@@ -196,7 +197,11 @@ export const MUTATIONS: Mutation[] = [
     ' || now >= session.created + limits.absolute) return false',
     ') return false',
   ),
-  policy('the idle limit of a session', 'return session.idle !== undefined && now < session.idle', 'return true'),
+  policy(
+    'the idle limit of a session',
+    'return session.used !== undefined && now < session.used + Math.min(limits.idle, rulesOf(account).idle)',
+    'return true',
+  ),
   {
     name: 'prompt=none counts as use of a session',
     file: 'interactions/attach.ts',
@@ -414,8 +419,8 @@ export const MUTATIONS: Mutation[] = [
   {
     name: 'a sign-in takes over the factors of a dead session',
     file: 'interactions/attach.ts',
-    find: 'if (!alive) {',
-    replace: 'if (alive === undefined) {',
+    find: ' || !sessionAlive(session, account, limits, now())) {',
+    replace: ') {',
     test: PROPERTY,
   },
   // The pages.
@@ -482,8 +487,8 @@ export const MUTATIONS: Mutation[] = [
   {
     name: 'a disabled person signs in',
     file: 'interactions/credentials/index.ts',
-    find: 'if (!known || !right || known.account.disabled)',
-    replace: 'if (!known || !right)',
+    find: 'if (!known || known.account.disabled)',
+    replace: 'if (!known)',
     test: EPOCH,
   },
   {
@@ -744,4 +749,44 @@ export const MUTATIONS: Mutation[] = [
       test: 'test/e2e/forgotten-password.test.ts',
     }),
   ),
+  policy('a company’s idle limit', 'Math.min(limits.idle, rulesOf(account).idle)', 'limits.idle'),
+  policy('a company’s countries', 'maySendTo(country) && ', ''),
+  policy('rules of a membership that ended', '(one.active && one.rules) || []', 'one.rules ?? []'),
+  ...(
+    [
+      [
+        'a lock-out',
+        'interactions/credentials/index.ts',
+        "if (isLockedOut(account, attempt)) throw wrongCredentials(attempt, 'locked_out')",
+        '',
+      ],
+      [
+        'a lock-out is not for a known device',
+        'interactions/credentials/index.ts',
+        // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in the code
+        '? { key: `${passwordCounter(typed)}|${device}`, rule: KNOWN_DEVICE }',
+        '? { key: passwordCounter(typed), rule: KNOWN_DEVICE }',
+      ],
+      [
+        'tokens end with a session that was idle for too long',
+        'interactions/configuration.ts',
+        'if (!sessionAlive(session?.payload as SessionFacts | undefined, record, limits, now())) return undefined',
+        '',
+      ],
+      [
+        'a session that a company ended begins anew',
+        'interactions/attach.ts',
+        'session.uid === outcome?.deadSession || ',
+        '',
+      ],
+      ['passwords by mail: not in the account', 'server/account/own.ts', 'if (closed) {', 'if (closed && !page) {'],
+      ['passwords by mail: not by an operator', 'server/seed.ts', '  if (!strict) return\n', '  return\n'],
+      [
+        'one letter of a date for each person',
+        'server/deadlines.ts',
+        '    id: digest(JSON.stringify([',
+        '    kept: digest(JSON.stringify([',
+      ],
+    ] as const
+  ).map(([name, file, find, replace]): Mutation => ({ name: `rules: ${name}`, file, find, replace, test: RULES })),
 ]

@@ -421,6 +421,18 @@ const OTHER_FACTS: Record<string, First> = {
       because: [],
     },
   },
+  'account/home.deadline': {
+    ...VIEWS['account/home'],
+    locals: {
+      ...VIEWS['account/home'].locals,
+      methods: [],
+      addable: ['otp', 'sms'],
+      recoveryCode: undefined,
+      isRequired: false,
+      because: [],
+      ahead: { company: 'City Works', date: 'January 31, 2027', zone: 'America/Denver' },
+    },
+  },
   'account/home.unacknowledged': {
     ...VIEWS['account/home'],
     locals: { ...VIEWS['account/home'].locals, recoveryCode: false, notice: 'Thank you.' },
@@ -467,6 +479,7 @@ const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   email_invalid: [{ on: ['credentials', 'forgot'], field: 'email' }],
   password_missing: [{ on: ['credentials-password'], field: 'password' }],
   wrong_credentials: [{ on: ['credentials-password'], field: 'password' }],
+  wrong_credentials_again: [{ on: ['credentials-password'], field: 'password' }],
   too_many_attempts: [
     { on: ['credentials-password'], retryAfter: 30 * 60 },
     { on: ['enrollment', 'enrollment-sms'], retryAfter: 60 },
@@ -563,6 +576,7 @@ const MESSAGES: Record<MessageName, Said[]> = {
   password_set: [{}],
   not_you: [{ label: 'forgot.title' }],
   company_password: [{ vars: { domain: 'acme.example' } }],
+  password_by_mail: [{}],
   still_signed_in: [{}, { toApp: true, as: 'from_app' }],
 }
 
