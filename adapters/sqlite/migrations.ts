@@ -277,6 +277,7 @@ const MIGRATIONS: string[] = [
   CREATE INDEX artifacts_expires ON artifacts (expires_at) WHERE expires_at IS NOT NULL;
   CREATE INDEX artifacts_account ON artifacts (account_id, model) WHERE account_id IS NOT NULL;
   `,
+  'ALTER TABLE accounts ADD COLUMN notice_email TEXT;',
 ]
 
 /**
