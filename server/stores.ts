@@ -17,6 +17,7 @@ import type {
   Membership,
   MembershipRole,
   Message,
+  Method,
   PasswordStore,
   RecoveryCodeState,
   ServerRole,
@@ -47,6 +48,8 @@ export interface User {
   id: string
   /** Normalised: lower case, no spaces around it. Unique. */
   email: string
+  /** A second address, proven, that gets every letter of what happened. */
+  noticeEmail?: string | undefined
   name?: string | undefined
   disabled: boolean
   memberships: { company: string; roles: MembershipRole[]; disabled: boolean }[]
@@ -201,6 +204,10 @@ export type Change =
       messages?: Message[] | undefined
       /** The link of an invitation, for a person who is not there yet. */
       welcome?: MailedLink | undefined
+      /** The link that takes this change of the address back: the one of its purpose. */
+      undo?: MailedLink | undefined
+      /** Raises the epoch, whatever else is written. */
+      raises?: boolean | undefined
     } & Planned<WrittenUser>)
   | { kind: 'user'; op: 'remove'; id: string }
   | ({ kind: 'client'; op: 'put'; value: Client } & Planned<Client>)
@@ -254,6 +261,23 @@ export interface DirectoryStore {
    * there is no such user.
    */
   setDisabled(accountId: string, disabled: boolean): Promise<boolean>
+  /**
+   * Removes one factor, and with the last one the recovery code; raises factor version and security epoch. Once per factor version:
+   * false when that or the epoch has been raised since it was read, or there is no such factor.
+   */
+  removeFactor(
+    accountId: string,
+    removal: { method: Method; factorVersion: number; securityEpoch: number; messages: Message[] },
+  ): Promise<boolean>
+  /** Sets "Always require 2FA". Once: false when it was so already. */
+  setAlwaysRequire2fa(accountId: string, always: boolean, messages: Message[]): Promise<boolean>
+  /**
+   * Makes the address that this link proved the person's second one. Once per link: false when it is used or expired, of another epoch,
+   * or there is no such link.
+   */
+  takeNoticeEmail(hash: string, now: number, messages: Message[]): Promise<boolean>
+  /** Removes the second address. Once: false when it is another one by now. */
+  dropNoticeEmail(accountId: string, email: string, messages: Message[]): Promise<boolean>
   /** Ends what was proven before: sessions, refresh tokens, half-finished sign-ins. False when there is no such user. */
   raiseEpoch(accountId: string): Promise<boolean>
   /**
@@ -376,6 +400,7 @@ export interface Rows {
     User,
     | 'id'
     | 'email'
+    | 'noticeEmail'
     | 'name'
     | 'disabled'
     | 'memberships'

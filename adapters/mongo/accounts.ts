@@ -50,6 +50,7 @@ export class MongoAccounts implements AccountStore {
     return {
       id: stored._id,
       email: stored.email,
+      ...(stored.noticeEmail !== undefined && { noticeEmail: stored.noticeEmail }),
       name: stored.name,
       disabled: stored.disabled,
       securityEpoch: stored.securityEpoch,

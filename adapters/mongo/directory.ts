@@ -1,5 +1,5 @@
 import { mongo, trusted } from 'mongoose'
-import type { Message, Connection as SamlConnection, Sealer } from '../../interactions/kit/stores.ts'
+import type { Message, Method, Connection as SamlConnection, Sealer } from '../../interactions/kit/stores.ts'
 import {
   type Change,
   type Client,
@@ -180,12 +180,7 @@ export class MongoDirectory implements DirectoryStore {
 
   async resetMfa(accountId: string, messages: Message[] = []): Promise<boolean> {
     const update = { $unset: { totp: 1, phone: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } }
-    const isReset = await this.#update(
-      { _id: accountId, removed: null },
-      { ...update, ...this.#outbox.along(messages) },
-    )
-    if (isReset && messages.length > 0) await this.#outbox.move(accountId)
-    return isReset
+    return this.#telling({ _id: accountId, removed: null }, update, accountId, messages)
   }
 
   async setDisabled(accountId: string, disabled: boolean): Promise<boolean> {
@@ -197,6 +192,63 @@ export class MongoDirectory implements DirectoryStore {
 
   async raiseEpoch(accountId: string): Promise<boolean> {
     return this.#update({ _id: accountId, removed: null }, { $inc: { securityEpoch: 1 } })
+  }
+
+  async removeFactor(
+    accountId: string,
+    removal: { method: Method; factorVersion: number; securityEpoch: number; messages: Message[] },
+  ): Promise<boolean> {
+    const { method, factorVersion, securityEpoch, messages } = removal
+    const [removed, other] = method === 'otp' ? (['totp', 'phone'] as const) : (['phone', 'totp'] as const)
+    const filter = {
+      _id: accountId,
+      removed: null,
+      factorVersion,
+      securityEpoch,
+      [removed]: trusted({ $exists: true }),
+    }
+    const raised = { $inc: { factorVersion: 1, securityEpoch: 1 } }
+    // Whichever of the two it is: no factor comes or goes without a new factor version.
+    const last = { ...raised, $unset: { [removed]: 1, recoveryCode: 1 } }
+    if (await this.#telling({ ...filter, [other]: null }, last, accountId, messages)) return true
+    const oneOfTwo = { ...raised, $unset: { [removed]: 1 } }
+    return this.#telling({ ...filter, [other]: trusted({ $exists: true }) }, oneOfTwo, accountId, messages)
+  }
+
+  async setAlwaysRequire2fa(accountId: string, always: boolean, messages: Message[]): Promise<boolean> {
+    const filter = { _id: accountId, removed: null, alwaysRequire2fa: !always }
+    return this.#telling(filter, { $set: { alwaysRequire2fa: always } }, accountId, messages)
+  }
+
+  async takeNoticeEmail(hash: string, now: number, messages: Message[]): Promise<boolean> {
+    const { accounts } = this.#collections
+    const stored = await this.#connection.guarded(() =>
+      accounts.findOne({ 'mailedLinks.notice.hash': hash, removed: null }, undefined, NEWEST).lean(),
+    )
+    const link = stored?.mailedLinks?.notice
+    if (!stored || !link || link.usedAt !== undefined || link.expiresAt <= now) return false
+    const filter = {
+      _id: stored._id,
+      removed: null,
+      disabled: false,
+      securityEpoch: link.epoch,
+      'mailedLinks.notice.hash': hash,
+      'mailedLinks.notice.usedAt': null,
+    }
+    const update = { $set: { noticeEmail: link.email, 'mailedLinks.notice.usedAt': now } }
+    return this.#telling(filter, update, stored._id, messages)
+  }
+
+  async dropNoticeEmail(accountId: string, email: string, messages: Message[]): Promise<boolean> {
+    const filter = { _id: accountId, removed: null, noticeEmail: email }
+    return this.#telling(filter, { $unset: { noticeEmail: 1 } }, accountId, messages)
+  }
+
+  /** The same, with the messages that tell of it. */
+  async #telling(filter: object, update: object, accountId: string, messages: Message[]): Promise<boolean> {
+    const isDone = await this.#update(filter, { ...update, ...this.#outbox.along(messages) })
+    if (isDone && messages.length > 0) await this.#outbox.move(accountId)
+    return isDone
   }
 
   /** A change of one person that is no commit: it takes place in their document. */
@@ -363,6 +415,7 @@ function userOf(row: AccountDocument): User {
   return {
     id,
     email,
+    ...(row.noticeEmail !== undefined && { noticeEmail: row.noticeEmail }),
     ...(name !== undefined && { name }),
     disabled,
     memberships,

@@ -5,12 +5,12 @@ import {
   type Message,
   PASSWORDS_BARRED,
   type PasswordStore,
+  PROVING,
+  VOIDED_BY_PASSWORD,
 } from '../../interactions/kit/stores.ts'
 import { CERTAIN, type Connection, NEWEST } from './driver.ts'
 import type { MongoOutbox } from './outbox.ts'
-import type { AccountDocument, Collections } from './schemas.ts'
-
-const PURPOSES: LinkPurpose[] = ['reset', 'welcome']
+import { type AccountDocument, type Collections, LINK_PURPOSES } from './schemas.ts'
 
 /** Passwords that people set themselves, and the links that let them, in the person's own document. */
 export class MongoPasswords implements PasswordStore {
@@ -35,7 +35,13 @@ export class MongoPasswords implements PasswordStore {
     const { hash, email, epoch, expiresAt } = link
     const { modifiedCount } = await this.#connection.guarded(() =>
       this.#accounts.updateOne(
-        { _id: accountId, email, securityEpoch: epoch, disabled: false, removed: null },
+        {
+          _id: accountId,
+          ...(!PROVING.includes(purpose) && { email }),
+          securityEpoch: epoch,
+          disabled: false,
+          removed: null,
+        },
         { $set: { [`mailedLinks.${purpose}`]: { hash, email, epoch, expiresAt } }, ...this.#outbox.along(messages) },
         CERTAIN,
       ),
@@ -46,6 +52,13 @@ export class MongoPasswords implements PasswordStore {
 
   async findLink(hash: string): Promise<FoundLink | undefined> {
     return (await this.#find(hash))?.link
+  }
+
+  async linkOf(accountId: string, purpose: LinkPurpose): Promise<MailedLink | undefined> {
+    const stored = await this.#connection.guarded(() =>
+      this.#accounts.findOne({ _id: accountId, removed: null }, { mailedLinks: 1 }, NEWEST).lean(),
+    )
+    return stored?.mailedLinks?.[purpose]
   }
 
   async setByLink(
@@ -61,7 +74,7 @@ export class MongoPasswords implements PasswordStore {
       const isGood = link.usedAt === undefined && link.expiresAt > now && stored.email === email && !stored.disabled
       if (!isGood || stored.securityEpoch !== epoch) return undefined
       const links = stored.mailedLinks ?? {}
-      const voided = PURPOSES.filter((one) => links[one] && links[one].usedAt === undefined)
+      const voided = VOIDED_BY_PASSWORD.filter((one) => links[one] && links[one].usedAt === undefined)
       const written = await this.#connection.guarded(() =>
         this.#accounts
           .findOneAndUpdate(
@@ -96,11 +109,11 @@ export class MongoPasswords implements PasswordStore {
   }
 
   async #find(hash: string): Promise<{ stored: AccountDocument; link: FoundLink } | undefined> {
-    const either = PURPOSES.map((purpose) => ({ [`mailedLinks.${purpose}.hash`]: hash }))
+    const either = LINK_PURPOSES.map((purpose) => ({ [`mailedLinks.${purpose}.hash`]: hash }))
     const stored = await this.#connection.guarded(() =>
       this.#accounts.findOne({ $or: either, removed: null } as object, undefined, NEWEST).lean(),
     )
-    const purpose = PURPOSES.find((one) => stored?.mailedLinks?.[one]?.hash === hash)
+    const purpose = LINK_PURPOSES.find((one) => stored?.mailedLinks?.[one]?.hash === hash)
     if (!stored || !purpose) return undefined
     const { email, epoch, expiresAt, usedAt } = stored.mailedLinks![purpose]!
     return { stored, link: { accountId: stored._id, purpose, hash, email, epoch, expiresAt, usedAt } }

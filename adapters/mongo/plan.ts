@@ -43,6 +43,8 @@ export type Step = Write | { forget: string[]; apps?: string[] } | { send: Writt
 type Person = WrittenUser & {
   passwordHash?: string | undefined
   welcome?: MailedLink | undefined
+  undo?: MailedLink | undefined
+  raises?: boolean | undefined
 }
 
 /** A client with its secret sealed. */
@@ -99,8 +101,9 @@ export function changesOf(
       const keys = firstKey && seal.connection(value.id, JSON.stringify([firstKey]))
       wanted.connections.set(value.id, { value: writtenConnection(value), keys })
     } else {
-      const passwordHash = change.passwordHash ?? wanted.people.get(change.value.id)?.passwordHash
-      wanted.people.set(change.value.id, { ...change.value, passwordHash, welcome: change.welcome })
+      const { value, welcome, undo, raises } = change
+      const passwordHash = change.passwordHash ?? wanted.people.get(value.id)?.passwordHash
+      wanted.people.set(value.id, { ...value, passwordHash, welcome, undo, raises })
       wanted.messages.push(...seal.messages(change.messages ?? []))
     }
   }
@@ -278,9 +281,10 @@ function personStep(person: Person, stored: AccountDocument | undefined): Step {
     memberships: memberships.map(({ company, roles, disabled: off }) => ({ company, roles, disabled: off })),
     ...(name !== undefined && { name }),
     ...(passwordHash !== undefined && { passwordHash }),
+    ...(person.undo && { 'mailedLinks.email_undo': person.undo }),
   }
   if (stored) {
-    const raises = passwordHash !== undefined || (disabled && !stored.disabled)
+    const raises = person.raises === true || passwordHash !== undefined || (disabled && !stored.disabled)
     const former = passwordHash === undefined ? {} : formerAfter(stored)
     return { in: 'accounts', id, set: { ...always, ...former }, unset: name === undefined ? ['name'] : [], raises }
   }
@@ -328,6 +332,7 @@ const removal = (name: Filed, id: string, fields: string[]): Step => ({
 
 const ACCOUNT_FIELDS = [
   'email',
+  'noticeEmail',
   'name',
   'passwordHash',
   'formerPasswords',
@@ -359,8 +364,10 @@ async function checked(collections: Collections, step: Write, commit: number): P
   const unchanged = UNCHANGED[step.in as keyof typeof UNCHANGED]
   const document = new Kind({ _id: step.id, commit, ...unchanged, ...step.set }) as Document
   await document.validate()
-  const values = document.toObject() as Record<string, unknown>
-  return { ...step, set: Object.fromEntries(Object.keys(step.set).map((name) => [name, values[name]])) }
+  const values: unknown = document.toObject()
+  const at = (path: string) =>
+    path.split('.').reduce((value, name) => (value as Record<string, unknown>)[name]!, values)
+  return { ...step, set: Object.fromEntries(Object.keys(step.set).map((path) => [path, at(path)])) }
 }
 
 /** Stands for what a change of a person or a connection leaves as it is. */

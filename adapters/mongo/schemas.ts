@@ -30,6 +30,7 @@ interface Filed {
 /** A person: one document, so that what happens to them at once is one write. */
 export interface AccountDocument extends Filed {
   email: string
+  noticeEmail?: string
   name?: string
   passwordHash?: string
   /** Newest first. */
@@ -285,6 +286,14 @@ const MEMBERSHIP_ROLES = all<MembershipRole>({
   directory_admin: true,
 })
 
+export const LINK_PURPOSES = all<LinkPurpose>({
+  reset: true,
+  welcome: true,
+  email: true,
+  notice: true,
+  email_undo: true,
+})
+
 const text = { type: String, required: true } as const
 const optionalText = { type: String } as const
 const yesOrNo = { type: Boolean, required: true } as const
@@ -334,10 +343,13 @@ const MESSAGE = {
 const SCHEMAS = {
   accounts: filed({
     email: text,
+    noticeEmail: optionalText,
     name: optionalText,
     passwordHash: optionalText,
     formerPasswords: { type: [text], default: undefined },
-    mailedLinks: { type: inner({ reset: { type: inner(MAILED_LINK) }, welcome: { type: inner(MAILED_LINK) } }) },
+    mailedLinks: {
+      type: inner(Object.fromEntries(LINK_PURPOSES.map((purpose) => [purpose, { type: inner(MAILED_LINK) }]))),
+    },
     disabled: yesOrNo,
     serverRoles: list(SERVER_ROLES),
     memberships: {
@@ -367,6 +379,9 @@ const SCHEMAS = {
     .index({ 'messages.id': 1 }, { sparse: true })
     .index({ 'mailedLinks.reset.hash': 1 }, { sparse: true })
     .index({ 'mailedLinks.welcome.hash': 1 }, { sparse: true })
+    .index({ 'mailedLinks.email.hash': 1 }, { sparse: true })
+    .index({ 'mailedLinks.notice.hash': 1 }, { sparse: true })
+    .index({ 'mailedLinks.email_undo.hash': 1 }, { sparse: true })
     .index({ email: 1 })
     .index({ 'memberships.company': 1 }),
   addresses: filed({ account: text }),

@@ -68,6 +68,7 @@ function accountOf(row: Row): Account {
   return {
     id: String(row['id']),
     email: String(row['email']),
+    ...(row['notice_email'] !== null && { noticeEmail: String(row['notice_email']) }),
     name: text('name'),
     disabled: row['disabled'] === 1,
     securityEpoch: Number(row['security_epoch']),

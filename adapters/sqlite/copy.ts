@@ -128,6 +128,7 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
     rowOf: (row) => ({
       id: String(row['id']),
       email: String(row['email']),
+      noticeEmail: text(row['notice_email']),
       name: text(row['name']),
       passwordHash: text(row['password_hash']),
       formerPasswords: row['former_passwords'] === null ? undefined : list(row['former_passwords']),
@@ -481,6 +482,7 @@ function putPerson(connection: Connection, person: Rows['people']): void {
     put(connection, 'accounts', ['id'], {
       id,
       email,
+      notice_email: person.noticeEmail,
       name: person.name,
       password_hash: person.passwordHash,
       former_passwords: formerPasswords && JSON.stringify(formerPasswords),

@@ -1,6 +1,7 @@
 import type {
   CompanyRules,
   Message,
+  Method,
   Connection as SamlConnection,
   Sealer,
   ServerRole,
@@ -27,6 +28,8 @@ import type { SqliteOutbox } from './outbox.ts'
 import { nowFormer } from './passwords.ts'
 
 const placeOf = (owner: string) => ({ purpose: 'client_secret', owner })
+
+const TABLE_OF = { otp: 'totp', sms: 'phones' } as const
 
 /** As many parsed clients are kept in memory. */
 const CLIENTS_KNOWN = 1000
@@ -145,6 +148,68 @@ export class SqliteDirectory implements DirectoryStore {
     })
   }
 
+  async removeFactor(
+    accountId: string,
+    removal: { method: Method; factorVersion: number; securityEpoch: number; messages: Message[] },
+  ): Promise<boolean> {
+    const { method, factorVersion, securityEpoch, messages } = removal
+    const connection = this.#connection
+    return connection.write(() => {
+      const won = connection.run(
+        `UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1
+          WHERE id = ? AND factor_version = ? AND security_epoch = ?
+            AND EXISTS (SELECT 1 FROM ${TABLE_OF[method]} WHERE account_id = accounts.id)`,
+        accountId,
+        factorVersion,
+        securityEpoch,
+      )
+      if (won !== 1) return false
+      connection.run(`DELETE FROM ${TABLE_OF[method]} WHERE account_id = ?`, accountId)
+      connection.run(
+        `DELETE FROM recovery_codes WHERE account_id = ?1 AND NOT EXISTS (SELECT 1 FROM totp WHERE account_id = ?1)
+          AND NOT EXISTS (SELECT 1 FROM phones WHERE account_id = ?1)`,
+        accountId,
+      )
+      this.#outbox.inPut(messages)
+      return true
+    })
+  }
+
+  async setAlwaysRequire2fa(accountId: string, always: boolean, messages: Message[]): Promise<boolean> {
+    const sql = 'UPDATE accounts SET always_require_2fa = ?2 WHERE id = ?1 AND always_require_2fa <> ?2'
+    return this.#tellingOnce(messages, sql, accountId, always ? 1 : 0)
+  }
+
+  async takeNoticeEmail(hash: string, now: number, messages: Message[]): Promise<boolean> {
+    return this.#connection.write(() => {
+      const link = this.#connection.get(
+        `UPDATE mailed_links SET used_at = ?2 WHERE hash = ?1 AND purpose = 'notice' AND used_at IS NULL AND expires_at > ?2
+            AND EXISTS (SELECT 1 FROM accounts a WHERE a.id = account_id AND a.security_epoch = epoch AND a.disabled = 0)
+          RETURNING account_id, email`,
+        hash,
+        now,
+      )
+      if (!link) return false
+      this.#connection.run('UPDATE accounts SET notice_email = ? WHERE id = ?', link['email']!, link['account_id']!)
+      this.#outbox.inPut(messages)
+      return true
+    })
+  }
+
+  async dropNoticeEmail(accountId: string, email: string, messages: Message[]): Promise<boolean> {
+    const sql = 'UPDATE accounts SET notice_email = NULL WHERE id = ? AND notice_email = ?'
+    return this.#tellingOnce(messages, sql, accountId, email)
+  }
+
+  /** True for the one caller whose update found what its WHERE asks for; the messages are that one's. */
+  #tellingOnce(messages: Message[], sql: string, ...values: Value[]): Promise<boolean> {
+    return this.#connection.write(() => {
+      if (this.#connection.run(sql, ...values) !== 1) return false
+      this.#outbox.inPut(messages)
+      return true
+    })
+  }
+
   #stored({ kind, value }: Change & { op: 'put' }): object | undefined {
     const get = (sql: string, id: string) => this.#connection.get(sql, id)
     if (kind === 'client') {
@@ -221,22 +286,23 @@ export class SqliteDirectory implements DirectoryStore {
     this.#remove('companies', 'id', id)
   }
 
-  #putUser({ value, passwordHash, welcome }: Change & { kind: 'user'; op: 'put' }): void {
+  #putUser({ value, passwordHash, welcome, undo, raises }: Change & { kind: 'user'; op: 'put' }): void {
     const { id, email, name, disabled, memberships, serverRoles } = value
     const connection = this.#connection
     const before = passwordHash === undefined ? undefined : connection.get('SELECT * FROM accounts WHERE id = ?', id)
     try {
       connection.run(
-        `INSERT INTO accounts (id, email, name, disabled, server_roles, password_hash, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        `INSERT INTO accounts (id, email, name, disabled, server_roles, password_hash, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?8)
           ON CONFLICT (id) DO UPDATE SET email = ?2, name = ?3, disabled = ?4, server_roles = ?5,
             password_hash = coalesce(?6, password_hash),
-            security_epoch = security_epoch + (CASE WHEN ?6 IS NOT NULL OR ?4 > disabled THEN 1 ELSE 0 END)`,
+            security_epoch = security_epoch + (CASE WHEN ?6 IS NOT NULL OR ?4 > disabled OR ?7 THEN 1 ELSE 0 END)`,
         id,
         email,
         name ?? null,
         disabled ? 1 : 0,
         JSON.stringify(serverRoles),
         passwordHash ?? null,
+        raises ? 1 : 0,
         Math.floor(Date.now() / 1000),
       )
     } catch (error) {
@@ -253,6 +319,15 @@ export class SqliteDirectory implements DirectoryStore {
         welcome.email,
         welcome.epoch,
         welcome.expiresAt,
+      )
+    if (undo)
+      connection.run(
+        `INSERT OR REPLACE INTO mailed_links (account_id, purpose, hash, email, epoch, expires_at) VALUES (?, 'email_undo', ?, ?, ?, ?)`,
+        id,
+        undo.hash,
+        undo.email,
+        undo.epoch,
+        undo.expiresAt,
       )
     connection.run('DELETE FROM memberships WHERE account_id = ?', id)
     for (const [index, { company, roles, disabled: off }] of memberships.entries()) {
@@ -350,6 +425,7 @@ function userOf(row: Row): User {
   return {
     id: String(row['id']),
     email: String(row['email']),
+    ...(row['notice_email'] !== null && { noticeEmail: String(row['notice_email']) }),
     ...(row['name'] !== null && { name: String(row['name']) }),
     disabled: row['disabled'] === 1,
     memberships: memberships.map((membership) => ({ ...membership, disabled: membership.disabled === 1 })),

@@ -281,6 +281,8 @@ const MIGRATIONS: string[] = [
   `ALTER TABLE companies ADD COLUMN enforced_sso TEXT CHECK (enforced_sso = 'challenge');`,
   // What else a company demands of its people, as JSON.
   `ALTER TABLE companies ADD COLUMN rules TEXT;`,
+  // A second address, at which a person is told of changes.
+  'ALTER TABLE accounts ADD COLUMN notice_email TEXT;',
 ]
 
 /**

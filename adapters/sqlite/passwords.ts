@@ -5,6 +5,8 @@ import {
   type Message,
   PASSWORDS_BARRED,
   type PasswordStore,
+  PROVING,
+  VOIDED_BY_PASSWORD,
 } from '../../interactions/kit/stores.ts'
 import type { Connection, Row } from './driver.ts'
 import type { SqliteOutbox } from './outbox.ts'
@@ -27,12 +29,13 @@ export class SqlitePasswords implements PasswordStore {
   async issueLink(accountId: string, purpose: LinkPurpose, link: MailedLink, messages: Message[]): Promise<boolean> {
     const { hash, email, epoch, expiresAt } = link
     const sql = `INSERT INTO mailed_links (account_id, purpose, hash, email, epoch, expires_at)
-      SELECT id, ?2, ?3, email, security_epoch, ?6 FROM accounts
-        WHERE id = ?1 AND email = ?4 AND security_epoch = ?5 AND disabled = 0
+      SELECT id, ?2, ?3, ?4, security_epoch, ?6 FROM accounts
+        WHERE id = ?1 AND (email = ?4 OR ?7) AND security_epoch = ?5 AND disabled = 0
       ON CONFLICT (account_id, purpose) DO UPDATE SET hash = excluded.hash, email = excluded.email, epoch = excluded.epoch,
         expires_at = excluded.expires_at, used_at = NULL`
     return this.#connection.write(() => {
-      if (this.#connection.run(sql, accountId, purpose, hash, email, epoch, expiresAt) !== 1) return false
+      const isProving = PROVING.includes(purpose) ? 1 : 0
+      if (this.#connection.run(sql, accountId, purpose, hash, email, epoch, expiresAt, isProving) !== 1) return false
       this.#outbox.inPut(messages)
       return true
     })
@@ -40,16 +43,13 @@ export class SqlitePasswords implements PasswordStore {
 
   async findLink(hash: string): Promise<FoundLink | undefined> {
     const row = this.#connection.get('SELECT * FROM mailed_links WHERE hash = ?', hash)
-    if (!row) return undefined
-    return {
-      accountId: String(row['account_id']),
-      purpose: row['purpose'] as LinkPurpose,
-      hash,
-      email: String(row['email']),
-      epoch: Number(row['epoch']),
-      expiresAt: Number(row['expires_at']),
-      usedAt: row['used_at'] === null ? undefined : Number(row['used_at']),
-    }
+    return row && { accountId: String(row['account_id']), purpose: row['purpose'] as LinkPurpose, ...linkOf(row) }
+  }
+
+  async linkOf(accountId: string, purpose: LinkPurpose): Promise<MailedLink | undefined> {
+    const sql = 'SELECT * FROM mailed_links WHERE account_id = ? AND purpose = ?'
+    const row = this.#connection.get(sql, accountId, purpose)
+    return row && linkOf(row)
   }
 
   async setByLink(
@@ -76,13 +76,27 @@ export class SqlitePasswords implements PasswordStore {
         name ?? null,
         id,
       )
-      connection.run('UPDATE mailed_links SET used_at = ? WHERE account_id = ? AND used_at IS NULL', now, id)
+      for (const purpose of VOIDED_BY_PASSWORD)
+        connection.run(
+          'UPDATE mailed_links SET used_at = ? WHERE account_id = ? AND purpose = ? AND used_at IS NULL',
+          now,
+          id,
+          purpose,
+        )
       this.#outbox.inWithdraw(id, withdraws)
       this.#outbox.inPut(messages)
       return { securityEpoch: Number(found['security_epoch']) + 1 }
     })
   }
 }
+
+const linkOf = (row: Row): MailedLink => ({
+  hash: String(row['hash']),
+  email: String(row['email']),
+  epoch: Number(row['epoch']),
+  expiresAt: Number(row['expires_at']),
+  usedAt: row['used_at'] === null ? undefined : Number(row['used_at']),
+})
 
 const formerOf = (row: Row): string[] =>
   typeof row['former_passwords'] === 'string' ? (JSON.parse(row['former_passwords']) as string[]) : []

@@ -84,6 +84,8 @@ export interface RecoveryCodeState {
 export interface Account {
   id: string
   email: string
+  /** A second address that gets every letter of what happened. Proven by a link; nobody signs in with it. */
+  noticeEmail?: string | undefined
   name?: string | undefined
   disabled: boolean
   /** Raised by everything that ends what was proven before: password change, factor reset, disabling, "end all sessions". */
@@ -294,10 +296,22 @@ export interface PendingStore {
   take(owner: string, purpose: string, now: number): Promise<string | undefined>
 }
 
-/** What a link in a letter is for: a new password, or the first one of somebody who was invited. */
-export type LinkPurpose = 'reset' | 'welcome'
+/**
+ * What a link in a letter is for: a new password, or the first one of somebody who was invited; to prove another address to sign in
+ * with (`email`) or to be told at (`notice`); to take a change of the first one back (`email_undo`).
+ */
+export type LinkPurpose = 'reset' | 'welcome' | 'email' | 'notice' | 'email_undo'
 
-/** A link that was mailed to a person. It is good once, and only as long as address and security epoch stay as they were. */
+/** Links that go to an address which is not the person's yet. */
+export const PROVING: readonly LinkPurpose[] = ['email', 'notice']
+
+/** Links that a new password makes void. Not the one that undoes a thief's change of the address. */
+export const VOIDED_BY_PASSWORD: readonly LinkPurpose[] = ['reset', 'welcome', ...PROVING]
+
+/**
+ * A link that was mailed to a person. It is good once, and only as long as address and security epoch stay as they were; one that takes
+ * a change back is good until its end, whatever the epoch.
+ */
 export interface MailedLink {
   /** SHA-256 of the token. */
   hash: string
@@ -324,14 +338,16 @@ export interface PasswordStore {
   recent(accountId: string): Promise<string[]>
   /**
    * Makes a link the one link of its purpose: a former one is void. False when there is no such account, it is disabled, or it has
-   * another address or epoch by now.
+   * another address ({@link PROVING} apart) or epoch by now.
    */
   issueLink(accountId: string, purpose: LinkPurpose, link: MailedLink, messages: Message[]): Promise<boolean>
   /** The link, used or expired ones too, or `undefined`: never made, or another has taken its place. */
   findLink(hash: string): Promise<FoundLink | undefined>
+  /** The one link of this purpose, used or expired too. */
+  linkOf(accountId: string, purpose: LinkPurpose): Promise<MailedLink | undefined>
   /**
    * Uses the link and sets the password, all or nothing. Once per link. In the same write the security epoch rises by one, the former
-   * password is remembered, and every link of this person is void.
+   * password is remembered, and the links of {@link VOIDED_BY_PASSWORD} are void.
    *
    * @param set `name`: given by the person; the one that is there stays without it. `withdraws`: kinds of messages that are pointless now
    * @returns the epoch after the write, or `undefined` when the link is not good (any more)

@@ -26,7 +26,7 @@ import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
 import { logUntold } from '../sessions.ts'
 import { fieldsOf, valid } from './form.ts'
-import { INVITING, invitation, PATHS, resetLink } from './links.ts'
+import { INVITING, invitation, PATHS, type PasswordPurpose, resetLink } from './links.ts'
 import { passwordRule } from './password-rules.ts'
 
 /** Letters to one address, whether somebody has it or not, and questions from one network. */
@@ -188,7 +188,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     return isVoid || (await isElsewhere(link.email)) ? say('link_unknown') : link
   }
 
-  async function newPassword(ctx: Context, purpose: LinkPurpose): Promise<void> {
+  async function newPassword(ctx: Context, purpose: PasswordPurpose): Promise<void> {
     if (ctx.method !== 'POST' && ctx.query['token'] !== undefined) return keepToken(ctx, purpose, ctx.query['token'])
     const token = ctx.cookies.get(tokenCookie(ctx, purpose), { signed: true }) ?? ''
     const secret = keyRing.mac('new-password', token)
@@ -236,7 +236,11 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   }
 
   /** Every session ends, apps are told; what a stranger's wrong passwords closed is open again (R32). Nobody is signed in. */
-  async function after(ctx: Context, purpose: LinkPurpose, { id: accountId, email }: { id: string; email: string }) {
+  async function after(
+    ctx: Context,
+    purpose: PasswordPurpose,
+    { id: accountId, email }: { id: string; email: string },
+  ) {
     const event = purpose === 'reset' ? { event: 'password.reset' } : { event: 'invitation.accepted' }
     await audit(ctx, { ...event, outcome: 'success', accountId })
     await database.throttle.clear([passwordCounter(email)])

@@ -38,7 +38,16 @@ interface Circumstances {
 }
 
 /** The path of each purpose. */
-export const PATHS = { reset: '/reset', welcome: '/welcome' } as const
+export const PATHS = {
+  reset: '/reset',
+  welcome: '/welcome',
+  email: '/account/email/confirm',
+  notice: '/account/notices/confirm',
+  email_undo: '/undo',
+} as const satisfies Record<LinkPurpose, string>
+
+/** Links that set a password. */
+export type PasswordPurpose = 'reset' | 'welcome'
 
 function newLink(
   purpose: LinkPurpose,

@@ -806,6 +806,161 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
     })
 
+    describe('addresses', () => {
+      const NEW = 'ana@new.example'
+      const link = (hash: string, email: string, more: object = {}) => ({
+        hash,
+        email,
+        epoch: 0,
+        expiresAt: NOW + 1800,
+        ...more,
+      })
+      const told = (id: string): Message => ({
+        id,
+        kind: 'address',
+        channel: 'mail',
+        accountId: 'ana',
+        body: '',
+        createdAt: NOW,
+        dueAt: NOW,
+        expiresAt: NOW + 3600,
+      })
+      const written = async () => writtenOf((await db.directory.user('ana'))!)
+      const ids = async () => (await other.outbox.list({ limit: 99 })).map(({ id }) => id).sort()
+
+      it('have links that prove another one, which a new password voids', async () => {
+        assert.equal(await db.passwords.issueLink('ana', 'email', link('e', NEW), [told('asked')]), true)
+        assert.equal(await db.passwords.issueLink('ana', 'notice', link('n', 'bob@acme.example'), []), true)
+        assert.equal(await db.passwords.issueLink('ana', 'email', link('x', NEW, { epoch: 1 }), [told('no')]), false)
+        assert.equal((await other.passwords.findLink('e'))?.purpose, 'email')
+        assert.equal((await other.passwords.linkOf('ana', 'email'))?.email, NEW)
+        assert.equal(await other.passwords.linkOf('ana', 'email_undo'), undefined)
+        assert.equal(await other.passwords.linkOf('bob', 'email'), undefined)
+        assert.deepEqual(await ids(), ['asked'])
+        const was = await written()
+        const undo = link('u', was.email)
+        await db.directory.commit([{ kind: 'user', op: 'put', value: { ...was, email: NEW }, was, undo }])
+        await db.passwords.issueLink('ana', 'reset', link('r', NEW), [])
+        assert.ok(await db.passwords.setByLink('r', { passwordHash: 'new', now: NOW, messages: [] }))
+        const used = await Promise.all(['e', 'n', 'u'].map((hash) => other.passwords.findLink(hash)))
+        assert.deepEqual(
+          used.map((one) => one?.usedAt),
+          [NOW, NOW, undefined],
+        )
+      })
+      it('of fifty changes of one person one wins, with its letter and its way back', async () => {
+        const was = await written()
+        const results = await fifty(async (one, index) => {
+          const value = { ...was, email: `ana${index}@new.example` }
+          const undo = link(`u${index}`, was.email)
+          const messages = [told(`m${index}`)]
+          return one.directory.commit([{ kind: 'user', op: 'put', value, was, undo, messages }]).then(
+            () => true,
+            (error) => assert.ok(error instanceof ChangedMeanwhile),
+          )
+        })
+        assert.equal(winners(results), 1)
+        const won = results.findIndex(Boolean)
+        const { email, securityEpoch } = await ana()
+        assert.deepEqual([email, securityEpoch], [`ana${won}@new.example`, 0])
+        assert.equal((await other.passwords.linkOf('ana', 'email_undo'))?.hash, `u${won}`)
+        assert.deepEqual(await ids(), [`m${won}`])
+        assert.equal(await db.accounts.findByEmail('ana@acme.example'), undefined)
+      })
+      it('of fifty people who want one address one gets it', async () => {
+        const people = Array.from({ length: 50 }, (_, index) => person(`p${index}`))
+        await db.directory.commit(people)
+        const results = await fifty(async (one, index) => {
+          const was = writtenOf((await one.directory.user(`p${index}`))!)
+          return one.directory.commit([{ kind: 'user', op: 'put', value: { ...was, email: NEW }, was }]).then(
+            () => true,
+            (error) => assert.ok(error instanceof StoreConflict),
+          )
+        })
+        assert.equal(winners(results), 1)
+      })
+      it('come back by a change that raises the epoch', async () => {
+        const was = await written()
+        const undo = link('u', was.email)
+        await db.directory.commit([{ kind: 'user', op: 'put', value: { ...was, email: NEW }, was, undo }])
+        assert.equal((await other.accounts.findByEmail(NEW))?.account.id, 'ana')
+        const changed = await written()
+        await db.directory.commit([{ kind: 'user', op: 'put', value: was, was: changed, raises: true }])
+        const { email, securityEpoch } = await ana()
+        assert.deepEqual([email, securityEpoch], ['ana@acme.example', 1])
+      })
+      it('a second one: of fifty that use its link one wins; then it is there until it is removed, once', async () => {
+        await db.passwords.issueLink('ana', 'notice', link('n', 'ana@home.example'), [])
+        assert.equal((await ana()).noticeEmail, undefined)
+        const taken = await fifty((one, index) => one.directory.takeNoticeEmail('n', NOW, [told(`t${index}`)]))
+        assert.equal(winners(taken), 1)
+        assert.equal((await ana()).noticeEmail, 'ana@home.example')
+        assert.equal((await other.directory.user('ana'))?.noticeEmail, 'ana@home.example')
+        await db.directory.commit([person('ana', { name: 'Ana' })])
+        assert.equal((await ana()).noticeEmail, 'ana@home.example', 'a change of something else leaves it')
+        assert.equal(await db.directory.dropNoticeEmail('ana', 'other@home.example', [told('no')]), false)
+        const dropped = await fifty((one, index) =>
+          one.directory.dropNoticeEmail('ana', 'ana@home.example', [told(`d${index}`)]),
+        )
+        assert.equal(winners(dropped), 1)
+        assert.equal((await ana()).noticeEmail, undefined)
+        assert.equal((await ids()).length, 2)
+      })
+      it('a second one: not by a link that is too old, of another epoch, of somebody shut out, or for something else', async () => {
+        const take = (hash: string, at = NOW) => db.directory.takeNoticeEmail(hash, at, [told('no')])
+        await db.passwords.issueLink('ana', 'notice', link('n', 'ana@home.example'), [])
+        await db.passwords.issueLink('ana', 'email', link('e', NEW), [])
+        assert.deepEqual([await take('n', NOW + 1800), await take('e'), await take('none')], [false, false, false])
+        await db.directory.raiseEpoch('ana')
+        assert.equal(await take('n'), false)
+        await db.passwords.issueLink('bob', 'notice', link('b', 'bob@home.example'), [])
+        await db.directory.setDisabled('bob', true)
+        assert.equal(await take('b'), false)
+        assert.deepEqual(await ids(), [])
+      })
+    })
+
+    describe('own choices', () => {
+      const removal = (method: 'otp' | 'sms', factorVersion: number, more: object = {}) => ({
+        method,
+        factorVersion,
+        securityEpoch: 0,
+        messages: [],
+        ...more,
+      })
+      it('the switch: once, and nothing else with it', async () => {
+        const before = await ana()
+        assert.equal(winners(await fifty((one) => one.directory.setAlwaysRequire2fa('ana', true, []))), 1)
+        assert.deepEqual(await ana(), { ...before, alwaysRequire2fa: true })
+        assert.equal(await db.directory.setAlwaysRequire2fa('ana', false, []), true)
+        assert.deepEqual(await ana(), before)
+        assert.equal(await db.directory.setAlwaysRequire2fa('nobody', true, []), false)
+      })
+      it('one of two factors goes once; version and epoch rise, the recovery code stays', async () => {
+        await enrolled()
+        await db.factors.activate('ana', byPhone({ factorVersion: 1, recoveryCodeId: 'code-3' }))
+        const results = await fifty((one, index) =>
+          one.directory.removeFactor('ana', removal(index % 3 === 0 ? 'otp' : 'sms', 2)),
+        )
+        assert.equal(winners(results), 1)
+        const account = await ana()
+        assert.deepEqual([account.factorVersion, account.securityEpoch], [3, 1])
+        assert.equal(Object.keys(account.enrolled).length, 1)
+        assert.equal(account.recoveryCode?.id, 'code-3')
+      })
+      it('with the last factor goes the recovery code', async () => {
+        await enrolled()
+        assert.equal(await db.directory.removeFactor('ana', removal('sms', 1)), false)
+        assert.equal(await db.directory.removeFactor('ana', removal('otp', 0)), false)
+        assert.equal(await db.directory.removeFactor('ana', removal('otp', 1, { securityEpoch: 1 })), false)
+        assert.equal(await db.directory.removeFactor('ana', removal('otp', 1)), true)
+        const { enrolled: left, recoveryCode } = await ana()
+        assert.deepEqual([left, recoveryCode], [{}, undefined])
+        assert.equal(await db.factors.recoveryCodeHash('ana'), undefined)
+        assert.equal(await db.factors.activate('ana', activation({ factorVersion: 1 })), undefined)
+      })
+    })
+
     describe('outbox', () => {
       const message = (id: string, more: Partial<Message> = {}): Message => ({
         id,
