@@ -177,10 +177,17 @@ export class MongoDirectory implements DirectoryStore {
     })
   }
 
-  async resetMfa(accountId: string, messages: Message[] = []): Promise<boolean> {
-    const update = { $unset: { totp: 1, phone: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } }
+  async resetMfa(
+    accountId: string,
+    { now, messages = [], factorVersion }: { now: number; messages?: Message[]; factorVersion?: number },
+  ): Promise<boolean> {
+    const update = {
+      $unset: { totp: 1, phone: 1, recoveryCode: 1 },
+      $inc: { factorVersion: 1, securityEpoch: 1 },
+      $set: { factorReset: { at: now, open: true } },
+    }
     const isReset = await this.#update(
-      { _id: accountId, removed: null },
+      { _id: accountId, removed: null, ...(factorVersion !== undefined && { factorVersion }) },
       { ...update, ...this.#outbox.along(messages) },
     )
     if (isReset && messages.length > 0) await this.#outbox.move(accountId)

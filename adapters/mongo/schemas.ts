@@ -52,6 +52,7 @@ export interface AccountDocument extends Filed {
     reservedUntil?: number
     reservations: number
   }
+  factorReset?: { at: number; open?: true; heldBy?: string; heldUntil?: number }
   /** Messages of the last writes of this document, until they are in the outbox. */
   messages?: WrittenMessage[]
 }
@@ -335,7 +336,13 @@ const SCHEMAS = {
     name: optionalText,
     passwordHash: optionalText,
     formerPasswords: { type: [text], default: undefined },
-    mailedLinks: { type: inner({ reset: { type: inner(MAILED_LINK) }, welcome: { type: inner(MAILED_LINK) } }) },
+    mailedLinks: {
+      type: inner({
+        reset: { type: inner(MAILED_LINK) },
+        welcome: { type: inner(MAILED_LINK) },
+        enrolment: { type: inner(MAILED_LINK) },
+      }),
+    },
     disabled: yesOrNo,
     serverRoles: list(SERVER_ROLES),
     memberships: {
@@ -360,11 +367,15 @@ const SCHEMAS = {
         reservations: count,
       }),
     },
+    factorReset: {
+      type: inner({ at: count, open: { type: Boolean }, heldBy: optionalText, heldUntil: optionalCount }),
+    },
     messages: { type: [inner({ id: text, ...MESSAGE })], default: undefined },
   })
     .index({ 'messages.id': 1 }, { sparse: true })
     .index({ 'mailedLinks.reset.hash': 1 }, { sparse: true })
     .index({ 'mailedLinks.welcome.hash': 1 }, { sparse: true })
+    .index({ 'mailedLinks.enrolment.hash': 1 }, { sparse: true })
     .index({ email: 1 })
     .index({ 'memberships.company': 1 }),
   addresses: filed({ account: text }),

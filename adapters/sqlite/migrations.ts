@@ -277,6 +277,12 @@ const MIGRATIONS: string[] = [
   CREATE INDEX artifacts_expires ON artifacts (expires_at) WHERE expires_at IS NOT NULL;
   CREATE INDEX artifacts_account ON artifacts (account_id, model) WHERE account_id IS NOT NULL;
   `,
+  `
+  ALTER TABLE accounts ADD COLUMN reset_at INTEGER; -- of factors
+  ALTER TABLE accounts ADD COLUMN reset_open INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE accounts ADD COLUMN reset_held_by TEXT;
+  ALTER TABLE accounts ADD COLUMN reset_held_until INTEGER;
+  `,
 ]
 
 /**

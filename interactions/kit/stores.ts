@@ -60,6 +60,17 @@ export interface RecoveryCodeState {
   reservations: number
 }
 
+/** What was done about a person's factors by somebody else. The last one counts. */
+export interface FactorReset {
+  /** When every factor and the recovery code were removed. */
+  at: number
+  /** No factor was added since. */
+  open?: true | undefined
+  /** The interaction chain (`cid`) that proved a mailed link, and holds the right to enrol until `heldUntil`. */
+  heldBy?: string | undefined
+  heldUntil?: number | undefined
+}
+
 /** A person, with all that the policy needs to decide. Holds no secret. */
 export interface Account {
   id: string
@@ -79,6 +90,7 @@ export interface Account {
   /** When each factor was last proven, as far as it is known. For the order in which they are offered. */
   used?: Partial<Record<Method, number>> | undefined
   recoveryCode?: RecoveryCodeState | undefined
+  factorReset?: FactorReset | undefined
 }
 
 /** Reads people. An embedding app that has accounts of its own gives them by `withOwnAccounts` and keeps the other stores. */
@@ -139,7 +151,7 @@ export interface FactorStore {
    * `securityEpoch` and the account not being disabled.
    *
    * In the same write: the version rises by one, the app's `step` is used up, "Always require 2FA" is switched on, the former
-   * recovery code is void and the new, unacknowledged one is named. With `byRecovery` the reservation must still be held by
+   * recovery code is void and the new, unacknowledged one is named; what a reset left open is closed. With `byRecovery` the reservation must still be held by
    * that chain; then every former factor dies, of either kind, and the security epoch rises by one.
    *
    * @returns the account's security epoch after the write, or `undefined` when another activation, a reset or a new password was first
@@ -212,6 +224,8 @@ export interface ThrottleStore {
   giveBack(counters: Counter[], counts: number[]): Promise<void>
   /** Forgets the counters: the right answer was given. */
   clear(keys: string[]): Promise<void>
+  /** What the counters remember, in the order of the keys. Takes nothing. */
+  look(keys: string[]): Promise<(ThrottleState | undefined)[]>
 }
 
 /**
@@ -274,8 +288,11 @@ export interface PendingStore {
   take(owner: string, purpose: string, now: number): Promise<string | undefined>
 }
 
-/** What a link in a letter is for: a new password, or the first one of somebody who was invited. */
-export type LinkPurpose = 'reset' | 'welcome'
+/**
+ * What a link in a letter is for: a new password, the first one of somebody who was invited, or the right to enrol of
+ * somebody whose factors were reset.
+ */
+export type LinkPurpose = 'reset' | 'welcome' | 'enrolment'
 
 /** A link that was mailed to a person. It is good once, and only as long as address and security epoch stay as they were. */
 export interface MailedLink {
@@ -298,10 +315,8 @@ export interface FoundLink extends MailedLink {
 /** As many passwords, the present one among them, are not taken again. */
 export const PASSWORDS_BARRED = 4
 
-/** Passwords that people set themselves, and the links that let them. */
-export interface PasswordStore {
-  /** Hashes of the present password and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
-  recent(accountId: string): Promise<string[]>
+/** Links that are mailed to people. */
+export interface MailedLinkStore {
   /**
    * Makes a link the one link of its purpose: a former one is void. False when there is no such account, it is disabled, or it has
    * another address or epoch by now.
@@ -310,7 +325,21 @@ export interface PasswordStore {
   /** The link, used or expired ones too, or `undefined`: never made, or another has taken its place. */
   findLink(hash: string): Promise<FoundLink | undefined>
   /**
-   * Uses the link and sets the password, all or nothing. Once per link. In the same write the security epoch rises by one, the former
+   * Uses a link of purpose `enrolment` and gives its person's right to enrol to one interaction chain; a former holder's is void.
+   * Once per link; the chain that holds it may say so again. It proves no factor.
+   *
+   * @returns false when the link is not good (any more): used by another chain, expired, of another epoch or address, or nothing
+   * was reset that is still open
+   */
+  holdEnrolment(hash: string, right: { accountId: string; cid: string; until: number; now: number }): Promise<boolean>
+}
+
+/** Passwords that people set themselves, and the links that let them. */
+export interface PasswordStore extends MailedLinkStore {
+  /** Hashes of the present password and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
+  recent(accountId: string): Promise<string[]>
+  /**
+   * Uses a link of purpose `reset` or `welcome` and sets the password, all or nothing. Once per link. In the same write the security epoch rises by one, the former
    * password is remembered, and every link of this person is void.
    *
    * @param set `name`: given by the person; the one that is there stays without it. `withdraws`: kinds of messages that are pointless now

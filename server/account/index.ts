@@ -12,7 +12,6 @@ import {
   type FoundLink,
   formToken,
   InteractionError,
-  type LinkPurpose,
   networkOf,
   normaliseEmail,
   type PasswordHasher,
@@ -26,7 +25,7 @@ import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
 import { logUntold } from '../sessions.ts'
 import { fieldsOf, valid } from './form.ts'
-import { INVITING, invitation, PATHS, resetLink } from './links.ts'
+import { INVITING, invitation, PATHS, type PasswordPurpose, resetLink } from './links.ts'
 import { passwordRule } from './password-rules.ts'
 
 /** Letters to one address, whether somebody has it or not, and questions from one network. */
@@ -156,10 +155,10 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
 
   // --- setting a password
 
-  const tokenCookie = (ctx: Context, purpose: LinkPurpose) => (ctx.secure ? `__Host-${purpose}` : purpose)
+  const tokenCookie = (ctx: Context, purpose: PasswordPurpose) => (ctx.secure ? `__Host-${purpose}` : purpose)
 
   /** The token leaves the address for a cookie: no history, no log, no Referer has it (R74). A GET uses nothing up. */
-  function keepToken(ctx: Context, purpose: LinkPurpose, token: unknown) {
+  function keepToken(ctx: Context, purpose: PasswordPurpose, token: unknown) {
     if (typeof token === 'string' && /^[\w-]{20,100}$/.test(token))
       ctx.cookies.set(tokenCookie(ctx, purpose), token, {
         signed: true,
@@ -173,7 +172,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   }
 
   /** The link, if it is good; else a page says what is the matter, and leads on. */
-  async function goodLink(ctx: Context, purpose: LinkPurpose, token: string): Promise<FoundLink | undefined> {
+  async function goodLink(ctx: Context, purpose: PasswordPurpose, token: string): Promise<FoundLink | undefined> {
     const link = await database.passwords.findLink(digest(token))
     const account = link && (await database.accounts.find(link.accountId))
     const again = { href: '/forgot', label: screen.messages(ctx).t('forgot.link') }
@@ -188,7 +187,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     return isVoid || (await isElsewhere(link.email)) ? say('link_unknown') : link
   }
 
-  async function newPassword(ctx: Context, purpose: LinkPurpose): Promise<void> {
+  async function newPassword(ctx: Context, purpose: PasswordPurpose): Promise<void> {
     if (ctx.method !== 'POST' && ctx.query['token'] !== undefined) return keepToken(ctx, purpose, ctx.query['token'])
     const token = ctx.cookies.get(tokenCookie(ctx, purpose), { signed: true }) ?? ''
     const secret = keyRing.mac('new-password', token)
@@ -236,7 +235,11 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   }
 
   /** Every session ends, apps are told; what a stranger's wrong passwords closed is open again (R32). Nobody is signed in. */
-  async function after(ctx: Context, purpose: LinkPurpose, { id: accountId, email }: { id: string; email: string }) {
+  async function after(
+    ctx: Context,
+    purpose: PasswordPurpose,
+    { id: accountId, email }: { id: string; email: string },
+  ) {
     const event = purpose === 'reset' ? { event: 'password.reset' } : { event: 'invitation.accepted' }
     await audit(ctx, { ...event, outcome: 'success', accountId })
     await database.throttle.clear([passwordCounter(email)])

@@ -1,13 +1,6 @@
 /** Links in letters that let a person set a password. */
 import { randomBytes } from 'node:crypto'
-import {
-  type Account,
-  digest,
-  type LinkPurpose,
-  letterWithLink,
-  type MailedLink,
-  type Message,
-} from '../../interactions/index.ts'
+import { type Account, digest, letterWithLink, type MailedLink, type Message } from '../../interactions/index.ts'
 import type { Config } from '../config.ts'
 
 /** Seconds that a link to a new password is good (NIST SP 800-63B-4 §4.2.1.2 allows 24 hours). */
@@ -21,7 +14,7 @@ const REMINDER_DAYS = [1, 3, 7, 14]
 
 /** A link that was not mailed yet, and the letters that bring it. */
 export interface NewLink {
-  purpose: LinkPurpose
+  purpose: PasswordPurpose
   link: MailedLink
   messages: Message[]
 }
@@ -39,9 +32,11 @@ interface Circumstances {
 
 /** The path of each purpose. */
 export const PATHS = { reset: '/reset', welcome: '/welcome' } as const
+/** What of a link's purposes sets a password. */
+export type PasswordPurpose = keyof typeof PATHS
 
 function newLink(
-  purpose: LinkPurpose,
+  purpose: PasswordPurpose,
   { email, securityEpoch }: Person,
   seconds: number,
   { config, now }: Circumstances,

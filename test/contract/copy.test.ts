@@ -62,7 +62,9 @@ const ROWS: { [K in Kind]: Rows[K][] } = {
       mailedLinks: {
         reset: { hash: 'r', email: 'ana@acme.example', epoch: 6, expiresAt: 7, usedAt: 5 },
         welcome: { hash: 'w', email: 'ana@acme.example', epoch: 0, expiresAt: 7 },
+        enrolment: { hash: 'e', email: 'ana@acme.example', epoch: 7, expiresAt: 9 },
       },
+      factorReset: { at: 1_800_000_000, open: true, heldBy: 'cid-1', heldUntil: 1_800_000_060 },
       disabled: true,
       serverRoles: ['operator', 'auditor'],
       memberships: [membership, { company: 'best', roles: [], disabled: false }],
