@@ -16,6 +16,7 @@ import { pathOf } from './kit/routes.ts'
 import { requestId, type Screen } from './kit/screen.ts'
 import { leaveSignedOut } from './kit/trail.ts'
 import { backchannelEvent, type EndingParts, endSessions as endForGood, reasonOf } from './logout.ts'
+import { linkRoute } from './mailed-link/routes.ts'
 import {
   discovery,
   floodGate,
@@ -145,6 +146,8 @@ export function attach(provider: Provider, parts: AttachParts): void {
     provider.on('end_session.success', (ctx) => leaveSignedOut(ctx as unknown as Context))
     provider.use(people(samlRoutes({ ...stores, provider, connections, screen, record, defaultClient, onEvent, now })))
   }
+  const { mailedLinks: links } = options
+  if (links) provider.use(people(linkRoute({ provider, links, screen, now })))
   const routed = { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now, tell }
   provider.use(people(interactionRoutes(routed)))
 }

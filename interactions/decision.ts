@@ -88,6 +88,12 @@ export function createDecision(
         (known.recoveryCode.reservedUntil ?? 0) > at,
       unacknowledged: known.recoveryCode?.acknowledged === false,
       renewed: outcome?.renewedFor === known.id,
+      reset: known.factorReset?.open === true,
+      linked:
+        outcome?.linkedFor === known.id &&
+        cid !== undefined &&
+        known.factorReset?.heldBy === cid &&
+        (known.factorReset.heldUntil ?? 0) > at,
     }
     const open = openReasons(needed, subject, proofs, at, { differentAccount: outcome?.differentAccount ?? false })
     return {

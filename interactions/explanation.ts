@@ -78,6 +78,7 @@ export const REASON_WORDS: Record<Reason | ConsentReason, string> = {
   second_factor_stale: 'the second factor was proven longer ago than the app allows',
   second_factor_fresh: 'the app asks for a new sign-in, and that for a second factor',
   prove_before_enrolment: 'before a factor is added, one that exists is proven',
+  mailed_link_missing: 'their factors were reset: a link that is mailed to them comes before a new one',
   mfa_not_enrolled: 'a second factor is needed, and the person has none that would do',
   enrolment_requested: 'the person wants to add or replace a second factor',
   recovery_code_requested: 'the person wants a new recovery code',
@@ -108,6 +109,7 @@ export function explain(question: Question): Explanation {
     enrolled: account.enrolled,
     reserved: false,
     unacknowledged: account.recoveryCode?.acknowledged === false,
+    reset: account.factorReset?.open === true,
   })
   if (session && !account.disabled) known = subject()
   const neededBy = (who: Account | undefined) => requirement(params, client, who, available, now, signedInBy(proofs))
@@ -158,6 +160,7 @@ export function explain(question: Question): Explanation {
       known = subject()
       prove(company === undefined ? 'pwd' : 'fed')
     } else if (open.prompt === 'recovery_ack') known = { ...known!, unacknowledged: false }
+    else if (open.prompt === 'mfa_link') known = { ...known!, linked: true }
     else {
       const method = open.offer[0]!
       prove(method)

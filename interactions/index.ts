@@ -22,6 +22,7 @@ import { basePath } from './kit/network.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
+import { mailedLink } from './mailed-link/index.ts'
 import { complete, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
 import { isLockedOut, type Requirement, requirement, type SessionFacts } from './policy.ts'
@@ -154,6 +155,14 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   const rooms = {
     credentials: { ...login, pages: { ...login.pages, ...handOff } },
     challenge: challenge({ factors, passwords, texts, totpWindow, reservationSeconds: limits.interaction }),
+    'mailed-link': mailedLink({
+      links: completed.mailedLinks,
+      mails: completed.notices === true,
+      pending,
+      throttle: stores.throttle,
+      issuer,
+      heldSeconds: limits.interaction,
+    }),
     // A colon separates issuer and account in the label of an authenticator app.
     enrollment: enrollment({
       factors,

@@ -6,7 +6,7 @@ import type { Brand } from './kit/brand.ts'
 import type { KeyRing } from './kit/keyring.ts'
 import { tell } from './kit/letters.ts'
 import type { Wording } from './kit/messages.ts'
-import type { Account, ConnectionStore, Method, PeopleStore, Stores } from './kit/stores.ts'
+import type { Account, ConnectionStore, MailedLinkStore, Method, PeopleStore, Stores } from './kit/stores.ts'
 import type { SmsOptions } from './kit/texts.ts'
 import { type SessionLimits, smsCountries } from './policy.ts'
 
@@ -27,6 +27,11 @@ export interface SallyportOptions {
   connections?: ConnectionStore | undefined
   /** Makes accounts for people whom a connection with `jit` sends for the first time. */
   people?: PeopleStore | undefined
+  /**
+   * Links by which people enrol anew whose factors were reset (`factorReset`). Without it a company's sign-in is their only way;
+   * who never resets anybody needs none.
+   */
+  mailedLinks?: MailedLinkStore | undefined
   /** How texts are sent. Without it the authenticator app is the only second factor. */
   sms?: SmsOptions | undefined
   /** The app that people come to who begin at their identity provider, when their connection names none. */

@@ -2,6 +2,7 @@
  * The one rule: which question comes next, and why. Pure: no store, no HTTP, no clock of its own.
  *
  * The Checks call it, the page handlers call it, the claims come from it, the audit prints it. No other place holds a rule.
+ * Who may reset whose second factors, and nobody their own, stands beside it: resets.ts.
  */
 
 import { decodeJwt } from 'jose'
@@ -35,13 +36,14 @@ const AMR = new Set(['pwd', 'otp', 'sms', 'mfa'])
 export const ROOM_OF = {
   login: 'credentials',
   mfa: 'challenge',
+  mfa_link: 'mailed-link',
   mfa_enroll: 'enrollment',
   recovery_ack: 'recovery',
   consent: 'consent',
 } as const
 
 /** The prompts this policy opens, in order. */
-export const PROMPTS = ['login', 'mfa', 'mfa_enroll', 'recovery_ack'] as const
+export const PROMPTS = ['login', 'mfa', 'mfa_link', 'mfa_enroll', 'recovery_ack'] as const
 export type PromptName = (typeof PROMPTS)[number]
 
 /** Why a prompt is open. The text is what a relying party reads with `prompt=none`. */
@@ -57,6 +59,7 @@ export const REASONS = {
   second_factor_stale: ['mfa', 'the second factor is too old'],
   second_factor_fresh: ['mfa', 're-authentication was requested'],
   prove_before_enrolment: ['mfa', 'an existing factor must be proven first'],
+  mailed_link_missing: ['mfa_link', 'a mailed link must be opened before a second factor is enrolled'],
   mfa_not_enrolled: ['mfa_enroll', 'a second factor must be enrolled'],
   enrolment_requested: ['mfa_enroll', 'a second factor is to be added or replaced'],
   recovery_code_reserved: ['mfa_enroll', 'a new second factor must be enrolled'],
@@ -161,6 +164,10 @@ export interface Subject {
   unacknowledged: boolean
   /** A recovery code was shown and acknowledged in this chain. */
   renewed?: boolean | undefined
+  /** Their factors were reset, and none was added since. */
+  reset?: boolean | undefined
+  /** A link that was mailed since then was opened in this chain. No amr: it is only the right to enrol. */
+  linked?: boolean | undefined
 }
 
 /** The one prompt that comes next. */
@@ -184,7 +191,7 @@ export interface Claims {
 const PAYOR_APP_ROLES: MembershipRole[] = ['payments_admin', 'disburser', 'beneficiary_approver']
 
 /** Whoever holds one of these uses Payments, whether or not the role needs a second factor. */
-const PAYMENTS_ROLES: MembershipRole[] = [...PAYOR_APP_ROLES, 'disbursement_contributor']
+export const PAYMENTS_ROLES: MembershipRole[] = [...PAYOR_APP_ROLES, 'disbursement_contributor']
 
 /** Whose rules are asked for. */
 type Member = Pick<Account, 'memberships'>
@@ -258,7 +265,7 @@ function needsOfMembership(
  * A company's enforcement begins with the first second of its date in its zone. Who came through the company's own identity
  * provider was asked there, unless the company wants its people to be asked here too.
  */
-function enforces({ companyId, enforcement }: Membership, now: number, fedBy: string | undefined): boolean {
+export function enforces({ companyId, enforcement }: Membership, now: number, fedBy: string | undefined): boolean {
   if (!enforcement) return false
   if (fedBy === companyId && enforcement.sso !== 'challenge') return false
   return daysUntil(enforcement, now) <= 0
@@ -297,7 +304,8 @@ export function requirement(
   params: Record<string, unknown>,
   client: ClientRules,
   account:
-    | (Pick<Account, 'memberships' | 'serverRoles' | 'alwaysRequire2fa'> & Partial<Pick<Account, 'enrolled'>>)
+    | (Pick<Account, 'memberships' | 'serverRoles' | 'alwaysRequire2fa'> &
+        Partial<Pick<Account, 'enrolled' | 'factorReset'>>)
     | undefined,
   available: readonly Method[],
   now: number,
@@ -314,6 +322,8 @@ export function requirement(
   for (const source of needs.flatMap((need) => need.because)) raise(2, source)
   for (const role of account?.serverRoles ?? []) raise(2, `role:${role}`)
   if (account?.alwaysRequire2fa) raise(2, 'person')
+  // Whoever had a factor has one again before anything else: a password alone changes nothing of this account meanwhile.
+  if (account?.factorReset?.open) raise(2, 'reset')
   if (client.mfa === 'required') raise(2, 'client')
 
   // A list is a set of alternatives: the weakest known one must be reached (OIDC Core §3.1.2.1: voluntary).
@@ -527,12 +537,12 @@ export function openReasons(
     const usable = needed.methods.filter((method) => subject.enrolled[method] !== undefined)
     if (usable.length > 0) return open(missingSecond(needed, usable, all), usable)
 
-    return openProof(subject, proofs, now) ?? open('mfa_not_enrolled', needed.methods)
+    return openProof(subject, proofs, now) ?? openLink(subject, counting) ?? open('mfa_not_enrolled', needed.methods)
   }
 
   if (needed.setUp !== undefined && !isSetUp(needed.setUp, subject, proofs)) {
     if (subject.reserved) return open('recovery_code_reserved', needed.methods)
-    const first = openProof(subject, proofs, now)
+    const first = openProof(subject, proofs, now) ?? openLink(subject, counting)
     if (first) return first
     if (needed.setUp !== 'recovery_code') return open('enrolment_requested', [needed.setUp])
     if (standing(subject).length > 0) return open('recovery_code_requested')
@@ -553,6 +563,10 @@ function openProof(subject: Subject, { chain }: Proofs, now: number): Open | und
   const proven = methods.some((method) => now - (chain[method] ?? Number.NEGATIVE_INFINITY) <= ENROLMENT_WINDOW)
   return methods.length > 0 && !proven ? open('prove_before_enrolment', methods) : undefined
 }
+
+/** After a reset a password alone enrols nothing (NIST SP 800-63B-4 §4.2): a mailed link besides, or a company's sign-in. */
+const openLink = ({ reset, linked }: Subject, counting: FactorTimes): Open | undefined =>
+  reset && !linked && counting.fed === undefined ? open('mailed_link_missing') : undefined
 
 /** Done in this chain: what was added before is to be replaced. */
 const isSetUp = (wanted: SetUp, { enrolled, renewed }: Subject, { started }: Proofs): boolean =>

@@ -66,6 +66,7 @@ export function sallyportOf(house: House): Sallyport {
     sms: smsOf(house),
     ...(mailOf(config) !== 'none' && { notices: true, forgotUrl: '/forgot' }),
     people: newcomers(database.directory, database.accounts),
+    mailedLinks: database.passwords,
     client: async (id) =>
       id === ACCOUNT_CLIENT
         ? accountClient(house)

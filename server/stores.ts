@@ -9,6 +9,7 @@ import type {
   CompanyRules,
   Connection,
   ConnectionStore,
+  FactorReset,
   FederatedName,
   FederationRequest,
   FormerSecret,
@@ -252,10 +253,12 @@ export interface DirectoryStore {
    */
   commit(changes: Change[]): Promise<void>
   /**
-   * Removes every factor and the recovery code, raises factor version and security epoch. False when there is no such user.
-   * @param messages who is told: kept by the same write
+   * Removes every factor and the recovery code, raises factor version and security epoch, and notes the reset, open
+   * ({@link FactorReset}). False when there is no such user.
+   * @param reset `messages`: who is told, kept by the same write; `factorVersion`: as it was read. Once for each: false when it
+   *   is another one by now
    */
-  resetMfa(accountId: string, messages?: Message[]): Promise<boolean>
+  resetMfa(accountId: string, reset: { now: number; messages?: Message[]; factorVersion?: number }): Promise<boolean>
   /**
    * Shuts a person out, which raises their epoch, or lets them in again. Once: false when they were so already, and when
    * there is no such user.
@@ -419,6 +422,7 @@ export interface Rows {
     /** `number` is sealed. */
     phone?: { number: string; addedAt: number; usedAt: number } | undefined
     recoveryCode?: (RecoveryCodeState & { hash?: string | undefined }) | undefined
+    factorReset?: FactorReset | undefined
   }
   /** `settings` is JSON: all that is written of it and has no field here. `keys` is sealed. */
   connections: {

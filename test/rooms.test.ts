@@ -4,7 +4,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..')
-const ROOMS = ['credentials', 'challenge', 'enrollment', 'recovery', 'consent', 'federation']
+const ROOMS = ['credentials', 'challenge', 'enrollment', 'mailed-link', 'recovery', 'consent', 'federation']
 
 /** Who may import whom. The first rule that fits a file is the one that holds. */
 const RULES: { files: RegExp; may: RegExp[] }[] = [

@@ -67,6 +67,7 @@ export class MongoAccounts implements AccountStore {
         ...(stored.phone && { sms: stored.phone.usedAt }),
       },
       recoveryCode: recoveryCodeOf(stored),
+      factorReset: stored.factorReset,
     }
   }
 }

@@ -178,9 +178,17 @@ export class MongoDirectory implements DirectoryStore {
     })
   }
 
-  async resetMfa(accountId: string, messages: Message[] = []): Promise<boolean> {
-    const update = { $unset: { totp: 1, phone: 1, recoveryCode: 1 }, $inc: { factorVersion: 1, securityEpoch: 1 } }
-    return this.#telling({ _id: accountId, removed: null }, update, accountId, messages)
+  async resetMfa(
+    accountId: string,
+    { now, messages = [], factorVersion }: { now: number; messages?: Message[]; factorVersion?: number },
+  ): Promise<boolean> {
+    const filter = { _id: accountId, removed: null, ...(factorVersion !== undefined && { factorVersion }) }
+    const update = {
+      $unset: { totp: 1, phone: 1, recoveryCode: 1 },
+      $inc: { factorVersion: 1, securityEpoch: 1 },
+      $set: { factorReset: { at: now, open: true } },
+    }
+    return this.#telling(filter, update, accountId, messages)
   }
 
   async setDisabled(accountId: string, disabled: boolean): Promise<boolean> {

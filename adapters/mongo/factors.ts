@@ -59,8 +59,13 @@ export class MongoFactors implements FactorStore {
               recoveryCode: { id: recoveryCodeId, acknowledged: false, reservations: 0 },
               alwaysRequire2fa: true,
             },
-            // Whoever holds a lost phone holds its number too, and whoever holds the number may hold the phone.
-            ...(byRecovery && { $unset: factor.method === 'otp' ? { phone: 1 } : { totp: 1 } }),
+            $unset: {
+              'factorReset.open': 1,
+              'factorReset.heldBy': 1,
+              'factorReset.heldUntil': 1,
+              // Whoever holds a lost phone holds its number too, and whoever holds the number may hold the phone.
+              ...(byRecovery && (factor.method === 'otp' ? { phone: 1 } : { totp: 1 })),
+            },
             ...this.#outbox.along(messages),
           },
           { ...CERTAIN, returnDocument: 'after', projection: { securityEpoch: 1 } },

@@ -6,6 +6,7 @@ import {
   PASSWORDS_BARRED,
   type PasswordStore,
   PROVING,
+  SETS_PASSWORD,
   VOIDED_BY_PASSWORD,
 } from '../../interactions/kit/stores.ts'
 import { CERTAIN, type Connection, NEWEST } from './driver.ts'
@@ -61,6 +62,41 @@ export class MongoPasswords implements PasswordStore {
     return stored?.mailedLinks?.[purpose]
   }
 
+  async holdEnrolment(
+    hash: string,
+    { accountId, cid, until, now }: { accountId: string; cid: string; until: number; now: number },
+  ): Promise<boolean> {
+    const found = await this.#find(hash)
+    if (found?.stored._id !== accountId || found.link.purpose !== 'enrolment') return false
+    const { stored, link } = found
+    const { email, epoch } = link
+    const isGood =
+      link.expiresAt > now && stored.email === email && !stored.disabled && stored.factorReset?.open === true
+    if (!isGood || stored.securityEpoch !== epoch) return false
+    if (link.usedAt === undefined) {
+      const { modifiedCount } = await this.#connection.guarded(() =>
+        this.#accounts.updateOne(
+          {
+            _id: accountId,
+            email,
+            securityEpoch: epoch, // a reset raises it, and an activation by recovery; another activation closes `open`
+            disabled: false,
+            removed: null,
+            'factorReset.open': true,
+            'mailedLinks.enrolment.hash': hash,
+            'mailedLinks.enrolment.usedAt': null,
+          } as object,
+          { $set: { 'mailedLinks.enrolment.usedAt': now, 'factorReset.heldBy': cid, 'factorReset.heldUntil': until } },
+          CERTAIN,
+        ),
+      )
+      if (modifiedCount === 1) return true
+    }
+    // Used: by this very chain, a moment ago?
+    const reset = (await this.#find(hash))?.stored.factorReset
+    return reset?.open === true && reset.heldBy === cid && (reset.heldUntil ?? 0) > now
+  }
+
   async setByLink(
     hash: string,
     set: { passwordHash: string; name?: string | undefined; now: number; messages: Message[]; withdraws?: string[] },
@@ -72,7 +108,7 @@ export class MongoPasswords implements PasswordStore {
       const { stored, link } = found
       const { purpose, email, epoch } = link
       const isGood = link.usedAt === undefined && link.expiresAt > now && stored.email === email && !stored.disabled
-      if (!isGood || stored.securityEpoch !== epoch) return undefined
+      if (!isGood || !SETS_PASSWORD.includes(purpose) || stored.securityEpoch !== epoch) return undefined
       const links = stored.mailedLinks ?? {}
       const voided = VOIDED_BY_PASSWORD.filter((one) => links[one] && links[one].usedAt === undefined)
       const written = await this.#connection.guarded(() =>

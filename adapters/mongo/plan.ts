@@ -347,6 +347,7 @@ const ACCOUNT_FIELDS = [
   'totp',
   'phone',
   'recoveryCode',
+  'factorReset',
   'messages',
 ]
 /** All fields but those that say which commit it was. */

@@ -54,6 +54,7 @@ export interface AccountDocument extends Filed {
     reservedUntil?: number
     reservations: number
   }
+  factorReset?: { at: number; open?: true; heldBy?: string; heldUntil?: number }
   /** Messages of the last writes of this document, until they are in the outbox. */
   messages?: WrittenMessage[]
 }
@@ -287,6 +288,7 @@ const MEMBERSHIP_ROLES = all<MembershipRole>({
 })
 
 export const LINK_PURPOSES = all<LinkPurpose>({
+  enrolment: true,
   reset: true,
   welcome: true,
   email: true,
@@ -374,6 +376,9 @@ const SCHEMAS = {
         reservations: count,
       }),
     },
+    factorReset: {
+      type: inner({ at: count, open: { type: Boolean }, heldBy: optionalText, heldUntil: optionalCount }),
+    },
     messages: { type: [inner({ id: text, ...MESSAGE })], default: undefined },
   })
     .index({ 'messages.id': 1 }, { sparse: true })
@@ -382,6 +387,7 @@ const SCHEMAS = {
     .index({ 'mailedLinks.email.hash': 1 }, { sparse: true })
     .index({ 'mailedLinks.notice.hash': 1 }, { sparse: true })
     .index({ 'mailedLinks.email_undo.hash': 1 }, { sparse: true })
+    .index({ 'mailedLinks.enrolment.hash': 1 }, { sparse: true })
     .index({ email: 1 })
     .index({ 'memberships.company': 1 }),
   addresses: filed({ account: text }),

@@ -70,6 +70,16 @@ export class MongoThrottle implements ThrottleStore {
     }
   }
 
+  async look(keys: string[]): Promise<(ThrottleState | undefined)[]> {
+    const states = await this.#states(keys.map((key) => ({ key })))
+    return keys.map((key) => {
+      const found = states.get(key)
+      if (!found) return undefined
+      const { count, since, blockedUntil, disabled } = found
+      return { count, since, blockedUntil, disabled }
+    })
+  }
+
   async giveBack(counters: Counter[], counts: number[]): Promise<void> {
     for (const [index, counter] of counters.entries())
       for (;;) {
@@ -84,7 +94,7 @@ export class MongoThrottle implements ThrottleStore {
     await this.#connection.guarded(() => this.#throttles.deleteMany({ _id: oneOf(keys) }, CERTAIN))
   }
 
-  async #states(counters: Counter[]): Promise<Map<string, ThrottleDocument>> {
+  async #states(counters: Pick<Counter, 'key'>[]): Promise<Map<string, ThrottleDocument>> {
     const _id = oneOf(counters.map(({ key }) => key))
     const rows = await this.#connection.guarded(() => this.#throttles.find({ _id }, undefined, NEWEST).lean())
     return new Map(rows.map((row) => [row._id, row]))

@@ -2,6 +2,7 @@ import type {
   Account,
   AccountStore,
   CompanyRules,
+  FactorReset,
   Membership,
   MembershipRole,
   ServerRole,
@@ -92,6 +93,18 @@ function accountOf(row: Row): Account {
             reservedUntil: number('reserved_until'),
             reservations: Number(row['reservations']),
           },
+    factorReset: factorResetOf(row),
+  }
+}
+
+/** What a row of `accounts` says of a reset. */
+export function factorResetOf(row: Row): FactorReset | undefined {
+  if (row['reset_at'] === null) return undefined
+  const [heldBy, heldUntil] = [row['reset_held_by'], row['reset_held_until']]
+  return {
+    at: Number(row['reset_at']),
+    ...(row['reset_open'] === 1 && { open: true }),
+    ...(heldBy !== null && { heldBy: String(heldBy), heldUntil: Number(heldUntil) }),
   }
 }
 

@@ -1,4 +1,5 @@
 /** Reads a whole file to copy it, or takes in the copy of another database. */
+
 import { existsSync } from 'node:fs'
 import {
   type CompanyRules,
@@ -17,6 +18,7 @@ import {
   StoreConflict,
 } from '../../server/stores.ts'
 import { holds, othersCopy, taken, unfinished } from '../copying.ts'
+import { factorResetOf } from './accounts.ts'
 import { claimDomains } from './connections.ts'
 import { Connection, isDuplicate, type Row, type Value } from './driver.ts'
 import { checkVersion, migrate } from './migrations.ts'
@@ -138,6 +140,7 @@ const PLACES: { [K in Kind]: Place<Rows[K]> } = {
       alwaysRequire2fa: row['always_require_2fa'] === 1,
       securityEpoch: Number(row['security_epoch']),
       factorVersion: Number(row['factor_version']),
+      factorReset: factorResetOf(row),
       createdAt: Number(row['created_at']),
       memberships: (
         JSON.parse(String(row['memberships'])) as { company: string; roles: MembershipRole[]; disabled: number }[]
@@ -477,7 +480,7 @@ function mailedLinksOf(json: string): Rows['people']['mailedLinks'] {
 }
 
 function putPerson(connection: Connection, person: Rows['people']): void {
-  const { id, email, memberships, totp, phone, recoveryCode, formerPasswords, mailedLinks = {} } = person
+  const { id, email, memberships, totp, phone, recoveryCode, formerPasswords, mailedLinks = {}, factorReset } = person
   try {
     put(connection, 'accounts', ['id'], {
       id,
@@ -491,6 +494,10 @@ function putPerson(connection: Connection, person: Rows['people']): void {
       always_require_2fa: flag(person.alwaysRequire2fa),
       security_epoch: person.securityEpoch,
       factor_version: person.factorVersion,
+      reset_at: factorReset?.at,
+      reset_open: flag(factorReset?.open === true),
+      reset_held_by: factorReset?.heldBy,
+      reset_held_until: factorReset?.heldUntil,
       created_at: person.createdAt,
     })
   } catch (error) {

@@ -136,11 +136,15 @@ export class SqliteDirectory implements DirectoryStore {
     })
   }
 
-  async resetMfa(accountId: string, messages: Message[] = []): Promise<boolean> {
+  async resetMfa(
+    accountId: string,
+    { now, messages = [], factorVersion }: { now: number; messages?: Message[]; factorVersion?: number },
+  ): Promise<boolean> {
     return this.#connection.write(() => {
-      const raised =
-        'UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1 WHERE id = ?'
-      if (this.#connection.run(raised, accountId) !== 1) return false
+      const raised = `UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + 1,
+          reset_at = ?2, reset_open = 1, reset_held_by = NULL, reset_held_until = NULL
+        WHERE id = ?1 AND factor_version = coalesce(?3, factor_version)`
+      if (this.#connection.run(raised, accountId, now, factorVersion ?? null) !== 1) return false
       for (const table of ['totp', 'phones', 'recovery_codes'])
         this.#connection.run(`DELETE FROM ${table} WHERE account_id = ?`, accountId)
       this.#outbox.inPut(messages)

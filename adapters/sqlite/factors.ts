@@ -53,7 +53,8 @@ export class SqliteFactors implements FactorStore {
         if (!held) return undefined
       }
       const won = connection.run(
-        `UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + ?, always_require_2fa = 1
+        `UPDATE accounts SET factor_version = factor_version + 1, security_epoch = security_epoch + ?, always_require_2fa = 1,
+            reset_open = 0, reset_held_by = NULL, reset_held_until = NULL
           WHERE id = ? AND factor_version = ? AND security_epoch = ? AND disabled = 0`,
         raise,
         accountId,

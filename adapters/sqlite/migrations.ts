@@ -283,6 +283,12 @@ const MIGRATIONS: string[] = [
   `ALTER TABLE companies ADD COLUMN rules TEXT;`,
   // A second address, at which a person is told of changes.
   'ALTER TABLE accounts ADD COLUMN notice_email TEXT;',
+  `
+  ALTER TABLE accounts ADD COLUMN reset_at INTEGER; -- of factors
+  ALTER TABLE accounts ADD COLUMN reset_open INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE accounts ADD COLUMN reset_held_by TEXT;
+  ALTER TABLE accounts ADD COLUMN reset_held_until INTEGER;
+  `,
 ]
 
 /**

@@ -52,6 +52,28 @@ export class SqlitePasswords implements PasswordStore {
     return row && linkOf(row)
   }
 
+  async holdEnrolment(
+    hash: string,
+    { accountId, cid, until, now }: { accountId: string; cid: string; until: number; now: number },
+  ): Promise<boolean> {
+    const connection = this.#connection
+    return connection.write(() => {
+      const found = connection.get(
+        `SELECT l.used_at, a.reset_held_by, a.reset_held_until FROM mailed_links l
+            JOIN accounts a ON l.account_id = a.id AND l.email = a.email AND l.epoch = a.security_epoch
+          WHERE l.hash = ? AND l.purpose = 'enrolment' AND a.id = ? AND a.disabled = 0 AND l.expires_at > ? AND a.reset_open = 1`,
+        hash,
+        accountId,
+        now,
+      )
+      if (!found) return false
+      if (found['used_at'] !== null) return found['reset_held_by'] === cid && Number(found['reset_held_until']) > now
+      connection.run('UPDATE mailed_links SET used_at = ? WHERE hash = ?', now, hash)
+      const sql = 'UPDATE accounts SET reset_held_by = ?, reset_held_until = ? WHERE id = ?'
+      return connection.run(sql, cid, until, accountId) === 1
+    })
+  }
+
   async setByLink(
     hash: string,
     set: { passwordHash: string; name?: string | undefined; now: number; messages: Message[]; withdraws?: string[] },
@@ -62,7 +84,7 @@ export class SqlitePasswords implements PasswordStore {
       const found = connection.get(
         `SELECT a.* FROM mailed_links l JOIN accounts a ON a.id = l.account_id AND a.email = l.email
             AND a.security_epoch = l.epoch AND a.disabled = 0
-          WHERE l.hash = ? AND l.used_at IS NULL AND l.expires_at > ?`,
+          WHERE l.hash = ? AND l.purpose IN ('reset', 'welcome') AND l.used_at IS NULL AND l.expires_at > ?`,
         hash,
         now,
       )

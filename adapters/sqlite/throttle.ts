@@ -38,6 +38,10 @@ export class SqliteThrottle implements ThrottleStore {
     })
   }
 
+  async look(keys: string[]): Promise<(ThrottleState | undefined)[]> {
+    return keys.map((key) => this.#state(key))
+  }
+
   async giveBack(counters: Counter[], counts: number[]): Promise<void> {
     await this.#connection.write(() => {
       for (const [index, { key }] of counters.entries()) {

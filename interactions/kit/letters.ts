@@ -6,7 +6,7 @@ import type { Pages } from './pages.ts'
 import type { Account, Message } from './stores.ts'
 
 /** Letters with a link that does something. */
-export type LinkKind = 'password_reset' | 'invitation' | 'invitation_reminder' | 'mfa_deadline'
+export type LinkKind = 'password_reset' | 'invitation' | 'invitation_reminder' | 'enrolment_link' | 'mfa_deadline'
 
 /** Letters that tell what happened, each with "this was not me". */
 export type NoticeKind =
@@ -16,6 +16,7 @@ export type NoticeKind =
   | 'phone_replaced'
   | 'recovery_code_made'
   | 'mfa_reset'
+  | 'mfa_reset_by_company'
   | 'password_changed'
   | 'new_device'
   | 'sessions_ended'

@@ -34,6 +34,8 @@ export interface Outcome {
   reservedFor?: string | undefined
   /** The account whose new recovery code this chain has shown, and the person has acknowledged. */
   renewedFor?: string | undefined
+  /** The account whose mailed link this chain has opened after a reset. */
+  linkedFor?: string | undefined
   /** The e-mail address typed on the identifier page. */
   identifier?: string | undefined
   /** The company's sign-in of this chain. */
@@ -110,6 +112,8 @@ export interface Visit {
   reference: string
   /** SHA-256 of this browser's device cookie, if it has one. */
   device?: string | undefined
+  /** SHA-256 of the token of the mailed link that was opened in this browser, if one was. */
+  link?: string | undefined
   /** Where a page of this interaction lives. */
   url(page?: string): string
 }

@@ -14,6 +14,7 @@ import { digest, type KeyRing } from './keyring.ts'
 import type { NoticeFacts, Tell } from './letters.ts'
 import type { Messages } from './messages.ts'
 import { basePath, networkOf } from './network.ts'
+import { openedLink } from './opened-link.ts'
 import { goTo } from './parked.ts'
 import type { Answer, Attempt, ChainProofs, Judgement, Outcome, RoomPage, Rule, Visit } from './room.ts'
 import { type Around, requestId, type Screen, seeOther, speak } from './screen.ts'
@@ -458,6 +459,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       network: networkOf(ctx.ip),
       reference: requestId(ctx),
       device: device && digest(device),
+      link: openedLink(ctx),
       url: (page = '') => interactionPath(provider, uid, page),
     }
   }
@@ -562,6 +564,8 @@ export function interactionRoutes(parts: RouterParts): Middleware {
         ? undefined
         : ((await provider.Client.find(String(clientId))) as unknown as Open['client'] | undefined)
     const link = client && appLink(client, screen.messages(ctx))
+    // A link that was mailed to somebody who signs in in another browser: they can go on in this one.
+    if (!trail && openedLink(ctx)) return void screen.message(ctx, 'link_opened', { status: 200, link })
     if (trail?.done) screen.message(ctx, 'already_done', { status: 400, link })
     else screen.message(ctx, trail ? 'expired' : 'other_browser', { status: 400, link })
   }

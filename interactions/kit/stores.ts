@@ -80,6 +80,17 @@ export interface RecoveryCodeState {
   reservations: number
 }
 
+/** What was done about a person's factors by somebody else. The last one counts. */
+export interface FactorReset {
+  /** When every factor and the recovery code were removed. */
+  at: number
+  /** No factor was added since. */
+  open?: true | undefined
+  /** The interaction chain (`cid`) that proved a mailed link, and holds the right to enrol until `heldUntil`. */
+  heldBy?: string | undefined
+  heldUntil?: number | undefined
+}
+
 /** A person, with all that the policy needs to decide. Holds no secret. */
 export interface Account {
   id: string
@@ -101,6 +112,7 @@ export interface Account {
   /** When each factor was last proven, as far as it is known. For the order in which they are offered. */
   used?: Partial<Record<Method, number>> | undefined
   recoveryCode?: RecoveryCodeState | undefined
+  factorReset?: FactorReset | undefined
 }
 
 /** Reads people. An embedding app that has accounts of its own gives them by `withOwnAccounts` and keeps the other stores. */
@@ -161,7 +173,7 @@ export interface FactorStore {
    * `securityEpoch` and the account not being disabled.
    *
    * In the same write: the version rises by one, the app's `step` is used up, "Always require 2FA" is switched on, the former
-   * recovery code is void and the new, unacknowledged one is named. With `byRecovery` the reservation must still be held by
+   * recovery code is void and the new, unacknowledged one is named; what a reset left open is closed. With `byRecovery` the reservation must still be held by
    * that chain; then every former factor dies, of either kind, and the security epoch rises by one.
    *
    * @returns the account's security epoch after the write, or `undefined` when another activation, a reset or a new password was first
@@ -234,6 +246,8 @@ export interface ThrottleStore {
   giveBack(counters: Counter[], counts: number[]): Promise<void>
   /** Forgets the counters: the right answer was given. */
   clear(keys: string[]): Promise<void>
+  /** What the counters remember, in the order of the keys. Takes nothing. */
+  look(keys: string[]): Promise<(ThrottleState | undefined)[]>
 }
 
 /**
@@ -297,16 +311,20 @@ export interface PendingStore {
 }
 
 /**
- * What a link in a letter is for: a new password, or the first one of somebody who was invited; to prove another address to sign in
- * with (`email`) or to be told at (`notice`); to take a change of the first one back (`email_undo`).
+ * What a link in a letter is for: a new password, or the first one of somebody who was invited; the right to enrol of somebody
+ * whose factors were reset; to prove another address to sign in with (`email`) or to be told at (`notice`); to take a change of the
+ * first one back (`email_undo`).
  */
-export type LinkPurpose = 'reset' | 'welcome' | 'email' | 'notice' | 'email_undo'
+export type LinkPurpose = 'reset' | 'welcome' | 'enrolment' | 'email' | 'notice' | 'email_undo'
+
+/** Links that set a password. */
+export const SETS_PASSWORD: readonly LinkPurpose[] = ['reset', 'welcome']
 
 /** Links that go to an address which is not the person's yet. */
 export const PROVING: readonly LinkPurpose[] = ['email', 'notice']
 
 /** Links that a new password makes void. Not the one that undoes a thief's change of the address. */
-export const VOIDED_BY_PASSWORD: readonly LinkPurpose[] = ['reset', 'welcome', ...PROVING]
+export const VOIDED_BY_PASSWORD: readonly LinkPurpose[] = [...SETS_PASSWORD, 'enrolment', ...PROVING]
 
 /**
  * A link that was mailed to a person. It is good once, and only as long as address and security epoch stay as they were; one that takes
@@ -332,10 +350,8 @@ export interface FoundLink extends MailedLink {
 /** As many passwords, the present one among them, are not taken again. */
 export const PASSWORDS_BARRED = 4
 
-/** Passwords that people set themselves, and the links that let them. */
-export interface PasswordStore {
-  /** Hashes of the present password and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
-  recent(accountId: string): Promise<string[]>
+/** Links that are mailed to people. */
+export interface MailedLinkStore {
   /**
    * Makes a link the one link of its purpose: a former one is void. False when there is no such account, it is disabled, or it has
    * another address ({@link PROVING} apart) or epoch by now.
@@ -346,8 +362,22 @@ export interface PasswordStore {
   /** The one link of this purpose, used or expired too. */
   linkOf(accountId: string, purpose: LinkPurpose): Promise<MailedLink | undefined>
   /**
-   * Uses the link and sets the password, all or nothing. Once per link. In the same write the security epoch rises by one, the former
-   * password is remembered, and the links of {@link VOIDED_BY_PASSWORD} are void.
+   * Uses a link of purpose `enrolment` and gives its person's right to enrol to one interaction chain; a former holder's is void.
+   * Once per link; the chain that holds it may say so again. It proves no factor.
+   *
+   * @returns false when the link is not good (any more): used by another chain, expired, of another epoch or address, or nothing
+   * was reset that is still open
+   */
+  holdEnrolment(hash: string, right: { accountId: string; cid: string; until: number; now: number }): Promise<boolean>
+}
+
+/** Passwords that people set themselves, and the links that let them. */
+export interface PasswordStore extends MailedLinkStore {
+  /** Hashes of the present password and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
+  recent(accountId: string): Promise<string[]>
+  /**
+   * Uses a link of {@link SETS_PASSWORD} and sets the password, all or nothing. Once per link. In the same write the security epoch
+   * rises by one, the former password is remembered, and the links of {@link VOIDED_BY_PASSWORD} are void.
    *
    * @param set `name`: given by the person; the one that is there stays without it. `withdraws`: kinds of messages that are pointless now
    * @returns the epoch after the write, or `undefined` when the link is not good (any more)

@@ -12,7 +12,6 @@ import {
   type FoundLink,
   formToken,
   InteractionError,
-  type LinkPurpose,
   networkOf,
   normaliseEmail,
   type PasswordHasher,
@@ -156,10 +155,10 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
 
   // --- setting a password
 
-  const tokenCookie = (ctx: Context, purpose: LinkPurpose) => (ctx.secure ? `__Host-${purpose}` : purpose)
+  const tokenCookie = (ctx: Context, purpose: PasswordPurpose) => (ctx.secure ? `__Host-${purpose}` : purpose)
 
   /** The token leaves the address for a cookie: no history, no log, no Referer has it (R74). A GET uses nothing up. */
-  function keepToken(ctx: Context, purpose: LinkPurpose, token: unknown) {
+  function keepToken(ctx: Context, purpose: PasswordPurpose, token: unknown) {
     if (typeof token === 'string' && /^[\w-]{20,100}$/.test(token))
       ctx.cookies.set(tokenCookie(ctx, purpose), token, {
         signed: true,
@@ -173,7 +172,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   }
 
   /** The link, if it is good; else a page says what is the matter, and leads on. */
-  async function goodLink(ctx: Context, purpose: LinkPurpose, token: string): Promise<FoundLink | undefined> {
+  async function goodLink(ctx: Context, purpose: PasswordPurpose, token: string): Promise<FoundLink | undefined> {
     const link = await database.passwords.findLink(digest(token))
     const account = link && (await database.accounts.find(link.accountId))
     const again = { href: '/forgot', label: screen.messages(ctx).t('forgot.link') }

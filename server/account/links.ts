@@ -21,7 +21,7 @@ const REMINDER_DAYS = [1, 3, 7, 14]
 
 /** A link that was not mailed yet, and the letters that bring it. */
 export interface NewLink {
-  purpose: LinkPurpose
+  purpose: PasswordPurpose
   link: MailedLink
   messages: Message[]
 }
@@ -44,13 +44,13 @@ export const PATHS = {
   email: '/account/email/confirm',
   notice: '/account/notices/confirm',
   email_undo: '/undo',
-} as const satisfies Record<LinkPurpose, string>
+} as const satisfies Partial<Record<LinkPurpose, string>>
 
 /** Links that set a password. */
 export type PasswordPurpose = 'reset' | 'welcome'
 
 function newLink(
-  purpose: LinkPurpose,
+  purpose: PasswordPurpose,
   { email, securityEpoch }: Person,
   seconds: number,
   { config, now }: Circumstances,

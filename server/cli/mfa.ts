@@ -49,7 +49,9 @@ export function mfaCommand(): Command {
         }
         await audited(database.audit, act, async () => {
           const { factsHere, noticesOf } = await import('../provider.ts')
-          await database.directory.resetMfa(user.id, noticesOf(house)(user, 'mfa_reset', factsHere(house)))
+          const facts = factsHere(house)
+          const messages = noticesOf(house)(user, 'mfa_reset', facts)
+          await database.directory.resetMfa(user.id, { now: facts.now, messages })
         })
         const { endSessionsOf } = await import('../sessions.ts')
         await endSessionsOf(house, [user.id], operator())

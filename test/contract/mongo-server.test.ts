@@ -180,7 +180,7 @@ describe('mongo database', function () {
     await artifacts.revokeByGrantId('AccessToken', 'g')
     await signingKeys.addFirstSigningKey({ kid: 'a', privateJwk: '{}', createdAt: NOW })
     await signingKeys.signingKeys()
-    await directory.resetMfa('ana')
+    await directory.resetMfa('ana', { now: NOW })
     await directory.users()
     await auditReader.auditRows()
     await auditReader.verifyAudit()

@@ -152,6 +152,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
           factorVersion: 0,
           enrolled: {},
           used: {},
+          factorReset: undefined,
           recoveryCode: undefined,
         })
       })
@@ -257,7 +258,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         const more = { securityEpoch: 7, factorVersion: 1, step: 101, byRecovery: { cid: 'cid-1' } }
         assert.deepEqual(await factors.activate('carla', activation(more)), { securityEpoch: 8 })
         assert.equal((await accounts.find('carla'))!.securityEpoch, 8)
-        assert.ok(await db.directory.resetMfa('carla'))
+        assert.ok(await db.directory.resetMfa('carla', { now: NOW }))
         const { securityEpoch, enrolled } = (await accounts.find('carla'))!
         assert.deepEqual([securityEpoch, enrolled], [9, {}])
       })
@@ -339,7 +340,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
       it('goes with a reset', async () => {
         await db.factors.activate('ana', byPhone())
-        assert.ok(await db.directory.resetMfa('ana'))
+        assert.ok(await db.directory.resetMfa('ana', { now: NOW }))
         assert.deepEqual([(await ana()).enrolled, await db.factors.phone('ana')], [{}, undefined])
       })
     })
@@ -368,7 +369,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal((await ana()).factorVersion, 1)
       })
       it('writes nothing when another activation or a reset was first', async () => {
-        await db.directory.resetMfa('ana')
+        await db.directory.resetMfa('ana', { now: NOW })
         assert.equal(await db.factors.activate('ana', activation()), undefined)
         assert.equal(await db.factors.totpSecret('ana'), undefined)
         assert.equal((await ana()).recoveryCode, undefined)
@@ -700,6 +701,121 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(await db.traces.find('flood-0', NOW), undefined)
         assert.ok(await db.traces.find(flood.at(-1)!.reference, NOW))
         assert.equal((await db.traces.list('best-sso', NOW)).length, 1)
+      })
+    })
+
+    describe('resets', () => {
+      const mail = (hash: string, more: object = {}) =>
+        db.passwords.issueLink(
+          'ana',
+          'enrolment',
+          { hash, email: 'ana@acme.example', epoch: 1, expiresAt: NOW + 3600, ...more },
+          [],
+        )
+      const right = (cid: string, more: object = {}) => ({ accountId: 'ana', cid, until: NOW + 600, now: NOW, ...more })
+      const reset = (factorVersion?: number) =>
+        db.directory.resetMfa('ana', { now: NOW, ...(factorVersion !== undefined && { factorVersion }) })
+
+      it('are noted, open until a factor is added; the time stays', async () => {
+        assert.equal((await ana()).factorReset, undefined)
+        assert.ok(await reset())
+        assert.deepEqual((await ana()).factorReset, { at: NOW, open: true })
+        assert.ok(await db.factors.activate('ana', activation({ factorVersion: 1, securityEpoch: 1 })))
+        assert.deepEqual((await ana()).factorReset, { at: NOW })
+        assert.ok(await db.factors.activate('bob', activation()))
+        assert.equal((await other.accounts.find('bob'))!.factorReset, undefined)
+      })
+      it('of 50 administrators who saw the same factors, one resets them', async () => {
+        await enrolled()
+        const results = await fifty((one, index) =>
+          one.directory.resetMfa('ana', { now: NOW + index, messages: [], factorVersion: 1 }),
+        )
+        assert.equal(winners(results), 1)
+        const { factorVersion, securityEpoch, factorReset } = await ana()
+        assert.deepEqual([factorVersion, securityEpoch], [2, 1])
+        assert.equal(factorReset?.at, NOW + results.findIndex(Boolean))
+        assert.equal(await reset(1), false)
+        assert.equal(await reset(2), true)
+      })
+      it('give the right to enrol to one of 50 chains by a link, and to that one again', async () => {
+        await reset()
+        assert.equal(await mail('e'), true)
+        const results = await fifty((one, index) => one.passwords.holdEnrolment('e', right(`cid-${index}`)))
+        assert.equal(winners(results), 1)
+        const holder = `cid-${results.findIndex(Boolean)}`
+        assert.deepEqual((await ana()).factorReset, { at: NOW, open: true, heldBy: holder, heldUntil: NOW + 600 })
+        assert.equal((await other.passwords.findLink('e'))?.usedAt, NOW)
+        assert.equal(await other.passwords.holdEnrolment('e', right(holder, { now: NOW + 5 })), true)
+        assert.equal(await other.passwords.holdEnrolment('e', right(holder, { now: NOW + 600 })), false)
+        assert.equal(await other.passwords.holdEnrolment('e', right('cid-x')), false)
+        // Another link: another chain takes over.
+        assert.equal(await mail('f'), true)
+        assert.equal(await other.passwords.holdEnrolment('e', right(holder)), false)
+        assert.equal(await other.passwords.holdEnrolment('f', right('cid-x')), true)
+        assert.equal((await ana()).factorReset?.heldBy, 'cid-x')
+      })
+      it('give two clicks of one chain the same answer', async () => {
+        await reset()
+        await mail('e')
+        assert.equal(winners(await fifty((one) => one.passwords.holdEnrolment('e', right('cid-1')))), 50)
+      })
+      it('give no right by a link that is for something else, for somebody else, too old, or was never made', async () => {
+        await reset()
+        for (const purpose of ['reset', 'welcome'] as const) {
+          const link = { hash: purpose, email: 'ana@acme.example', epoch: 1, expiresAt: NOW + 3600 }
+          await db.passwords.issueLink('ana', purpose, link, [])
+          assert.equal(await db.passwords.holdEnrolment(purpose, right('cid-1')), false)
+        }
+        await mail('e')
+        assert.equal(await db.passwords.holdEnrolment('e', right('cid-1', { accountId: 'bob' })), false)
+        assert.equal(await db.passwords.holdEnrolment('e', right('cid-1', { now: NOW + 3600 })), false)
+        assert.equal(await db.passwords.holdEnrolment('never', right('cid-1')), false)
+        assert.deepEqual((await ana()).factorReset, { at: NOW, open: true })
+        // Nor is it good for a password.
+        assert.equal(await db.passwords.setByLink('e', { passwordHash: 'x', now: NOW, messages: [] }), undefined)
+      })
+      it('give no right once a factor was added, after another reset, a new password or an end of all sessions', async () => {
+        const acts: (() => Promise<unknown>)[] = [
+          async () => {
+            const { factorVersion, securityEpoch } = await ana()
+            return db.factors.activate('ana', activation({ factorVersion, securityEpoch }))
+          },
+          () => reset(),
+          () => db.directory.raiseEpoch('ana'),
+          () => db.directory.commit([person('ana', {}, 'hash-9')]),
+          () => db.directory.setDisabled('ana', true),
+        ]
+        for (const [index, act] of acts.entries()) {
+          await reset()
+          const { securityEpoch: epoch } = await ana()
+          assert.equal(await mail(`e${index}`, { epoch }), true)
+          await act()
+          assert.equal(await db.passwords.holdEnrolment(`e${index}`, right('cid-1')), false, String(index))
+        }
+      })
+      it('win over every activation that read what was before, and void the right that a link gave', async () => {
+        await reset()
+        await mail('e')
+        await db.passwords.holdEnrolment('e', right('cid-1'))
+        const { factorVersion, securityEpoch } = await ana()
+        const results = await fifty<unknown>((one, index) =>
+          index % 2
+            ? one.directory.resetMfa('ana', { now: NOW })
+            : one.factors.activate('ana', activation({ factorVersion, securityEpoch })),
+        )
+        assert.ok(results.filter((_, index) => index % 2 === 1).every(Boolean))
+        assert.deepEqual((await ana()).enrolled, {})
+        assert.deepEqual((await ana()).factorReset, { at: NOW, open: true })
+        assert.equal(await db.factors.totpSecret('ana'), undefined)
+      })
+      it('look at counters without taking from them', async () => {
+        const counter: Counter = { key: 'k', rule: { kind: 'streak', every: 2, wait: 60 } }
+        assert.deepEqual(await db.throttle.look(['k', 'l']), [undefined, undefined])
+        await db.throttle.take([counter], NOW)
+        await db.throttle.take([counter], NOW)
+        const state = { count: 2, since: NOW, blockedUntil: NOW + 60, disabled: false }
+        assert.deepEqual(await other.throttle.look(['l', 'k']), [undefined, state])
+        assert.deepEqual(await other.throttle.look(['k']), [state])
       })
     })
 
@@ -1072,8 +1188,8 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         const code = { replaces: 'code-1', id: 'code-2', hash: 'hash' }
         await db.factors.setRecoveryCode('ana', { ...code, messages: [message('code')] })
         await db.factors.setRecoveryCode('ana', { ...code, messages: [message('code-again')] })
-        await db.directory.resetMfa('ana', [message('reset')])
-        await db.directory.resetMfa('nobody', [message('reset-nobody')])
+        await db.directory.resetMfa('ana', { now: NOW, messages: [message('reset')] })
+        await db.directory.resetMfa('nobody', { now: NOW, messages: [message('reset-nobody')] })
         await db.directory.commit([{ ...person('ana', {}, 'hash-9'), messages: [message('password')] } as Change])
         await assert.rejects(
           db.directory.commit([
@@ -1785,12 +1901,12 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
       it('resets a person’s factors, and says when there is no such person', async () => {
         await enrolled()
-        assert.equal(await db.directory.resetMfa('ana'), true)
+        assert.equal(await db.directory.resetMfa('ana', { now: NOW }), true)
         const account = await ana()
         assert.deepEqual([account.enrolled, account.recoveryCode], [{}, undefined])
         assert.deepEqual([account.factorVersion, account.securityEpoch], [2, 1])
         assert.equal(await db.factors.totpSecret('ana'), undefined)
-        assert.equal(await db.directory.resetMfa('nobody'), false)
+        assert.equal(await db.directory.resetMfa('nobody', { now: NOW }), false)
       })
       it('shuts a person out once, which raises the epoch, and lets them in again', async () => {
         assert.equal(winners(await fifty((one) => one.directory.setDisabled('ana', true))), 1)

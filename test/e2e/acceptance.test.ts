@@ -1,7 +1,7 @@
 /** The acceptance statements of the main way, by their numbers, through real HTTP to the token. */
 import assert from 'node:assert/strict'
 import { ACR_1FA, ACR_2FA, ACR_2FA_APP } from '../../interactions/policy.ts'
-import { nextStep, wait } from '../support/clock.ts'
+import { nextStep, now, wait } from '../support/clock.ts'
 import {
   API,
   acknowledge,
@@ -325,7 +325,7 @@ describe('acceptance', () => {
       'strict',
     )
     assert.deepEqual(claimsIn(refreshed['id_token']).amr, ['pwd', 'otp', 'mfa'])
-    await test.database.directory.resetMfa(id)
+    await test.database.directory.resetMfa(id, { now: now() })
     assert.equal(errorOf(await visitor.go(test.authUrl({ client_id: 'strict', prompt: 'none' }))), 'login_required')
     const dead = await test.token({ grant_type: 'refresh_token', refresh_token: refreshed['refresh_token']! }, 'strict')
     assert.equal(dead.error, 'invalid_grant')

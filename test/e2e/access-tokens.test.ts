@@ -1,7 +1,7 @@
 /** Access tokens of APIs: JWT and opaque, introspection (RFC 7662), and tokens of a client for itself (RFC 6749 §4.4). */
 import assert from 'node:assert/strict'
 import type { Change, Client } from '../../server/stores.ts'
-import { wait } from '../support/clock.ts'
+import { now, wait } from '../support/clock.ts'
 import {
   API,
   CALLBACK,
@@ -210,7 +210,7 @@ describe('access tokens', () => {
     const ends: [string, (who: Awaited<ReturnType<typeof payor>>) => Promise<unknown>][] = [
       ['when its time is over', async () => wait(601 + 15)],
       ['when the person is disabled', ({ id }) => changeUser(id, { disabled: true })],
-      ['when the factor was reset', ({ id }) => test.database.directory.resetMfa(id)],
+      ['when the factor was reset', ({ id }) => test.database.directory.resetMfa(id, { now: now() })],
       ['when the person is removed', ({ id }) => test.database.directory.commit([{ kind: 'user', op: 'remove', id }])],
       [
         'when the person signed out',
@@ -259,7 +259,7 @@ describe('access tokens', () => {
       const { id, visitor, tokens } = await payor('strict')
       await visitor.submit(await visitor.go('/session/end'), { logout: 'yes' })
       assert.equal(await isActive(tokens['access_token']!), true)
-      await test.database.directory.resetMfa(id)
+      await test.database.directory.resetMfa(id, { now: now() })
       assert.equal(await isActive(tokens['access_token']!), false)
     })
 

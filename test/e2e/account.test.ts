@@ -1,7 +1,7 @@
 /** A person's own account: their sign-in, what they see, what they end and change; and what nobody else can. */
 import assert from 'node:assert/strict'
 import { createPasswordHasher } from '../../interactions/index.ts'
-import { nextStep, wait } from '../support/clock.ts'
+import { nextStep, now, wait } from '../support/clock.ts'
 import {
   acknowledge,
   CHALLENGE,
@@ -138,7 +138,7 @@ describe('own account', () => {
     for (const [what, end] of [
       ['disabling', (id: string) => test.database.directory.setDisabled(id, true)],
       ['the end of all sessions', (id: string) => test.database.directory.raiseEpoch(id)],
-      ['a reset of the factors', (id: string) => test.database.directory.resetMfa(id)],
+      ['a reset of the factors', (id: string) => test.database.directory.resetMfa(id, { now: now() })],
     ] as const)
       it(`ends at once with ${what}`, async () => {
         const { email, visitor } = await payor()

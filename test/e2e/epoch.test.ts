@@ -49,7 +49,7 @@ describe('epoch and prompts', () => {
     await test.database.directory.commit([{ kind: 'user', op: 'put', value, passwordHash }])
   }
   const reset = async (email: string) =>
-    test.database.directory.resetMfa((await test.database.directory.user(email))!.id)
+    test.database.directory.resetMfa((await test.database.directory.user(email))!.id, { now: now() })
   const silently = (visitor: Visitor, params: Record<string, string> = {}) =>
     visitor.clone().go(test.authUrl({ prompt: 'none', ...params }))
   const userinfo = async (token: string | undefined) =>

@@ -1,6 +1,6 @@
 /** Back, reload, double submit, tabs, clients, accounts, expiry, restart: each page says what happened and leads on. */
 import assert from 'node:assert/strict'
-import { nextStep, wait } from '../support/clock.ts'
+import { nextStep, now, wait } from '../support/clock.ts'
 import {
   acknowledge,
   CALLBACK,
@@ -10,6 +10,8 @@ import {
   enrol,
   firstSignIn,
   hasCode,
+  MAILED_LINK,
+  openMailedLink,
   openTestHouse,
   recoveryCodeOn,
   secretOn,
@@ -313,7 +315,7 @@ describe('no dead ends', () => {
       const pending = await signIn(open, await open.go(test.authUrl()), email)
       assert.equal(headingOf(pending), CHALLENGE)
       const recovery = await open.go(`${new URL(pending.at).pathname}/recovery`)
-      await test.database.directory.resetMfa(account.id)
+      await test.database.directory.resetMfa(account.id, { now: now() })
       nextStep()
       for (const dead of [
         await open.clone().submit(pending, { code: await codeOf(secret) }),
@@ -325,7 +327,9 @@ describe('no dead ends', () => {
       const silent = await visitor.go(test.authUrl({ prompt: 'none' }))
       assert.match(silent.location!, /error=login_required/)
       const again = test.visitor()
-      const enrolment = await signIn(again, await again.go(test.authUrl()), email)
+      const link = await signIn(again, await again.go(test.authUrl()), email)
+      assert.equal(headingOf(link), MAILED_LINK)
+      const enrolment = await openMailedLink(test, again, email)
       assert.equal(headingOf(enrolment), 'Secure Your Account')
       assert.notEqual(secretOn(enrolment), secret)
       const { page } = await enrol(again, enrolment)

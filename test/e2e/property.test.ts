@@ -754,7 +754,7 @@ class Play {
   async #change(person: Person, what: 'change the password' | 'reset the factors' | 'disable' | 'enable') {
     const { directory } = this.#test.database
     if (what === 'reset the factors') {
-      await directory.resetMfa(person.id)
+      await directory.resetMfa(person.id, { now: now() })
       return this.#oracle.resetFactors(person)
     }
     const { id, email, name, memberships, serverRoles } = (await directory.user(person.id))!

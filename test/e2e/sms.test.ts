@@ -11,6 +11,8 @@ import {
   errorOf,
   firstSignIn,
   hasCode,
+  MAILED_LINK,
+  openMailedLink,
   openTestHouse,
   recoveryCodeOn,
   secretOn,
@@ -451,9 +453,11 @@ describe('codes by text', () => {
     it('40: after a reset no phone is left, and the next sign-in enrols anew', async () => {
       const person = await somebody()
       await byText(person)
-      await test.database.directory.resetMfa(person.id)
+      await test.database.directory.resetMfa(person.id, { now: now() })
       assert.equal(await test.database.factors.phone(person.id), undefined)
-      assert.equal(headingOf((await begin(person)).page), REQUIRED)
+      const { visitor, page } = await begin(person)
+      assert.equal(headingOf(page), MAILED_LINK)
+      assert.equal(headingOf(await openMailedLink(test, visitor, person.email)), REQUIRED)
     })
   })
 

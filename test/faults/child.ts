@@ -94,7 +94,10 @@ if (role === 'telling') {
     const id = `${who}-${number}`
     const value = { id, email: `${id}@acme.example`, disabled: false, memberships: [], serverRoles: [] }
     await database.directory.commit([{ kind: 'user', op: 'put', value }])
-    await database.directory.resetMfa(id, tell(value, 'mfa_reset', { now: NOW, lang: 'en', id: `of-${id}` }))
+    await database.directory.resetMfa(id, {
+      now: NOW,
+      messages: tell(value, 'mfa_reset', { now: NOW, lang: 'en', id: `of-${id}` }),
+    })
     process.send!(id)
   }
 }
@@ -122,7 +125,7 @@ if (role === 'work') {
       'commit' in work
         ? await database.directory.commit(work.commit)
         : 'reset' in work
-          ? await database.directory.resetMfa('ana', work.reset)
+          ? await database.directory.resetMfa('ana', { now: NOW, messages: work.reset })
           : await database.throttle.take(work.take, NOW)
     process.send!(answer ?? 'done')
   })

@@ -1,7 +1,7 @@
 /** The device flow (RFC 8628), through real HTTP: the device polls, the person types the code in a browser. */
 import assert from 'node:assert/strict'
 import { ACR_2FA_APP } from '../../interactions/policy.ts'
-import { nextStep, wait } from '../support/clock.ts'
+import { nextStep, now, wait } from '../support/clock.ts'
 import {
   API,
   acknowledge,
@@ -273,7 +273,7 @@ describe('device', () => {
       const visitor = test.visitor()
       const started = await start()
       assert.equal(headingOf(await signIn(visitor, await confirm(visitor, started), email)), ALLOWED)
-      if (raise === 'reset') await test.database.directory.resetMfa(id)
+      if (raise === 'reset') await test.database.directory.resetMfa(id, { now: now() })
       else {
         const value = { ...(await test.database.directory.user(id))!, disabled: true }
         await test.database.directory.commit([{ kind: 'user', op: 'put', value }])
@@ -288,7 +288,7 @@ describe('device', () => {
     const started = await start()
     await signIn(visitor, await confirm(visitor, started), email)
     const tokens = await poll(started)
-    await test.database.directory.resetMfa(id)
+    await test.database.directory.resetMfa(id, { now: now() })
     const form = { grant_type: 'refresh_token', refresh_token: tokens['refresh_token']! }
     assert.equal((await test.token(form, 'tv')).error, 'invalid_grant')
   })

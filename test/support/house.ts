@@ -9,7 +9,7 @@ import { generate } from 'otplib'
 import pino from 'pino'
 import type { MongoDatabase } from '../../adapters/mongo/index.ts'
 import type { SqliteDatabase } from '../../adapters/sqlite/index.ts'
-import { createPasswordHasher } from '../../interactions/index.ts'
+import { createPasswordHasher, digest, type Letter } from '../../interactions/index.ts'
 import type { ArtifactStore, ConnectionStore, Stores } from '../../interactions/kit/stores.ts'
 import { startServer } from '../../server/app.ts'
 import { loadConfig } from '../../server/config.ts'
@@ -349,6 +349,27 @@ export async function firstSignIn(test: TestHouse, email: string, params: Record
   const { page, secret } = await enrol(visitor, enrolment)
   const recoveryCode = recoveryCodeOn(page)
   return { visitor, secret, recoveryCode, answer: await acknowledge(visitor, page) }
+}
+
+/** The heading of the page that asks for a mailed link. */
+export const MAILED_LINK = 'Look into your mail'
+
+/** The link of a reset that was mailed to this person last. */
+export async function mailedLinkTo({ database }: TestHouse, email: string): Promise<string> {
+  const { account } = (await database.accounts.findByEmail(email))!
+  for (const { id, kind } of await database.outbox.list({ accountId: account.id, limit: 99 })) {
+    if (kind !== 'enrolment_link') continue
+    const { link } = JSON.parse((await database.outbox.read(id)) ?? '{}') as Letter
+    const token = new URL(link!).searchParams.get('token')!
+    // A former one is forgotten.
+    if (await database.passwords.findLink(digest(token))) return link!
+  }
+  throw new Error(`no link was mailed to ${email}`)
+}
+
+/** After a reset: opens the mailed link in this browser, and goes on to the enrolment. */
+export async function openMailedLink(test: TestHouse, visitor: Visitor, email: string): Promise<Answer> {
+  return visitor.submit(await visitor.go(await mailedLinkTo(test, email)), {})
 }
 
 /** The heading of the challenge. */
