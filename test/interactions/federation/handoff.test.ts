@@ -179,6 +179,41 @@ describe('federation: the hand-off', () => {
     })
   })
 
+  it('a device is connected by a sign-in at the company, with our second factor after it (RFC 8628)', async () => {
+    const grant = 'urn:ietf:params:oauth:grant-type:device_code'
+    const begin = async () => {
+      const body = new URLSearchParams({ client_id: 'tv', scope: 'openid email' })
+      const response = await fetch(`${test.url}/device/auth`, { method: 'POST', body })
+      return (await response.json()) as { device_code: string; user_code: string }
+    }
+    const poll = (device_code: string) => test.token({ grant_type: grant, device_code }, 'tv')
+    const signInAt = async (visitor: Visitor, user_code: string, email: string) => {
+      const question = await visitor.submit(await visitor.go(`${test.url}/device`), { user_code })
+      return visitor.submit(await visitor.submit(question, { confirm: 'yes' }), { email })
+    }
+
+    const email = newEmail()
+    const id = await test.person(email)
+    const visitor = test.visitor()
+    const { device_code, user_code } = await begin()
+    const sent = await signInAt(visitor, user_code, email)
+    const enrolment = await comeBack(visitor, sent.location, { email })
+    assert.equal(headingOf(enrolment), 'Secure Your Account')
+    assert.equal((await poll(device_code))['error'], 'authorization_pending', 'the company alone is not enough')
+    const { page } = await enrol(visitor, enrolment)
+    assert.equal(headingOf(await acknowledge(visitor, page)), 'Your device is connected')
+    wait(6)
+    const claims = claimsIn((await poll(device_code)).id_token)
+    assert.deepEqual([claims.sub, [...claims.amr].sort()], [id, ['mfa', 'otp']])
+
+    // Somebody else of the company does not connect it, and neither does who only signed in there.
+    const stranger = test.visitor()
+    const next = await begin()
+    const other = await signInAt(stranger, next.user_code, email)
+    assert.equal(headingOf(await comeBack(stranger, other.location, { email: newEmail() })), OTHER)
+    assert.equal((await poll(next.device_code))['error'], 'authorization_pending')
+  })
+
   describe('a standard user', () => {
     afterEach(enforceNothing)
 
