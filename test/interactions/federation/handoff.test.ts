@@ -838,6 +838,20 @@ describe('federation: the hand-off', () => {
       assert.deepEqual([user.name, user.serverRoles, user.hasPassword], ['New Comer', [], false])
       assert.equal((await rows('federation.account_created'))[0]!.accountId, sub)
     })
+    it('takes up an invitation that is open: nobody is made, and the roles are those of the invitation', async () => {
+      connections.put(acme.connection({ jit: true }))
+      const email = newEmail()
+      const id = `invited-${people}`
+      const memberships = [{ company: 'acme', roles: ['disburser' as const], disabled: false }]
+      const welcome = { hash: `hash-${people}`, email, epoch: 0, expiresAt: now() + 86_400 }
+      const value = { id, email, disabled: false, memberships, serverRoles: [] }
+      await put({ kind: 'user', op: 'put', value, welcome })
+      const { visitor, page } = await sso(email)
+      assert.match(headingOf(page), /Secure Your Account/)
+      const { page: recovery } = await enrol(visitor, page)
+      assert.equal(claimsIn((await test.exchange(await acknowledge(visitor, recovery))).id_token).sub, id)
+      assert.deepEqual((await test.database.directory.user(email))!.memberships, memberships)
+    })
     it('makes one account of two first sign-ins at once', async () => {
       connections.put(acme.connection({ jit: true }))
       const email = newEmail()
