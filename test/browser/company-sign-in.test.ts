@@ -64,8 +64,11 @@ describeInBrowser('company sign-in in a browser', (browser) => {
     await proceed(page)
     assert.equal(await heading(page), 'Almost There')
     await page.locator('[name=acknowledged]').check()
-    await Promise.all([page.waitForRequest((request) => request.url().startsWith(`${CALLBACK}?code=`)), proceed(page)])
+    await toTheApp(page)
+    return secret
   }
+  const toTheApp = (page: Page) =>
+    Promise.all([page.waitForRequest((request) => request.url().startsWith(`${CALLBACK}?code=`)), proceed(page)])
 
   for (const script of [true, false])
     it(`leads to the company, back, through our enrolment and to the app, ${script ? 'with' : 'without'} script`, () =>
@@ -74,6 +77,36 @@ describeInBrowser('company sign-in in a browser', (browser) => {
         await signedInThere(page)
         await enrolled(page)
       }, script))
+
+  it('leads to the company, back, through our challenge and to the app, when an app is enrolled', () =>
+    inBrowser(async (first, context) => {
+      const email = await somebody()
+      await typed(first, email)
+      await signedInThere(first)
+      const secret = await enrolled(first)
+      await context.clearCookies()
+      wait(31)
+      const page = await context.newPage()
+      await typed(page, email)
+      await signedInThere(page)
+      assert.equal(await heading(page), 'Enter the code from your authenticator app')
+      await page.reload()
+      await page.locator('[name=code]').fill(await codeOf(secret))
+      await toTheApp(page)
+    }))
+
+  it('offers another address to who comes back without an answer, on a page that goes on by itself for nobody', () =>
+    inBrowser(async (page) => {
+      await typed(page, await somebody())
+      await page.goBack()
+      await page.goto(`${page.url()}/sso`)
+      assert.equal(await heading(page), 'Continue with your company sign-in')
+      await page.getByRole('link', { name: 'Use a different email address' }).click()
+      assert.equal(await heading(page), 'Sign in')
+      await page.getByLabel('Email address').fill('payee@best.example')
+      await proceed(page)
+      assert.equal(await heading(page), 'Enter your password')
+    }))
 
   it('shows the address on Back from the company, to go there again or to take another one', () =>
     inBrowser(async (page) => {

@@ -134,6 +134,13 @@ describe('connections', () => {
       assert.deepEqual(await connect({ id: 'acme-sso', state: 'absent' }), ['- connection acme-sso'])
     })
 
+    it('takes a certificate as people paste it, without BEGIN and END (acceptance 54)', async () => {
+      await connect(SSO)
+      const lines = body(pem).match(/.{1,40}/g)!
+      for (const pasted of [body(pem), ` ${lines.join('\r\n')}\n`, pem.replaceAll('\n', '\r\n')])
+        assert.deepEqual(await connect({ ...SSO, idp: { ...IDP, certificates: [pasted] } }), [])
+    })
+
     it('fetches a metadata URL once, when an administrator names it, and never takes over what is published later', async () => {
       const asked: string[] = []
       let published = metadata(pem)

@@ -179,6 +179,41 @@ describe('federation: the hand-off', () => {
     })
   })
 
+  it('a device is connected by a sign-in at the company, with our second factor after it (RFC 8628)', async () => {
+    const grant = 'urn:ietf:params:oauth:grant-type:device_code'
+    const begin = async () => {
+      const body = new URLSearchParams({ client_id: 'tv', scope: 'openid email' })
+      const response = await fetch(`${test.url}/device/auth`, { method: 'POST', body })
+      return (await response.json()) as { device_code: string; user_code: string }
+    }
+    const poll = (device_code: string) => test.token({ grant_type: grant, device_code }, 'tv')
+    const signInAt = async (visitor: Visitor, user_code: string, email: string) => {
+      const question = await visitor.submit(await visitor.go(`${test.url}/device`), { user_code })
+      return visitor.submit(await visitor.submit(question, { confirm: 'yes' }), { email })
+    }
+
+    const email = newEmail()
+    const id = await test.person(email)
+    const visitor = test.visitor()
+    const { device_code, user_code } = await begin()
+    const sent = await signInAt(visitor, user_code, email)
+    const enrolment = await comeBack(visitor, sent.location, { email })
+    assert.equal(headingOf(enrolment), 'Secure Your Account')
+    assert.equal((await poll(device_code))['error'], 'authorization_pending', 'the company alone is not enough')
+    const { page } = await enrol(visitor, enrolment)
+    assert.equal(headingOf(await acknowledge(visitor, page)), 'Your device is connected')
+    wait(6)
+    const claims = claimsIn((await poll(device_code)).id_token)
+    assert.deepEqual([claims.sub, [...claims.amr].sort()], [id, ['mfa', 'otp']])
+
+    // Somebody else of the company does not connect it, and neither does who only signed in there.
+    const stranger = test.visitor()
+    const next = await begin()
+    const other = await signInAt(stranger, next.user_code, email)
+    assert.equal(headingOf(await comeBack(stranger, other.location, { email: newEmail() })), OTHER)
+    assert.equal((await poll(next.device_code))['error'], 'authorization_pending')
+  })
+
   describe('a standard user', () => {
     afterEach(enforceNothing)
 
@@ -802,6 +837,20 @@ describe('federation: the hand-off', () => {
       assert.deepEqual(user.memberships, [{ company: 'acme', roles: [], disabled: false }])
       assert.deepEqual([user.name, user.serverRoles, user.hasPassword], ['New Comer', [], false])
       assert.equal((await rows('federation.account_created'))[0]!.accountId, sub)
+    })
+    it('takes up an invitation that is open: nobody is made, and the roles are those of the invitation', async () => {
+      connections.put(acme.connection({ jit: true }))
+      const email = newEmail()
+      const id = `invited-${people}`
+      const memberships = [{ company: 'acme', roles: ['disburser' as const], disabled: false }]
+      const welcome = { hash: `hash-${people}`, email, epoch: 0, expiresAt: now() + 86_400 }
+      const value = { id, email, disabled: false, memberships, serverRoles: [] }
+      await put({ kind: 'user', op: 'put', value, welcome })
+      const { visitor, page } = await sso(email)
+      assert.match(headingOf(page), /Secure Your Account/)
+      const { page: recovery } = await enrol(visitor, page)
+      assert.equal(claimsIn((await test.exchange(await acknowledge(visitor, recovery))).id_token).sub, id)
+      assert.deepEqual((await test.database.directory.user(email))!.memberships, memberships)
     })
     it('makes one account of two first sign-ins at once', async () => {
       connections.put(acme.connection({ jit: true }))

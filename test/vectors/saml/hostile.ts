@@ -174,6 +174,50 @@ const plain = { sign: [] as never[] }
       done: (xml) => xml.replaceAll('http://www.w3.org/2000/09/xmldsig#"', 'http://www.w3.org/2000/09/xmldsig"'),
     },
   })
+  add(group, 'two KeyInfo', 'signature_form', {
+    signature: { done: (xml) => xml.replace(/(<ds:KeyInfo>.*<\/ds:KeyInfo>)/, '$1$1') },
+  })
+  add(group, 'a KeyInfo of nine parts', 'signature_form', {
+    signature: { keyInfo: m.element('ds:KeyName', {}, 'x').repeat(9) },
+  })
+  add(group, 'signed by a stranger whose key is at an address', 'signature', {
+    signature: {
+      key: m.strangerKey,
+      keyInfo: m.element('ds:RetrievalMethod', { URI: 'https://evil.example/key.pem' }),
+    },
+  })
+  add(group, 'signed by a stranger who writes the key itself', 'signature', {
+    signature: {
+      key: m.strangerKey,
+      keyInfo: m.element(
+        'ds:KeyValue',
+        {},
+        m.element(
+          'ds:RSAKeyValue',
+          {},
+          m.element('ds:Modulus', {}, 'AQAB'.repeat(64)) + m.element('ds:Exponent', {}, 'AQAB'),
+        ),
+      ),
+    },
+  })
+  const another = /<ds:SignatureValue>[^<]*/.exec(m.assertionOf({ assertion: { ID: '_another' } }))![0]
+  add(group, 'SignatureValue of another good message', 'signature', {
+    signature: { done: (xml) => xml.replace(/<ds:SignatureValue>[^<]*/, another) },
+  })
+  add(group, 'SignatureValue of zeros', 'signature', {
+    signature: {
+      done: (xml) => xml.replace(/(<ds:SignatureValue>)[^<]*/, `$1${Buffer.alloc(256).toString('base64')}`),
+    },
+  })
+  add(group, 'SignatureValue of one', 'signature', {
+    signature: {
+      done: (xml) =>
+        xml.replace(
+          /(<ds:SignatureValue>)[^<]*/,
+          `$1${Buffer.from('01'.padStart(512, '0'), 'hex').toString('base64')}`,
+        ),
+    },
+  })
 }
 
 // Wrapping
@@ -352,6 +396,28 @@ const plain = { sign: [] as never[] }
       }),
     ),
   )
+  const swapped = (xml: string) => {
+    const [ofResponse, ofAssertion] = xml.match(/<ds:Signature .*?<\/ds:Signature>/g)!
+    return xml
+      .replace(ofResponse!, () => 'FIRST')
+      .replace(ofAssertion!, () => ofResponse!)
+      .replace('FIRST', () => ofAssertion!)
+  }
+  add(group, 'the signatures of response and assertion in each other’s place', 'signature_reference', {
+    sign: ['assertion', 'response'],
+    finish: swapped,
+  })
+  for (const [name, namespace] of [
+    ['in other letters', 'urn:oasis:names:tc:SAML:2.0:Assertion'],
+    ['with a space after it', 'urn:oasis:names:tc:SAML:2.0:assertion '],
+    ['of SAML 1.1', 'urn:oasis:names:tc:SAML:1.0:assertion'],
+  ] as const)
+    add(
+      group,
+      `the namespace of assertions ${name}`,
+      'namespace',
+      around(good).replaceAll('"urn:oasis:names:tc:SAML:2.0:assertion"', `"${namespace}"`),
+    )
   add(group, 'no assertion', 'assertions', around(''))
   add(group, 'the same ID on response and assertion', 'ids', { response: { ID: '_assertion' } })
   add(group, 'a second ID attribute in other letters', 'ids', {
@@ -427,6 +493,14 @@ const plain = { sign: [] as never[] }
     'signature_algorithm',
     of({ method: 'http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1' }),
   )
+  for (const [name, method, hash] of [
+    ['RSA-SHA384', 'http://www.w3.org/2001/04/xmldsig-more#rsa-sha384', 'sha384'],
+    ['RSA-RIPEMD160', 'http://www.w3.org/2001/04/xmldsig-more#rsa-ripemd160', 'sha256'],
+    ['ECDSA-SHA256', 'http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256', 'sha256'],
+    ['EdDSA', 'http://www.w3.org/2021/04/xmldsig-more#eddsa-ed25519', 'sha256'],
+    ['RSA-SHA256 of the SHA-256 namespace', m.SHA256, 'sha256'],
+  ] as const)
+    add(group, name, 'signature_algorithm', of({ method, hash }))
   add(
     group,
     'no algorithm',
@@ -678,6 +752,17 @@ const plain = { sign: [] as never[] }
   add(group, 'a time of a year with six digits', 'expired', {
     conditionTimes: { NotOnOrAfter: '+275760-09-13T00:00:00Z' },
   })
+  for (const [name, time] of [
+    ['with a small z', '2027-01-15T09:00:00z'],
+    ['at the hour 24', '2027-01-15T24:00:00Z'],
+    ['at a leap second', '2027-01-15T23:59:60Z'],
+    ['with a comma', '2027-01-15T09:00:00,5Z'],
+    ['with a space before it', ' 2027-01-15T09:00:00Z'],
+    ['without seconds', '2027-01-15T09:00Z'],
+    ['of a day alone', '2027-01-16Z'],
+    ['below the year 0', '-2027-01-15T09:00:00Z'],
+  ] as const)
+    add(group, `a time ${name}`, 'expired', { conditionTimes: { NotOnOrAfter: time } })
   add(group, 'NotBefore that cannot be read', 'not_yet_valid', { conditionTimes: { NotBefore: 'never' } })
   add(group, 'an answer read an hour later', 'request', {}, { now: m.NOW + 3600 })
 }
@@ -821,6 +906,14 @@ const plain = { sign: [] as never[] }
   })
   add(group, 'a confirmation by sender-vouches', 'confirmation', {
     confirmations: m.confirmation({}, 'urn:oasis:names:tc:SAML:2.0:cm:sender-vouches'),
+  })
+  add(group, 'a confirmation with data twice', 'confirmation', {
+    confirmations: m
+      .confirmation()
+      .replace(/(<saml:SubjectConfirmationData.*<\/saml:SubjectConfirmationData>)/, '$1$1'),
+  })
+  add(group, 'a confirmation by bearer in other letters', 'confirmation', {
+    confirmations: m.confirmation({}, m.BEARER.toUpperCase()),
   })
   add(group, 'a confirmation without data', 'confirmation', {
     confirmations: m.element('saml:SubjectConfirmation', { Method: m.BEARER }),
@@ -1087,6 +1180,17 @@ const plain = { sign: [] as never[] }
       .confirmation()
       .replace('<saml:SubjectConfirmationData', `${m.nameId(BOSS)}<saml:SubjectConfirmationData`),
   })
+  add(group, 'an encrypted NameID', 'subject', {
+    nameId:
+      '<saml:EncryptedID><xenc:EncryptedData xmlns:xenc="http://www.w3.org/2001/04/xmlenc#"></xenc:EncryptedData></saml:EncryptedID>',
+  })
+  add(group, 'an encrypted NameID beside the plain one', 'subject', {
+    nameId: `${m.nameId()}<saml:EncryptedID></saml:EncryptedID>`,
+  })
+  add(group, 'an encrypted address', 'email_missing', {
+    nameId: m.nameId('_1', { Format: m.FORMAT.persistent }),
+    attributes: m.element('saml:AttributeStatement', {}, '<saml:EncryptedAttribute></saml:EncryptedAttribute>'),
+  })
   add(group, 'NameID of another namespace', 'namespace', {
     nameId: `${m.nameId()}<x:NameID xmlns:x="urn:x">boss@acme.example</x:NameID>`,
   })
@@ -1287,6 +1391,18 @@ const plain = { sign: [] as never[] }
   )
   add(
     group,
+    'a cipher text without its text',
+    'decryption',
+    whole(m.encrypted(signed, { bytes: (content) => content.subarray(0, 12) })),
+  )
+  add(
+    group,
+    'an EncryptedAssertion without anything',
+    'encryption_form',
+    whole('<saml:EncryptedAssertion xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion"></saml:EncryptedAssertion>'),
+  )
+  add(
+    group,
     'changed cipher text in a signed response',
     'signature',
     whole(m.encrypted(bare)).replace(/(<xenc:CipherValue>)(....)/, '$1AAAA'),
@@ -1363,6 +1479,14 @@ const plain = { sign: [] as never[] }
     'utf8',
     text(Buffer.concat([Buffer.from('<a>'), Buffer.from('eda080', 'hex'), Buffer.from('</a>')])),
   )
+  post('UTF-7', 'well_formed', text(Buffer.from(m.message().replaceAll('<', '+ADw-').replaceAll('>', '+AD4-'))))
+  post(
+    'UTF-32',
+    'utf8',
+    text(Buffer.concat([Buffer.from('fffe0000', 'hex'), Buffer.from([...m.message()].join('\0\0\0'))])),
+  )
+  // "<?xml" in EBCDIC.
+  post('EBCDIC', 'utf8', text(Buffer.from('4c6fa7949340a58599a28996957e7ff14bf07f6f6e', 'hex')))
   post('random bytes', 'utf8', text(createHash('sha512').update('x').digest()))
 
   const big = (content: string) => text(Buffer.from(m.message({ ...plain, attributes: content })))
