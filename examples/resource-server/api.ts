@@ -1,4 +1,5 @@
 /** "Payments API": what a resource server looks like behind the guard. */
+import { randomUUID } from 'node:crypto'
 import Koa from 'koa'
 import { type AccessToken, askForMore, createGuard } from './guard.ts'
 
@@ -15,25 +16,30 @@ const BODY = 200
  */
 export async function createApi({ issuer, audience }: { issuer: string; audience: string }): Promise<Koa> {
   const guard = await createGuard({ issuer, audience })
-  // By person. With several processes: in their database.
+  // With several processes: in their database.
+  /** By person. */
   const made = new Map<string, number>()
-  /** Whose transaction waits, and the second factor's time that it came with. */
-  const waiting = new Map<string, number>()
-  /** The second factor's time that the last transaction was carried out with. */
+  /** Transactions that were refused for want of a code of their own, with the second factor's time that they came with. */
+  const waiting = new Map<string, { whose: string; before: number }>()
+  /** By person: the second factor's time that the last one was carried out with. */
   const spent = new Map<string, number>()
 
-  /** One code, one transaction: the proof must be newer than what the refused call came with, and serve none but this. */
+  /**
+   * One code, one transaction: a call that names no refused one is new and is refused; the same call after that needs a proof that
+   * is newer, and has served no other. Whatever code was given at a sign-in or an entry meanwhile carries out nothing.
+   */
   const transaction = (acr: string[], carryOut: (ctx: Koa.Context, sub: string) => unknown): Koa.Middleware[] => [
     guard({ scope: 'payments', acr }),
     async (ctx) => {
       const { sub, second_factor_time = 0 } = tokenOf(ctx)
-      const call = `${ctx.path} ${sub}`
-      const before = waiting.get(call)
-      if (before === undefined || second_factor_time <= Math.max(before, spent.get(sub) ?? 0)) {
-        waiting.set(call, second_factor_time)
-        return askForMore(ctx, { acr_values: acr.join(' '), second_factor_max_age: 0 })
+      const whose = `${ctx.path} ${sub}`
+      const known = waiting.get(ctx.get('transaction'))
+      if (known?.whose !== whose || second_factor_time <= Math.max(known.before, spent.get(sub) ?? 0)) {
+        const transaction = randomUUID()
+        waiting.set(transaction, { whose, before: second_factor_time })
+        return askForMore(ctx, { acr_values: acr.join(' '), second_factor_max_age: 0, transaction })
       }
-      waiting.delete(call)
+      waiting.delete(ctx.get('transaction'))
       spent.set(sub, second_factor_time)
       await carryOut(ctx, sub)
     },

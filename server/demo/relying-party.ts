@@ -100,11 +100,11 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
   /** The call, now or after the step-up that the API asks for. It asks once: `again` is the call after one. */
   async function carryOut(ctx: Context, session: Session, transaction: Transaction, again = false) {
     // Whoever has to sign in first finds it again.
-    session.waiting = transaction
+    if (!again) session.waiting = transaction
     const token = await accessToken(session)
     if (token === undefined) return redirect(ctx, '/')
-    const { response, stepUp } = await callApi(transaction.call, token)
-    if (stepUp && !again) return redirect(ctx, await request(session, stepUp, transaction))
+    const { response, stepUp, again: call } = await callApi(transaction.call, token)
+    if (stepUp && !again) return redirect(ctx, await request(session, stepUp, { ...transaction, call }))
     delete session.waiting
     if (!response.ok) return message(ctx, 400, 'Not made', `The API answered ${response.status}.`)
     const { made, ends } = (await response.json()) as { made?: number; ends?: string }
