@@ -1,9 +1,14 @@
 /** "Payments API": what a resource server looks like behind the guard. */
+import { randomUUID } from 'node:crypto'
 import Koa from 'koa'
 import { type AccessToken, askForMore, createGuard } from './guard.ts'
 
-/** Proven by us, and not by SMS. */
+/** Any second factor, and one that is proven by the provider itself and not by SMS. */
+const ANY = 'urn:sallyport:acr:2fa'
 const APP = 'urn:sallyport:acr:2fa-app'
+
+/** Characters of a call's body that are read. */
+const BODY = 200
 
 /**
  * @param issuer the provider
@@ -11,9 +16,34 @@ const APP = 'urn:sallyport:acr:2fa-app'
  */
 export async function createApi({ issuer, audience }: { issuer: string; audience: string }): Promise<Koa> {
   const guard = await createGuard({ issuer, audience })
+  // With several processes: in their database.
+  /** By person. */
   const made = new Map<string, number>()
-  /** Whose disbursement waits, and the second factor's time that it came with. With several processes: in their database. */
-  const waiting = new Map<string, number>()
+  /** Transactions that were refused for want of a code of their own, with the second factor's time that they came with. */
+  const waiting = new Map<string, { whose: string; before: number }>()
+  /** By person: the second factor's time that the last one was carried out with. */
+  const spent = new Map<string, number>()
+
+  /**
+   * One code, one transaction: a call that names no refused one is new and is refused; the same call after that needs a proof that
+   * is newer, and has served no other. Whatever code was given at a sign-in or an entry meanwhile carries out nothing.
+   */
+  const transaction = (acr: string[], carryOut: (ctx: Koa.Context, sub: string) => unknown): Koa.Middleware[] => [
+    guard({ scope: 'payments', acr }),
+    async (ctx) => {
+      const { sub, second_factor_time = 0 } = tokenOf(ctx)
+      const whose = `${ctx.path} ${sub}`
+      const known = waiting.get(ctx.get('transaction'))
+      if (known?.whose !== whose || second_factor_time <= Math.max(known.before, spent.get(sub) ?? 0)) {
+        const transaction = randomUUID()
+        waiting.set(transaction, { whose, before: second_factor_time })
+        return askForMore(ctx, { acr_values: acr.join(' '), second_factor_max_age: 0, transaction })
+      }
+      waiting.delete(ctx.get('transaction'))
+      spent.set(sub, second_factor_time)
+      await carryOut(ctx, sub)
+    },
+  ]
 
   const routes: Record<string, Koa.Middleware[]> = {
     'GET /disbursements': [
@@ -28,22 +58,18 @@ export async function createApi({ issuer, audience }: { issuer: string; audience
         ctx.body = { beneficiaries: ['Best Plumbing'] }
       },
     ],
-    'POST /disbursements': [
-      guard({ scope: 'payments', acr: [APP] }),
-      (ctx) => {
-        // One code, one disbursement: the proof must be newer than the one that the refused call came with.
-        const { sub, second_factor_time = 0 } = tokenOf(ctx)
-        const before = waiting.get(sub)
-        if (before === undefined || second_factor_time <= before) {
-          waiting.set(sub, second_factor_time)
-          return askForMore(ctx, { acr_values: APP, second_factor_max_age: 0 })
-        }
-        waiting.delete(sub)
-        made.set(sub, (made.get(sub) ?? 0) + 1)
-        ctx.status = 201
-        ctx.body = { made: made.get(sub) }
-      },
-    ],
+    'POST /disbursements': transaction([APP], (ctx, sub) => {
+      made.set(sub, (made.get(sub) ?? 0) + 1)
+      ctx.status = 201
+      ctx.body = { made: made.get(sub) }
+    }),
+    // Who is paid may have a phone in place of an app.
+    'POST /bank-account': transaction([ANY, APP], async (ctx) => {
+      let account = ''
+      for await (const part of ctx.req) account = (account + String(part)).slice(0, BODY)
+      if (/^\d{4,17}$/.test(account)) ctx.body = { ends: account.slice(-4) }
+      else ctx.status = 422
+    }),
   }
 
   const app = new Koa()

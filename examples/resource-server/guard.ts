@@ -76,6 +76,8 @@ export interface StepUp {
   acr_values?: string
   max_age?: number
   second_factor_max_age?: number
+  /** No parameter: what the same call names as its header `transaction` when it is made again. */
+  transaction?: string
 }
 
 /** All that is missing, so that one step-up is enough. */

@@ -57,7 +57,8 @@ ${list(COLLEAGUES)}
   These two sign in at their company (SAML), whose identity provider is a process of its own.
 
 Try: sign in as the payor with an authenticator app on your phone; write the recovery code down; look at the tokens;
-make a disbursement; sign out and in again; "Use your recovery code" as if the phone were lost.
+enter the Payments tool, make a disbursement, change the bank account; set its clock to 30 seconds and wait; give ten wrong codes;
+sign out and in again; "Use your recovery code" as if the phone were lost.
 Then, in another terminal: npm run sallyport -- audit list
 
 Ctrl+C stops it. Everything it keeps is in ${config.SALLYPORT_DATA_DIR}

@@ -32,8 +32,9 @@ export async function play(
   // Times in tokens are whole seconds: the API tells a newer proof by a later one.
   await setTimeout(1000)
   const challenge = see(await arrive(person, app, '/disburse', {}), 'Enter the code from your authenticator app')
-  const second = await back(person, app, await person.submit(challenge, { code: await nextCode(phone) }), tell)
-  if (!second.text.includes('id="disbursements">1<')) throw new Error('the disbursement was not made')
+  const paid = await back(person, app, await person.submit(challenge, { code: await nextCode(phone) }), tell)
+  if (!paid.text.includes('id="disbursements">1<')) throw new Error('the disbursement was not made')
+  const second = await person.request(`${app}/`)
   if (Number(tokenOn(second)['second_factor_time']) < Number(claims['second_factor_time']))
     throw new Error('the step-up is not newer')
 
@@ -133,7 +134,7 @@ async function back(person: Visitor, app: string, answer: Answer, tell: Tell): P
 }
 
 function tokenOn(page: Answer): Record<string, unknown> {
-  const text = /<pre id="id-token">([\s\S]*?)<\/pre>/.exec(page.text)?.[1]
+  const text = /<pre id="id-token"[^>]*>([\s\S]*?)<\/pre>/.exec(page.text)?.[1]
   if (text === undefined) throw new Error(`the app shows no ID token: ${headingOf(page)}`)
   return JSON.parse(text.replace(/&#(\d+);/g, (_, code) => String.fromCharCode(Number(code)))) as Record<
     string,

@@ -1,20 +1,16 @@
-/** "Payments": the smallest relying party that signs people in, steps up for a disbursement, and signs them out. */
-import { createHash, randomBytes } from 'node:crypto'
+/**
+ * "Payments": a relying party that signs people in, and has the second factor proven anew where money is about to move: at the entry,
+ * for a disbursement, for a change of the bank account, and after half an hour without use.
+ */
 import { createServer } from 'node:http'
-import { decodeJwt } from 'jose'
+import { text } from 'node:stream/consumers'
+import { createRemoteJWKSet, jwtVerify } from 'jose'
 import Koa, { type Context } from 'koa'
 import * as oidc from 'openid-client'
-import { type Call, callApi } from '../../examples/resource-server/step-up.ts'
+import { callApi } from '../../examples/resource-server/step-up.ts'
+import { CONTENT_SECURITY_POLICY, home, message, tool } from './payments-pages.ts'
+import { type Session, Sessions, signOut, type Transaction } from './payments-session.ts'
 import { API } from './seed.ts'
-
-/** What the app remembers of a browser. */
-interface Session {
-  /** A request under way, and the call to the API that waits for it. */
-  pending?: { verifier: string; state: string; call?: Call | undefined }
-  idToken?: string
-  accessToken?: string
-  disbursements: number
-}
 
 /** How the app reaches its provider. */
 export interface RelyingPartyOptions {
@@ -27,36 +23,62 @@ export interface RelyingPartyOptions {
   api: string
 }
 
+/** Any second factor, as fresh as the entry wants it. Nobody is asked twice who has just signed in with one. */
+const ENTRY = { acr_values: 'urn:sallyport:acr:2fa', fresh: 5 * 60 }
+/** Seconds without use after which the tool is entered anew: as in earnest, and for a try. */
+const IDLE = [30 * 60, 30]
+/** Seconds before an access token ends that another one is fetched. */
+const EARLY = 10
+
+const now = () => Math.floor(Date.now() / 1000)
+
 /** Starts the app. @returns how to stop it */
 export async function startRelyingParty(options: RelyingPartyOptions): Promise<{ close(): Promise<void> }> {
   const provider = await oidc.discovery(new URL(options.issuer), options.clientId, options.clientSecret, undefined, {
     // Loopback only: the demo's provider speaks plain http.
     execute: [oidc.allowInsecureRequests],
   })
-  const sessions = new Map<string, Session>()
+  const keys = createRemoteJWKSet(new URL(provider.serverMetadata().jwks_uri!))
+  const sessions = new Sessions(IDLE[0]!)
   const app = new Koa()
   app.use(async (ctx) => {
-    ctx.set(
-      'Content-Security-Policy',
-      `default-src 'none'; style-src 'sha256-${STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'`,
-    )
+    ctx.set('Content-Security-Policy', CONTENT_SECURITY_POLICY)
     ctx.set('Cache-Control', 'no-store')
-    const session = sessionOf(ctx, sessions)
+    if (ctx.path === '/backchannel-logout' && ctx.method === 'POST') return endedThere(ctx)
+    const session = sessions.of(ctx)
     switch (`${ctx.method} ${ctx.path}`) {
       case 'GET /':
-        return page(ctx, session)
+        return home(ctx, session)
       case 'GET /sign-in':
         return redirect(ctx, await request(session, {}))
+      case 'GET /payments':
+        return await enter(ctx, session)
       case 'POST /disburse':
-        return await disburse(ctx, session, { url: `${options.api}/disbursements`, method: 'POST' })
+        return await carryOut(ctx, session, {
+          what: 'disbursement',
+          call: { url: `${options.api}/disbursements`, method: 'POST' },
+        })
+      case 'POST /bank-account': {
+        const body = (await form(ctx)).get('account') ?? ''
+        if (!/^\d{4,17}$/.test(body)) return tool(ctx, session, IDLE, 'Enter an account number: 4 to 17 digits.')
+        return await carryOut(ctx, session, {
+          what: 'bank account change',
+          call: { url: `${options.api}/bank-account`, method: 'POST', body },
+        })
+      }
+      case 'POST /go-on':
+        return session.waiting ? await carryOut(ctx, session, session.waiting) : redirect(ctx, '/')
+      case 'POST /idle':
+        session.idle = IDLE.find((seconds) => String(seconds) === ctx.query['seconds']) ?? IDLE[0]!
+        return redirect(ctx, '/payments')
       case 'GET /callback':
         return await callback(ctx, session)
       case 'GET /sign-out': {
-        const { idToken } = session
-        sessions.delete(ctx.cookies.get(COOKIE)!)
+        const { tokens } = session
+        sessions.forget(ctx)
         const parameters = {
           post_logout_redirect_uri: `${options.url}/`,
-          ...(idToken !== undefined && { id_token_hint: idToken }),
+          ...(tokens && { id_token_hint: tokens.id }),
         }
         return redirect(ctx, oidc.buildEndSessionUrl(provider, parameters).href)
       }
@@ -65,18 +87,54 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
     }
   })
 
-  /** The call, now or after the step-up that the API asks for. It asks once: `again` is the call after one. */
-  async function disburse(ctx: Context, session: Session, call: Call, again = false) {
-    if (session.accessToken === undefined) return redirect(ctx, '/sign-in')
-    const { response, stepUp } = await callApi(call, session.accessToken)
-    if (stepUp && !again) return redirect(ctx, await request(session, stepUp, call))
-    if (!response.ok) return failed(ctx, 'Not made', `the API answered ${response.status}`, '/sign-in')
-    session.disbursements = ((await response.json()) as { made: number }).made
-    redirect(ctx, '/')
+  /** The tool, for whoever has used it a short while ago; anybody else proves the second factor first. */
+  async function enter(ctx: Context, session: Session) {
+    if (session.tokens && session.used !== undefined && now() - session.used <= session.idle) {
+      session.used = now()
+      return tool(ctx, session, IDLE)
+    }
+    const second_factor_max_age = String(Math.min(ENTRY.fresh, session.idle))
+    redirect(ctx, await request(session, { acr_values: ENTRY.acr_values, second_factor_max_age }, 'entry'))
   }
 
-  async function request(session: Session, more: Record<string, string>, call?: Call): Promise<string> {
-    const pending = { verifier: oidc.randomPKCECodeVerifier(), state: oidc.randomState(), call }
+  /** The call, now or after the step-up that the API asks for. It asks once: `again` is the call after one. */
+  async function carryOut(ctx: Context, session: Session, transaction: Transaction, again = false) {
+    // Whoever has to sign in first finds it again.
+    if (!again) session.waiting = transaction
+    const token = await accessToken(session)
+    if (token === undefined) return redirect(ctx, '/')
+    const { response, stepUp, again: call } = await callApi(transaction.call, token)
+    if (stepUp && !again) return redirect(ctx, await request(session, stepUp, { ...transaction, call }))
+    delete session.waiting
+    if (!response.ok) return message(ctx, 400, 'Not made', `The API answered ${response.status}.`)
+    const { made, ends } = (await response.json()) as { made?: number; ends?: string }
+    if (made !== undefined) session.disbursements = made
+    if (ends !== undefined) session.account = ends
+    session.used = now()
+    redirect(ctx, '/payments')
+  }
+
+  /** An access token lives for minutes; what it is refreshed by, as long as the session at the provider. */
+  async function accessToken(session: Session): Promise<string | undefined> {
+    const { tokens } = session
+    if (tokens && now() >= tokens.until - EARLY)
+      try {
+        keep(session, await oidc.refreshTokenGrant(provider, tokens.refresh, { resource: API }))
+      } catch {
+        signOut(session)
+      }
+    return session.tokens?.access
+  }
+
+  /** @param then what goes on when the person comes back */
+  async function request(session: Session, parameters: Record<string, string>, then?: 'entry' | Transaction) {
+    const pending = {
+      verifier: oidc.randomPKCECodeVerifier(),
+      state: oidc.randomState(),
+      parameters,
+      then,
+      began: now(),
+    }
     session.pending = pending
     return oidc.buildAuthorizationUrl(provider, {
       redirect_uri: `${options.url}/callback`,
@@ -85,7 +143,7 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
       state: pending.state,
       code_challenge: await oidc.calculatePKCECodeChallenge(pending.verifier),
       code_challenge_method: 'S256',
-      ...more,
+      ...parameters,
     }).href
   }
 
@@ -93,6 +151,7 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
     const { pending } = session
     if (!pending) return redirect(ctx, '/')
     delete session.pending
+    const { then, began, parameters } = pending
     try {
       const tokens = await oidc.authorizationCodeGrant(
         provider,
@@ -100,12 +159,44 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
         { pkceCodeVerifier: pending.verifier, expectedState: pending.state },
         { resource: API },
       )
-      Object.assign(session, { idToken: tokens.id_token, accessToken: tokens.access_token })
-      if (pending.call) return await disburse(ctx, session, pending.call, true)
-      redirect(ctx, '/')
+      const { second_factor_time: proven = 0 } = tokens.claims() as { second_factor_time?: number }
+      const age = parameters['second_factor_max_age']
+      // What was asked for is what was given, or it counts for nothing.
+      if (age !== undefined && Number(proven) < began - Number(age)) throw new Error('the second factor is too old')
+      keep(session, tokens)
     } catch (error) {
-      const { error: code, message } = error as { error?: string; message: string }
-      failed(ctx, 'Not signed in', code ?? message, '/')
+      const { error: code, error_description: why, message: what } = error as Error & Partial<Record<string, string>>
+      return message(ctx, 400, titleOf(then), why ?? code ?? what ?? '')
+    }
+    if (then === undefined) return redirect(ctx, '/')
+    session.used = now()
+    return then === 'entry' ? redirect(ctx, '/payments') : carryOut(ctx, session, then, true)
+  }
+
+  function keep(
+    session: Session,
+    { id_token: id, access_token: access, refresh_token: refresh, expires_in }: oidc.TokenEndpointResponse,
+  ) {
+    session.tokens = {
+      id: id ?? session.tokens!.id,
+      access,
+      refresh: refresh ?? session.tokens!.refresh,
+      until: now() + (expires_in ?? 0),
+    }
+  }
+
+  /** The provider tells when a session there has ended, after ten wrong codes for example (OIDC Back-Channel Logout 1.0 §2.6). */
+  async function endedThere(ctx: Context) {
+    try {
+      const expected = { issuer: options.issuer, audience: options.clientId, typ: 'logout+jwt' }
+      const { payload } = await jwtVerify((await form(ctx)).get('logout_token') ?? '', keys, {
+        ...expected,
+        currentDate: new Date(Date.now()),
+      })
+      sessions.endAt(String(payload['sid']))
+      ctx.status = 200
+    } catch {
+      ctx.status = 400
     }
   }
 
@@ -124,47 +215,10 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
   }
 }
 
-const COOKIE = 'payments_session'
+const titleOf = (then: 'entry' | Transaction | undefined) =>
+  then === undefined ? 'Not signed in' : then === 'entry' ? 'Not entered' : 'Not made'
 
-function sessionOf(ctx: Context, sessions: Map<string, Session>): Session {
-  const id = ctx.cookies.get(COOKIE) ?? ''
-  const known = sessions.get(id)
-  if (known) return known
-  const fresh: Session = { disbursements: 0 }
-  const name = randomBytes(24).toString('base64url')
-  sessions.set(name, fresh)
-  ctx.cookies.set(COOKIE, name, { httpOnly: true, sameSite: 'lax', overwrite: true })
-  return fresh
-}
-
-function page(ctx: Context, { idToken, accessToken, disbursements }: Session) {
-  if (idToken === undefined || accessToken === undefined)
-    return html(ctx, 'Payments', '<p>You are not signed in.</p><p><a class="button" href="/sign-in">Sign in</a></p>')
-  const token = (name: string, jwt: string) =>
-    `<h2>${name}</h2><pre id="${name.split(' ')[0]!.toLowerCase()}-token">${escaped(JSON.stringify(decodeJwt(jwt), null, 2))}</pre>`
-  html(
-    ctx,
-    'Payments',
-    `<p>Signed in as <b>${escaped(String(decodeJwt(idToken).sub))}</b>. Disbursements made: <b id="disbursements">${disbursements}</b></p>
-<form method="post" action="/disburse"><button class="button">Make a disbursement</button> <a class="button" href="/sign-out">Sign out</a></form>
-${token('ID token', idToken)}${token('Access token', accessToken)}`,
-  )
-}
-
-function failed(ctx: Context, title: string, why: string, back: string) {
-  ctx.status = 400
-  html(ctx, title, `<p>${escaped(why)}</p><p><a class="button" href="${back}">Back</a></p>`)
-}
-
-const STYLE = `:root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}body{max-width:44rem;margin:3rem auto;padding:0 1rem}.button{display:inline-block;font:inherit;color:inherit;background:none;cursor:pointer;padding:.6rem 1rem;border:1px solid;border-radius:.5rem;text-decoration:none}pre{overflow-x:auto;padding:1rem;border:1px solid #8885;border-radius:.5rem}`
-const STYLE_HASH = createHash('sha256').update(STYLE).digest('base64')
-
-function html(ctx: Context, title: string, body: string) {
-  ctx.type = 'html'
-  ctx.body = `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${title}</title><style>${STYLE}</style><h1>${title}</h1>${body}</html>`
-}
-
-const escaped = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
+const form = async (ctx: Context) => new URLSearchParams(await text(ctx.req))
 
 function redirect(ctx: Context, to: string) {
   ctx.redirect(to)

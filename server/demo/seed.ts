@@ -91,6 +91,8 @@ export function demoSeed({ password, clientSecret }: DemoSecrets, app: string, m
         client_uri: app,
         redirect_uris: [`${app}/callback`],
         post_logout_redirect_uris: [`${app}/`],
+        backchannel_logout_uri: `${app}/backchannel-logout`,
+        backchannel_logout_session_required: true,
         grant_types: ['authorization_code', 'refresh_token'],
         sallyport: { first_party: true, mfa: 'by_role', second_factor_max_age: 1800 },
       },

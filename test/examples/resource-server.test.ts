@@ -6,7 +6,7 @@ import { generateKeyPair, SignJWT } from 'jose'
 import { createApi } from '../../examples/resource-server/api.ts'
 import { createGuard } from '../../examples/resource-server/guard.ts'
 import { callApi } from '../../examples/resource-server/step-up.ts'
-import { ACR_2FA_APP } from '../../interactions/policy.ts'
+import { ACR_2FA, ACR_2FA_APP } from '../../interactions/policy.ts'
 import { nextStep, now, wait } from '../support/clock.ts'
 import { API, acknowledge, CHALLENGE, codeOf, enrol, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
 import { type Answer, headingOf, type Visitor } from '../support/visitor.ts'
@@ -142,10 +142,21 @@ describe('the resource server', () => {
       assert.deepEqual(first.stepUp, { acr_values: ACR_2FA_APP, second_factor_max_age: '0' })
       assert.ok((await callApi(pay, await silent())).stepUp, 'a new token with the old proof is not enough')
       last = await token(visitor, first.stepUp, code(visitor))
-      const second = await callApi(pay, last)
+      assert.ok((await callApi(pay, last)).stepUp, 'the code is for the call that asked for it')
+      const second = await callApi(first.again, last)
       assert.equal(second.response.status, 201)
       assert.deepEqual(await second.response.json(), { made })
     }
+
+    // Two that wait for a code: one code carries out one of them.
+    const account = { url: `${url}/bank-account`, method: 'POST', body: '000123456789' }
+    const [one, two] = [await callApi(pay, last), await callApi(account, last)]
+    assert.deepEqual(two.stepUp, { acr_values: `${ACR_2FA} ${ACR_2FA_APP}`, second_factor_max_age: '0' })
+    const both = await token(visitor, one.stepUp!, code(visitor))
+    assert.equal((await callApi({ ...one.again, url: account.url }, both)).response.status, 401, 'for the other call')
+    const changed = await callApi(two.again, both)
+    assert.deepEqual(await changed.response.json(), { ends: '6789' })
+    assert.equal((await callApi(one.again, both)).response.status, 401, 'the code is spent')
   })
 
   it('a provider that does not answer makes no token bad', async () => {

@@ -12,12 +12,16 @@ import {
   claimsFault,
   claimsOf,
   counted,
+  daysUntil,
   ENROLMENT_WINDOW,
+  enforcementAhead,
+  isLockedOut,
   merge,
   openReasons,
   type Proofs,
   proofBeforeChange,
   requirement,
+  rulesOf,
   type Subject,
   sessionAlive,
   signedInBy,
@@ -115,6 +119,60 @@ describe('policy: who needs a second factor, and which', () => {
     ]
     for (const [memberships, countries] of table) assert.deepEqual(smsCountries({ memberships }, configured), countries)
     assert.deepEqual(smsCountries({ memberships: [at('payee', 'payments_admin')] }, ['GB']), [])
+  })
+
+  describe('rules of companies', () => {
+    const member = (rules: Membership['rules'], more: Partial<Membership> = {}): Membership => ({
+      ...at('none'),
+      rules,
+      ...more,
+    })
+    const ended = { active: false }
+
+    it('phones are where the server and every company of theirs allow them', () => {
+      const configured = ['US', 'GB', 'FR']
+      const table: [Membership[], string[]][] = [
+        [[member({ sms_countries: ['FR', 'US'] })], ['US', 'FR']],
+        [[member({ sms_countries: ['FR', 'US'] }), member({ sms_countries: ['GB', 'FR'] })], ['FR']],
+        [[member({ sms_countries: ['DE'] })], []],
+        [[member({ sms_countries: ['FR'] }), at('payee', 'payments_admin')], []],
+        [[member({ sms_countries: ['FR'] }, ended), at('none')], configured],
+      ]
+      for (const [memberships, countries] of table)
+        assert.deepEqual(smsCountries({ memberships }, configured), countries)
+    })
+
+    it('a lock-out looks at three passwords, and of several companies one is enough', () => {
+      const table: [Membership[], attempt: number, locked: boolean][] = [
+        [[member({ lockout: true })], 3, false],
+        [[member({ lockout: true })], 4, true],
+        [[at('none'), member({ lockout: true })], 4, true],
+        [[member({ lockout: false })], 99, false],
+        [[member({ lockout: true }, ended)], 99, false],
+        [[], 99, false],
+      ]
+      for (const [memberships, attempt, locked] of table) assert.equal(isLockedOut({ memberships }, attempt), locked)
+    })
+
+    it('passwords are set by mail as soon as one company wants it', () => {
+      const byMail = (...memberships: Membership[]) => rulesOf({ memberships }).passwordsByMail
+      assert.equal(byMail(at('none'), member({ password_resets: 'mail' })), true)
+      assert.equal(byMail(at('none'), member({})), false)
+      assert.equal(byMail(member({ password_resets: 'mail' }, ended)), false)
+    })
+
+    it('the next date is known to whoever has no factor, in the days of its zone', () => {
+      const ahead = (memberships: Membership[], enrolled: Account['enrolled'] = {}) =>
+        enforcementAhead({ memberships, enrolled }, NOW)?.from
+      assert.equal(ahead([enforced('2027-01-16')]), '2027-01-16')
+      assert.equal(ahead([enforced('2027-01-15')]), undefined, 'it has begun')
+      assert.equal(ahead([enforced('2027-01-15', 'Pacific/Pago_Pago')]), '2027-01-15', 'there it is yesterday')
+      assert.equal(ahead([enforced('2027-03-01'), enforced('2027-02-01')]), '2027-02-01')
+      assert.equal(ahead([enforced('2027-02-01')], { sms: 1 }), undefined)
+      assert.equal(ahead([{ ...enforced('2027-02-01'), ...ended }]), undefined)
+      assert.equal(daysUntil({ from: '2027-01-29', zone: 'UTC' }, NOW), 14)
+      assert.equal(daysUntil({ from: '2027-03-29', zone: 'Europe/Berlin' }, NOW), 73, 'a night of 23 hours is a day')
+    })
   })
 
   it('names who raised the bar', () => {

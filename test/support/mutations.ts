@@ -763,9 +763,8 @@ export const MUTATIONS: Mutation[] = [
       [
         'a lock-out is not for a known device',
         'interactions/credentials/index.ts',
-        // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in the code
-        '? { key: `${passwordCounter(typed)}|${device}`, rule: KNOWN_DEVICE }',
-        '? { key: passwordCounter(typed), rule: KNOWN_DEVICE }',
+        'const trusted = await devices.knows(',
+        'const trusted = false && await devices.knows(',
       ],
       [
         'tokens end with a session that was idle for too long',
