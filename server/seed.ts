@@ -754,7 +754,9 @@ async function planUser(
     )
 
   const same = given !== undefined && given === (await database.accounts.findByEmail(address))?.passwordHash
-  const sets = !present?.hasPassword || (options.setPasswords && !same)
+  // One that was taken away is not brought back by the file that has it still.
+  const keeps = present?.hasPassword || present?.passwordWithdrawn
+  const sets = !keeps || (options.setPasswords && !same)
   const passwordHash = sets ? (given ?? (password === undefined ? undefined : await options.hash(password))) : undefined
   const value = writtenOf({
     id: present?.id ?? randomUUID(),
@@ -779,7 +781,11 @@ async function planUser(
   put(plan, change, address, before, value, passwordHash !== undefined && present !== undefined)
   if (invited) plan.notes.push(`${address} is invited by mail to choose a password`)
   else if (!present?.hasPassword && passwordHash === undefined && !disabled)
-    plan.notes.push(`${address} cannot sign in until a password is set: \`sallyport user invite\` sends a link`)
+    plan.notes.push(
+      present?.passwordWithdrawn
+        ? `${address} has to choose a new password by "Forgot your password?"; the one in this file is not used`
+        : `${address} cannot sign in until a password is set: \`sallyport user invite\` sends a link`,
+    )
 }
 
 function put(

@@ -6,7 +6,7 @@ import type { Pages } from './pages.ts'
 import type { Account, Message } from './stores.ts'
 
 /** Letters with a link that does something. */
-export type LinkKind = 'password_reset' | 'invitation' | 'invitation_reminder'
+export type LinkKind = 'password_reset' | 'password_change_required' | 'invitation' | 'invitation_reminder'
 
 /** Letters that tell what happened, each with "this was not me". */
 export type NoticeKind =
@@ -20,6 +20,9 @@ export type NoticeKind =
   | 'new_device'
   | 'sessions_ended'
   | 'name_changed'
+
+/** Letters that somebody asked for, who need not be the person. */
+const ASKED: string[] = ['password_reset', 'invitation', 'invitation_reminder'] satisfies LinkKind[]
 
 /** Every kind of letter. Each has `mail.<kind>.subject` and `.text` in locales/. */
 export type LetterKind = LinkKind | NoticeKind
@@ -90,7 +93,7 @@ export function createLetters({
         : { href: link, label: t(`mail.${kind}.link`, words) }
       const after = isNotice
         ? [t('mail.was_you'), t('mail.was_not_you')]
-        : [t(`mail.${kind}.after`, words), t('mail.not_asked')]
+        : [t(`mail.${kind}.after`, words), ...(ASKED.includes(kind) ? [t('mail.not_asked')] : [])]
       const contact = brand.supportContact === undefined ? [] : [t('mail.contact', { contact: brand.supportContact })]
       const title = t(`mail.${kind}.subject`, words)
       const parts = [

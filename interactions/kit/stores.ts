@@ -300,7 +300,7 @@ export const PASSWORDS_BARRED = 4
 
 /** Passwords that people set themselves, and the links that let them. */
 export interface PasswordStore {
-  /** Hashes of the present password and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
+  /** Hashes of the present password, if there is one, and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
   recent(accountId: string): Promise<string[]>
   /**
    * Makes a link the one link of its purpose: a former one is void. False when there is no such account, it is disabled, or it has
@@ -320,6 +320,11 @@ export interface PasswordStore {
     hash: string,
     set: { passwordHash: string; name?: string | undefined; now: number; messages: Message[]; withdraws?: string[] },
   ): Promise<{ securityEpoch: number } | undefined>
+  /**
+   * Takes the password away: it signs nobody in any more, and is remembered as a former one. In the same write the security epoch
+   * rises by one, which voids every link. Once: false when there is no password (any more), or the account is disabled.
+   */
+  withdraw(accountId: string, messages: Message[]): Promise<boolean>
 }
 
 /** How a message travels. */

@@ -61,6 +61,7 @@ type Action =
       do: 'change the password' | 'reset the password by mail' | 'reset the factors' | 'disable' | 'enable'
       who: number
     }
+  | { do: 'take the password away'; who: number }
   | { do: 'give a role'; who: number; role: Person['role'] }
   | { do: 'enforce'; from: 'never' | 'long ago' | 'the next hour' }
   | { do: 'require'; on: boolean }
@@ -186,6 +187,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       do: fc.constantFrom(
         'change the password',
         'reset the password by mail',
+        'take the password away',
         'reset the factors',
         'disable',
         'enable',
@@ -387,6 +389,7 @@ class Play {
         email,
         role,
         password: PASSWORD,
+        withdrawn: false,
         disabled: false,
         epoch: securityEpoch,
         factorVersion,
@@ -478,6 +481,8 @@ class Play {
         return this.#require(action.on)
       case 'give a role':
         return this.#give(this.#people[action.who]!, action.role)
+      case 'take the password away':
+        return this.#withdraw(this.#people[action.who]!)
       case 'reset the password by mail':
         return this.#resetByMail(this.#people[action.who]!)
       default:
@@ -494,6 +499,11 @@ class Play {
     const texts = [...this.#texts.values()].map(({ count }) => count)
     wait(texts.length === 0 ? 31 * 60 : Math.max(...texts) < 6 ? 60 * 60 + 1 : 24 * 60 * 60 + 1)
     this.#patient = true
+    for (const person of this.#people)
+      if (person.withdrawn) {
+        wait(60 * 60)
+        await this.#resetByMail(person)
+      }
     for (const player of this.#players) {
       await this.#goOn(player)
       await this.#open(player, 'strict', {})
@@ -872,6 +882,7 @@ class Play {
     if (event === 'login.password') {
       assert.ok(page.answer.text.includes(person.email), 'the password of the person on the page')
       assert.ok(!person.disabled, 'a disabled person signs in')
+      assert.ok(!person.withdrawn, 'a password that was taken away signs in')
       assert.equal(fields['password'], person.password, 'a wrong password is taken')
       return oracle.prove(flow, person, 'pwd')
     }
@@ -1047,6 +1058,13 @@ class Play {
     this.#meet('reset by mail')
   }
 
+  async #withdraw(person: Person): Promise<void> {
+    const done = await this.#test.database.passwords.withdraw(person.id, [])
+    assert.equal(done, !person.disabled && !person.withdrawn)
+    if (done) this.#oracle.withdrawPassword(person)
+    this.#meet('password taken away')
+  }
+
   #nextPassword = ({ password }: Person): number => (PASSWORDS.indexOf(password) + 1) % PASSWORDS.length
 
   /** From the first second of a day in a zone: of all zones, the one whose day begins with the next hour. */
@@ -1123,7 +1141,7 @@ const EVERYTHING = [
     'both at once',
     'sign out',
   ],
-  ...['refresh', 'refresh refused', 'give a role', 'reset by mail', 'enforce the next hour'],
+  ...['refresh', 'refresh refused', 'give a role', 'reset by mail', 'password taken away', 'enforce the next hour'],
   ...['error unmet_authentication_requirements', 'acr urn:sallyport:acr:2fa'],
   ...['code', 'error login_required', 'error interaction_required', 'error access_denied'],
   ...['acr urn:sallyport:acr:1fa', 'acr urn:sallyport:acr:2fa-app', 'acr https://refeds.org/profile/mfa'],

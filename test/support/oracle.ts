@@ -13,6 +13,8 @@ export interface Person {
   email: string
   role: 'payor' | 'payee' | 'standard'
   password: string
+  /** An operator took the password away: it opens nothing. */
+  withdrawn: boolean
   disabled: boolean
   epoch: number
   factorVersion: number
@@ -349,6 +351,12 @@ export class Oracle {
 
   changePassword(person: Person, password: string): void {
     person.password = password
+    person.withdrawn = false
+    person.epoch += 1
+  }
+
+  withdrawPassword(person: Person): void {
+    person.withdrawn = true
     person.epoch += 1
   }
 
