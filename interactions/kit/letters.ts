@@ -18,6 +18,9 @@ export type NoticeKind =
   | 'mfa_reset'
   | 'password_changed'
   | 'new_device'
+  | 'sign_in_unfinished'
+  | 'wrong_codes'
+  | 'code_replayed'
   | 'sessions_ended'
   | 'name_changed'
 

@@ -381,6 +381,8 @@ export interface OutboxStore {
   putOff(id: string, tries: number, why: { error: string; dueAt?: number | undefined; now: number }): Promise<boolean>
   /** Takes back what has not left yet, of these kinds. @returns how many */
   withdraw(accountId: string, kinds: string[]): Promise<number>
+  /** Takes this one back, if it has not left yet and was put by itself. False when it has, or there is none. */
+  takeBack(id: string): Promise<boolean>
   /** Newest first. */
   list(filter: { accountId?: string | undefined; limit: number }): Promise<MessageState[]>
   /** What it says, until it has left. @throws when the key ring does not open it */

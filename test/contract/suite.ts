@@ -925,6 +925,9 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         ])
         assert.equal(await other.outbox.withdraw('ana', ['reminder', 'another']), 1)
         assert.equal(await other.outbox.withdraw('ana', []), 0)
+        await db.outbox.put([{ ...message('alone'), dueAt: NOW + 60 }])
+        assert.equal(winners(await fifty((one) => one.outbox.takeBack('alone'))), 1)
+        assert.equal(await other.outbox.read('alone'), undefined)
         assert.deepEqual(await known(), ['b', 'c'])
         assert.deepEqual(
           (await db.outbox.list({ accountId: 'bob', limit: 9 })).map(({ id }) => id),
