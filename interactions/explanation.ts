@@ -53,6 +53,8 @@ export interface Question {
   account: Account
   /** Without one nobody can prove the first factor. */
   hasPassword: boolean
+  /** There was one, and it was taken away. */
+  passwordWithdrawn?: boolean | undefined
   /** The company whose identity provider signs this person in at this app, in place of a password. */
   company?: string | undefined
   /** The live session; `undefined`: there is none. */
@@ -174,9 +176,12 @@ export function explain(question: Question): Explanation {
 }
 
 /** Why this person cannot answer. */
-function answer(open: Open, { account, company, hasPassword }: Question): string | undefined {
+function answer(open: Open, { account, company, hasPassword, passwordWithdrawn }: Question): string | undefined {
   if (open.prompt !== 'login') return undefined
   if (account.disabled) return 'the account is disabled: no sign-in is right'
-  if (!hasPassword && company === undefined) return 'the account has no password'
+  if (!hasPassword && company === undefined)
+    return passwordWithdrawn
+      ? 'the password was taken away: "Forgot your password?" brings a new one'
+      : 'the account has no password'
   return undefined
 }

@@ -53,6 +53,7 @@ export async function explainFor(
     },
     account,
     hasPassword: user.hasPassword,
+    passwordWithdrawn: user.passwordWithdrawn,
     session: proved && Object.fromEntries(Object.entries(proved).map(([factor, ago]) => [factor, now - ago])),
     permissions: {
       asked: SCOPES.filter((scope) => scopes.includes(scope) && may(scope)),

@@ -784,7 +784,9 @@ async function planUser(
     )
 
   const same = given !== undefined && given === (await database.accounts.findByEmail(address))?.passwordHash
-  const sets = !present?.hasPassword || (options.setPasswords && !same)
+  // One that was taken away is not brought back by the file that has it still.
+  const keeps = present?.hasPassword || present?.passwordWithdrawn
+  const sets = !keeps || (options.setPasswords && !same)
   if (sets) checkByMail(wanted, present?.hasPassword === true, companies)
   const passwordHash = sets ? (given ?? (password === undefined ? undefined : await options.hash(password))) : undefined
   const value = writtenOf({
@@ -810,7 +812,11 @@ async function planUser(
   put(plan, change, address, before, value, passwordHash !== undefined && present !== undefined)
   if (invited) plan.notes.push(`${address} is invited by mail to choose a password`)
   else if (!present?.hasPassword && passwordHash === undefined && !disabled)
-    plan.notes.push(`${address} cannot sign in until a password is set: \`sallyport user invite\` sends a link`)
+    plan.notes.push(
+      present?.passwordWithdrawn
+        ? `${address} has to choose a new password by "Forgot your password?"; the one in this file is not used`
+        : `${address} cannot sign in until a password is set: \`sallyport user invite\` sends a link`,
+    )
 }
 
 /**

@@ -57,6 +57,8 @@ export interface User {
   serverRoles: ServerRole[]
   alwaysRequire2fa: boolean
   hasPassword: boolean
+  /** It was taken away: a link brings a new one, a seed file does not. */
+  passwordWithdrawn: boolean
   securityEpoch: number
   factors: { method: string; addedAt: number }[]
   recoveryCode: 'none' | 'unacknowledged' | 'acknowledged'

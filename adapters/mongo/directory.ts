@@ -430,6 +430,7 @@ function userOf(row: AccountDocument): User {
     serverRoles,
     alwaysRequire2fa,
     hasPassword: row.passwordHash !== undefined,
+    passwordWithdrawn: row.passwordHash === undefined && row.formerPasswords !== undefined,
     securityEpoch,
     factors: [
       ...(row.totp ? [{ method: 'otp' as const, addedAt: row.totp.addedAt }] : []),

@@ -128,6 +128,12 @@ export class MongoOutbox implements OutboxStore {
     return deletedCount
   }
 
+  async takeBack(_id: string): Promise<boolean> {
+    const waiting = { _id, dueAt: trusted({ $exists: true }) as never }
+    const { deletedCount } = await this.#connection.guarded(() => this.#outbox.deleteOne(waiting, CERTAIN))
+    return deletedCount === 1
+  }
+
   async list({ accountId, limit }: { accountId?: string | undefined; limit: number }): Promise<MessageState[]> {
     await this.move()
     const whose = accountId === undefined ? {} : { account: accountId }

@@ -29,7 +29,8 @@ export class MongoPasswords implements PasswordStore {
     const stored = await this.#connection.guarded(() =>
       this.#accounts.findById(accountId, { passwordHash: 1, formerPasswords: 1 }, NEWEST).lean(),
     )
-    return stored?.passwordHash === undefined ? [] : [stored.passwordHash, ...(stored.formerPasswords ?? [])]
+    const { passwordHash, formerPasswords = [] } = stored ?? {}
+    return passwordHash === undefined ? formerPasswords : [passwordHash, ...formerPasswords]
   }
 
   async issueLink(accountId: string, purpose: LinkPurpose, link: MailedLink, messages: Message[]): Promise<boolean> {
@@ -141,6 +142,31 @@ export class MongoPasswords implements PasswordStore {
       await this.#outbox.move(stored._id)
       if (withdraws.length > 0) await this.#outbox.withdraw(stored._id, withdraws)
       return { securityEpoch: written.securityEpoch }
+    }
+  }
+
+  async withdraw(accountId: string, messages: Message[]): Promise<boolean> {
+    for (;;) {
+      const stored = await this.#connection.guarded(() =>
+        this.#accounts.findOne({ _id: accountId, disabled: false, removed: null }, undefined, NEWEST).lean(),
+      )
+      if (stored?.passwordHash === undefined) return false
+      const { modifiedCount } = await this.#connection.guarded(() =>
+        this.#accounts.updateOne(
+          // Of two that read the same, one. Made anew meanwhile: read again.
+          { _id: accountId, disabled: false, removed: null, passwordHash: stored.passwordHash! },
+          {
+            $unset: { passwordHash: 1 },
+            $set: formerAfter(stored),
+            $inc: { securityEpoch: 1 },
+            ...this.#outbox.along(messages),
+          },
+          CERTAIN,
+        ),
+      )
+      if (modifiedCount !== 1) continue
+      if (messages.length > 0) await this.#outbox.move(accountId)
+      return true
     }
   }
 

@@ -436,6 +436,7 @@ function userOf(row: Row): User {
     serverRoles: JSON.parse(String(row['server_roles'])) as ServerRole[],
     alwaysRequire2fa: row['always_require_2fa'] === 1,
     hasPassword: row['password_hash'] !== null,
+    passwordWithdrawn: row['password_hash'] === null && row['former_passwords'] !== null,
     securityEpoch: Number(row['security_epoch']),
     factors: (['otp', 'sms'] as const).flatMap((method) =>
       row[`${method}_at`] === null ? [] : [{ method, addedAt: Number(row[`${method}_at`]) }],

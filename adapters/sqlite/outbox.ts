@@ -78,6 +78,12 @@ export class SqliteOutbox implements OutboxStore {
     return this.#connection.write(() => this.inWithdraw(accountId, kinds))
   }
 
+  async takeBack(id: string): Promise<boolean> {
+    return this.#connection.write(
+      () => this.#connection.run('DELETE FROM outbox WHERE id = ? AND due_at IS NOT NULL', id) === 1,
+    )
+  }
+
   /** Inside the write that makes them pointless. */
   inWithdraw(accountId: string, kinds: string[]): number {
     const sql = `DELETE FROM outbox WHERE account_id = ? AND due_at IS NOT NULL AND kind IN (${kinds.map(() => '?').join(', ')})`

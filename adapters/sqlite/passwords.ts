@@ -23,7 +23,7 @@ export class SqlitePasswords implements PasswordStore {
 
   async recent(accountId: string): Promise<string[]> {
     const row = this.#connection.get('SELECT password_hash, former_passwords FROM accounts WHERE id = ?', accountId)
-    return row?.['password_hash'] ? [String(row['password_hash']), ...formerOf(row)] : []
+    return row ? [...(row['password_hash'] ? [String(row['password_hash'])] : []), ...formerOf(row)] : []
   }
 
   async issueLink(accountId: string, purpose: LinkPurpose, link: MailedLink, messages: Message[]): Promise<boolean> {
@@ -108,6 +108,24 @@ export class SqlitePasswords implements PasswordStore {
       this.#outbox.inWithdraw(id, withdraws)
       this.#outbox.inPut(messages)
       return { securityEpoch: Number(found['security_epoch']) + 1 }
+    })
+  }
+
+  async withdraw(accountId: string, messages: Message[]): Promise<boolean> {
+    const connection = this.#connection
+    return connection.write(() => {
+      const found = connection.get(
+        'SELECT * FROM accounts WHERE id = ? AND password_hash IS NOT NULL AND disabled = 0',
+        accountId,
+      )
+      if (!found) return false
+      connection.run(
+        `UPDATE accounts SET password_hash = NULL, former_passwords = ?, security_epoch = security_epoch + 1 WHERE id = ?`,
+        nowFormer(found),
+        accountId,
+      )
+      this.#outbox.inPut(messages)
+      return true
     })
   }
 }

@@ -6,7 +6,13 @@ import type { Pages } from './pages.ts'
 import type { Account, Message } from './stores.ts'
 
 /** Letters with a link that does something. */
-export type LinkKind = 'password_reset' | 'invitation' | 'invitation_reminder' | 'enrolment_link' | 'mfa_deadline'
+export type LinkKind =
+  | 'password_reset'
+  | 'password_change_required'
+  | 'invitation'
+  | 'invitation_reminder'
+  | 'enrolment_link'
+  | 'mfa_deadline'
 
 /** Letters that tell what happened, each with "this was not me". */
 export type NoticeKind =
@@ -19,9 +25,15 @@ export type NoticeKind =
   | 'mfa_reset_by_company'
   | 'password_changed'
   | 'new_device'
+  | 'sign_in_unfinished'
+  | 'wrong_codes'
+  | 'code_replayed'
   | 'sessions_ended'
   | 'name_changed'
   | 'locked_out'
+
+/** Letters with a link that say themselves what to do who did not ask for it. */
+const UNASKED: string[] = ['password_change_required', 'enrolment_link'] satisfies LinkKind[]
 
 /** Every kind of letter. Each has `mail.<kind>.subject` and `.text` in locales/. */
 export type LetterKind = LinkKind | NoticeKind
@@ -94,7 +106,9 @@ export function createLetters({
       const button = isNotice
         ? { href: notYou, label: say('not_you') }
         : { href: link, label: t(`mail.${kind}.link`, words) }
-      const after = isNotice ? [say('was_you'), say('was_not_you')] : [t(`mail.${kind}.after`, words), say('not_asked')]
+      const after = isNotice
+        ? [say('was_you'), say('was_not_you')]
+        : [t(`mail.${kind}.after`, words), ...(UNASKED.includes(kind) ? [] : [say('not_asked')])]
       const contact = brand.supportContact === undefined ? [] : [t('mail.contact', { contact: brand.supportContact })]
       const title = t(`mail.${kind}.subject`, words)
       const parts = [

@@ -49,6 +49,8 @@ export interface Outcome {
     | undefined
   /** What the next page tells the person: a message key. Until a page is answered. */
   notice?: string | undefined
+  /** The letter that tells of this sign-in if it comes to nothing (kit/alerts.ts); '' when there is to be none. */
+  alert?: string | undefined
   /** "Not you?": the session in this browser does not count for this request. */
   differentAccount?: boolean | undefined
   /** Submitted to oidc-provider only when nothing is open: the deferred login. */

@@ -7,6 +7,7 @@ import { setTimeout } from 'node:timers/promises'
 import { bodyParser } from '@koa/bodyparser'
 import type { Context, Middleware } from 'koa'
 import type { Provider } from 'oidc-provider'
+import { alertsOf } from './alerts.ts'
 import type { Recorder } from './audit.ts'
 import { checkForm, formToken } from './csrf.ts'
 import { type ErrorCode, InteractionError } from './errors.ts'
@@ -83,6 +84,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   const { provider, rule, stores, keyRing, screen, record, devices, endSessionsOf, now, tell } = parts
   const parse = bodyParser({ enableTypes: ['form'], formLimit: FORM_LIMIT })
   const origin = new URL(provider.issuer).origin
+  const alerts = alertsOf(stores, tell)
   const secretOf = (uid: string) => keyRing.mac('form', uid)
 
   const judge = ({ interaction, session, client, started }: Open, outcome: Outcome) =>
@@ -199,8 +201,9 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       if (question === 'answered') return seeOther(ctx, open.interaction.returnTo)
       const details = { code: error.code, ...(typeof error.cause === 'string' && { cause: error.cause }) }
       if (attempt) await record(ctx, { ...about, event: attempt.event, outcome: 'failure', details })
+      if (error.cause === 'otp_replayed' && here.account) await alerts.once(here.account, 'code_replayed', factsOf(ctx))
       if (question === 'closed') return proceed(ctx, open, open.outcome)
-      if (attempt?.endsInteraction && verdict?.left === 0 && error.code === page.wrong) return end(ctx, open)
+      if (attempt?.endsInteraction && verdict?.left === 0 && error.code === page.wrong) return end(ctx, open, here)
       throw withTries(error, page, verdict)
     }
 
@@ -314,9 +317,11 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       const ts = proofs.times.pwd ?? proofs.times.fed ?? open.started
       pending.login = { accountId: proofs.accountId, ts, remember: false, amr: [], acr: '' }
       pending.deadSession = after.alive ? undefined : open.interaction.session?.uid
+      if (outcome.alert) await alerts.callOff(after.account!, outcome.alert)
       await rememberDevice(ctx, proofs.accountId)
       leave(ctx, open, true)
-    }
+    } else if (proofs?.times.pwd !== undefined && after.account && outcome.alert === undefined)
+      pending.alert = await alerts.unlessFinished(after.account, deviceOf(ctx), factsOf(ctx), open.interaction.exp)
     await keep(open, pending)
     seeOther(ctx, open.interaction.returnTo)
   }
@@ -347,8 +352,12 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   }
 
   /** Too many wrong codes: the interaction is over, and at a step-up the session; the page leads back to the app. */
-  async function end(ctx: Context, open: Open) {
-    const { interaction, client } = open
+  async function end(ctx: Context, open: Open, { account }: Judgement) {
+    const { interaction, client, outcome } = open
+    if (account) {
+      if (outcome.alert) await alerts.callOff(account, outcome.alert)
+      await alerts.once(account, 'wrong_codes', factsOf(ctx))
+    }
     const { uid, accountId } = interaction.session ?? {}
     if (uid !== undefined && accountId !== undefined)
       await endSessionsOf(ctx, { accountId, cid: interaction.cid, which: (one) => one === uid })
@@ -435,7 +444,6 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   function visitOf(ctx: Context, open: Open, here: Judgement): Visit {
     const { interaction, outcome, client } = open
-    const device = ctx.cookies.get(deviceCookie(ctx), { signed: true })
     const { uid, params } = interaction
     return {
       uid,
@@ -458,10 +466,16 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       facts: factsOf(ctx),
       network: networkOf(ctx.ip),
       reference: requestId(ctx),
-      device: device && digest(device),
+      device: deviceOf(ctx),
       link: openedLink(ctx),
       url: (page = '') => interactionPath(provider, uid, page),
     }
+  }
+
+  /** What this browser is known by, as the store has it. */
+  function deviceOf(ctx: Context): string | undefined {
+    const device = ctx.cookies.get(deviceCookie(ctx), { signed: true })
+    return device && digest(device)
   }
 
   function leave(ctx: Context, { interaction: { uid }, client }: Open, done?: true) {

@@ -373,7 +373,7 @@ export interface MailedLinkStore {
 
 /** Passwords that people set themselves, and the links that let them. */
 export interface PasswordStore extends MailedLinkStore {
-  /** Hashes of the present password and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
+  /** Hashes of the present password, if there is one, and of those before it, newest first, {@link PASSWORDS_BARRED} at most. */
   recent(accountId: string): Promise<string[]>
   /**
    * Uses a link of {@link SETS_PASSWORD} and sets the password, all or nothing. Once per link. In the same write the security epoch
@@ -386,6 +386,11 @@ export interface PasswordStore extends MailedLinkStore {
     hash: string,
     set: { passwordHash: string; name?: string | undefined; now: number; messages: Message[]; withdraws?: string[] },
   ): Promise<{ securityEpoch: number } | undefined>
+  /**
+   * Takes the password away: it signs nobody in any more, and is remembered as a former one. In the same write the security epoch
+   * rises by one, which voids every link. Once: false when there is no password (any more), or the account is disabled.
+   */
+  withdraw(accountId: string, messages: Message[]): Promise<boolean>
 }
 
 /** How a message travels. */
@@ -442,6 +447,8 @@ export interface OutboxStore {
   putOff(id: string, tries: number, why: { error: string; dueAt?: number | undefined; now: number }): Promise<boolean>
   /** Takes back what has not left yet, of these kinds. @returns how many */
   withdraw(accountId: string, kinds: string[]): Promise<number>
+  /** Takes this one back, if it has not left yet and was put by itself. False when it has, or there is none. */
+  takeBack(id: string): Promise<boolean>
   /** Newest first. */
   list(filter: { accountId?: string | undefined; limit: number }): Promise<MessageState[]>
   /** What it says, until it has left. @throws when the key ring does not open it */

@@ -139,13 +139,13 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     }
   }
 
-  /** Somebody who never had a password is invited again. */
+  /** Somebody who never had a password is invited again; whose password was taken away gets a link to a new one. */
   async function mail(ctx: Context, email: string, lang: string): Promise<void> {
     const found = await database.accounts.findByEmail(email)
     if (!found || found.account.disabled) return
     const about = { config, now: now(), lang }
     const { purpose, link, messages } =
-      found.passwordHash === undefined
+      (await database.passwords.recent(found.account.id)).length === 0
         ? invitation(found.account, { ...about, inviter: config.SALLYPORT_BRAND_NAME })
         : resetLink(found.account, about)
     if (purpose === 'welcome') await database.outbox.withdraw(found.account.id, [...INVITING])

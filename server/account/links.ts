@@ -69,6 +69,19 @@ export function resetLink(person: Person, about: Circumstances): NewLink {
   return { purpose: 'reset', link, messages: [letterWithLink('password_reset', person.id, letter)] }
 }
 
+/** Tells a person that their password was taken away, and where a new one is to be had. */
+export const withdrawal = (
+  { id, email }: Pick<Person, 'id' | 'email'>,
+  { config, now, lang }: Circumstances,
+): Message =>
+  letterWithLink('password_change_required', id, {
+    to: email,
+    lang,
+    link: `${config.SALLYPORT_ISSUER}/forgot`,
+    now,
+    seconds: 7 * DAY,
+  })
+
 /** The kinds of letters that an accepted invitation takes back. */
 export const INVITING = ['invitation', 'invitation_reminder'] as const
 

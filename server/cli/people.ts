@@ -11,13 +11,14 @@ interface Why {
   by?: string
 }
 
-/** `user disable|enable|sessions|end-sessions|unlink|invite|consents`, for the command `user`. */
+/** `user disable|enable|sessions|end-sessions|require-password-change|unlink|invite|consents`, for the command `user`. */
 export function peopleCommands(): Command[] {
   return [
     switching(true),
     switching(false),
     sessionsCommand(),
     endSessionsCommand(),
+    requirePasswordChangeCommand(),
     unlinkCommand(),
     inviteCommand(),
     consentsCommand(),
@@ -80,6 +81,47 @@ function endSessionsCommand(): Command {
     )
 }
 
+/**
+ * The password is taken away, rather than asked for once more at the next sign-in: whoever stole it could answer that, and would
+ * choose the next one. A link to the person's address is what a thief of the password has not.
+ */
+function requirePasswordChangeCommand(): Command {
+  return new Command('require-password-change')
+    .argument('<email>')
+    .requiredOption('--reason <text>', 'why: what shows that the password is known to somebody else')
+    .option('--by <who>', 'who decided it, when that is not you')
+    .description('void the password of a person, and all sessions; "Forgot your password?" brings a new one')
+    .addHelpText(
+      'after',
+      '\nExample:\n  sallyport user require-password-change ana@acme.example --reason "stands in a leaked list"',
+    )
+    .action((email: string, why: Why, self: Command) =>
+      withHouse(self, async (house) => {
+        const { config, database } = house
+        const { mailOf } = await import('../delivery.ts')
+        const user = await personOf(database, email)
+        const details = { reason: reasonGiven(why.reason ?? ''), ...by(why) }
+        if (mailOf(config) === 'none')
+          throw new Refused(
+            'mail is off, so nobody could choose a new one: `sallyport user set` sets it, --password-file',
+          )
+        if (!user.hasPassword) throw new Refused(`${user.email} has no password`)
+        if (user.disabled) throw new Refused(`${user.email} is disabled: the password opens nothing`)
+        const { withdrawal } = await import('../account/links.ts')
+        const { factsHere } = await import('../provider.ts')
+        const letter = withdrawal(user, { config, ...factsHere(house) })
+        const ended = await act(house, user, { event: 'user.password_change_required', details }, async () => {
+          if (!(await database.passwords.withdraw(user.id, [letter])))
+            throw new Refused(`${user.email} was changed by somebody else just now: look again`)
+          return true
+        })
+        answer(self, { email: user.email, password_withdrawn: true, ...toldOf(ended) }, [
+          `${user.email} chooses a new password by "Forgot your password?"; ${endedIn(ended)}`,
+        ])
+      }),
+    )
+}
+
 function inviteCommand(): Command {
   return new Command('invite')
     .argument('<email>')
@@ -91,8 +133,10 @@ function inviteCommand(): Command {
         const { mailOf } = await import('../delivery.ts')
         if (mailOf(config) === 'none') throw new Refused('mail is off: set SALLYPORT_SMTP_URL and SALLYPORT_MAIL_FROM')
         const user = await personOf(database, email)
-        if (user.hasPassword)
-          throw new Refused(`${user.email} has a password: "Forgot your password?" on the sign-in page replaces it`)
+        if (user.hasPassword || user.passwordWithdrawn)
+          throw new Refused(
+            `${user.email} has a password, or had one: "Forgot your password?" on the sign-in page replaces it`,
+          )
         if (user.disabled) throw new Refused(`${user.email} is disabled: \`sallyport user enable\` comes first`)
         const { INVITING, invitation } = await import('../account/links.ts')
         const { factsHere } = await import('../provider.ts')

@@ -9,16 +9,20 @@ import { startServer } from '../app.ts'
 import { type Config, ConfigError, environment, isLoopback, loadConfig } from '../config.ts'
 import { createLogger } from '../log.ts'
 import { openHouse } from '../open.ts'
-import { planningOf } from '../provider.ts'
+import { planningOf, sallyportOf } from '../provider.ts'
 import { applyPlan, planSeed } from '../seed.ts'
 import { startIdentityProvider } from './identity-provider.ts'
+import { startOutboxPage } from './outbox.ts'
 import { play, playCompanySignIn } from './play.ts'
 import { startRelyingParty } from './relying-party.ts'
-import { API, COLLEAGUES, CONNECTION, type DemoSecrets, demoSecrets, demoSeed, PEOPLE } from './seed.ts'
+import { API, COLLEAGUES, CONNECTION, type DemoSecrets, demoSecrets, demoSeed, GUEST, PEOPLE } from './seed.ts'
 
 const APP_PORT = 4000
 const API_PORT = 4001
 const IDENTITY_PROVIDER_PORT = 4002
+const OUTBOX_PORT = 4003
+/** Texts go where mail goes here: on a page. */
+const TEXTS = { SALLYPORT_SMS: 'outbox' }
 
 /**
  * Runs the demo until it is stopped, or, with `auto`, plays the main flow and ends.
@@ -33,24 +37,27 @@ export async function demo({ auto }: { auto: boolean }): Promise<number> {
 }
 
 async function runUntilStopped(): Promise<number> {
-  const config = loadConfig(environment(), process.cwd())
+  const config = loadConfig({ ...TEXTS, ...environment() }, process.cwd())
   if (!isLoopback(config.HOST)) throw new ConfigError('HOST: the demo listens on 127.0.0.1 only')
   const app = `http://127.0.0.1:${APP_PORT}`
-  const { secrets, close } = await start(
+  const { secrets, outbox, close } = await start(
     config,
-    { app, api: API_PORT, identityProvider: IDENTITY_PROVIDER_PORT },
+    { app, api: API_PORT, identityProvider: IDENTITY_PROVIDER_PORT, outbox: OUTBOX_PORT },
     config.SALLYPORT_LOG_LEVEL === 'info' ? 'warn' : config.SALLYPORT_LOG_LEVEL,
   )
-  const width = Math.max(...[...PEOPLE, ...COLLEAGUES].map(({ email }) => email.length))
+  const width = Math.max(...[...PEOPLE, GUEST, ...COLLEAGUES].map(({ email }) => email.length))
   const list = (people: readonly { email: string; what: string }[]) =>
     people.map(({ email, what }) => `  ${email.padEnd(width)}  ${what}`).join('\n')
   process.stdout.write(
     `
 Open ${app}   the app "Payments" (the provider is ${config.SALLYPORT_ISSUER})
+and  ${outbox}   what these people get by mail and on their phones
 
 ${list(PEOPLE)}
 
   Password for all of them: ${secrets.password}
+
+${list([GUEST])}
 
 ${list(COLLEAGUES)}
 
@@ -58,7 +65,7 @@ ${list(COLLEAGUES)}
 
 Try: sign in as the payor with an authenticator app on your phone; write the recovery code down; look at the tokens;
 enter the Payments tool, make a disbursement, change the bank account; set its clock to 30 seconds and wait; give ten wrong codes;
-sign out and in again; "Use your recovery code" as if the phone were lost.
+sign out and in again; "Use your recovery code" as if the phone were lost; sign in as the payee by SMS.
 Then, in another terminal: npm run sallyport -- audit list
 
 Ctrl+C stops it. Everything it keeps is in ${config.SALLYPORT_DATA_DIR}
@@ -78,8 +85,8 @@ async function playByItself(): Promise<number> {
     const [port, appPort] = [await freePort(), await freePort()]
     const app = `http://127.0.0.1:${appPort}`
     // What is set in the environment is about another server.
-    const config = loadConfig({ PORT: String(port), SALLYPORT_DATA_DIR: folder }, folder)
-    const ports = { app, api: await freePort(), identityProvider: await freePort() }
+    const config = loadConfig({ ...TEXTS, PORT: String(port), SALLYPORT_DATA_DIR: folder }, folder)
+    const ports = { app, api: await freePort(), identityProvider: await freePort(), outbox: 0 }
     const { secrets, close } = await start(config, ports, 'error')
     try {
       const tell = (line: string) => process.stdout.write(`${line}\n`)
@@ -102,9 +109,14 @@ async function playByItself(): Promise<number> {
 /** The server with its sample people, the app, and the API that the app calls. */
 async function start(
   config: Config,
-  { app, api: apiPort, identityProvider: port }: { app: string; api: number; identityProvider: number },
+  {
+    app,
+    api: apiPort,
+    identityProvider: port,
+    outbox: outboxPort,
+  }: { app: string; api: number; identityProvider: number; outbox: number },
   logLevel: string,
-): Promise<{ secrets: DemoSecrets; close(): Promise<void> }> {
+): Promise<{ secrets: DemoSecrets; outbox: string; close(): Promise<void> }> {
   mkdirSync(config.SALLYPORT_DATA_DIR, { recursive: true, mode: 0o700 })
   const house = await openHouse(config, { createKeys: true, logger: createLogger(logLevel) })
   const secrets = demoSecrets(config.SALLYPORT_DATA_DIR)
@@ -135,9 +147,13 @@ async function start(
     url: app,
     api: `http://127.0.0.1:${apiPort}`,
   })
+  const { letters } = sallyportOf(house)
+  const outbox = await startOutboxPage({ port: outboxPort, database: house.database, letters })
   return {
     secrets,
+    outbox: outbox.url,
     async close() {
+      await outbox.close()
       await relyingParty.close()
       await identityProvider.close()
       await new Promise((resolve) => {

@@ -28,9 +28,15 @@ export function demoSecrets(folder: string): DemoSecrets {
 export const PEOPLE = [
   { email: 'payor@acme.example', what: 'a payor: must add an authenticator app' },
   { email: 'disburser@acme.example', what: 'a second payor' },
-  { email: 'payee@best.example', what: 'a payee: needs a second factor too' },
+  { email: 'payee@best.example', what: 'a payee: an authenticator app, or codes by SMS' },
   { email: 'standard@city.example', what: 'a standard user: a password is enough, until an app asks for more' },
 ] as const
+
+/** Who has no password yet. */
+export const GUEST = {
+  email: 'guest@best.example',
+  what: 'invited: the link to a first password is among the messages',
+}
 
 /** Who signs in at their company. The second one is known to nobody but it. */
 export const COLLEAGUES = [
@@ -63,6 +69,7 @@ export function demoSeed({ password, clientSecret }: DemoSecrets, app: string, m
       person('payor@acme.example', 'A Payor', member('acme-builders', 'payments_admin')),
       person('disburser@acme.example', 'A Disburser', member('acme-builders', 'disburser')),
       person('payee@best.example', 'A Payee', member('best-plumbing', 'payments_admin')),
+      { email: GUEST.email, memberships: member('best-plumbing', 'payments_admin') },
       person('standard@city.example', 'A Standard User', member('city-works')),
       {
         email: COLLEAGUES[0].email,

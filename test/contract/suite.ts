@@ -892,6 +892,35 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.directory.commit([person('ana')])
         assert.equal((await other.passwords.recent('ana')).length, 4)
       })
+      it('are taken away once, which raises the epoch, voids every link, and bars the password', async () => {
+        const letter = { id: 'l', kind: 'k', channel: 'mail', accountId: 'ana', body: '', createdAt: NOW } as const
+        const withdrawn = (id: string): Message[] => [{ ...letter, id, dueAt: NOW, expiresAt: NOW + 60 }]
+        await db.passwords.issueLink('ana', 'reset', link('r'), [])
+        const results = await fifty((one, index) => one.passwords.withdraw('ana', withdrawn(`w${index}`)))
+        assert.equal(winners(results), 1)
+        assert.equal((await ana()).securityEpoch, 1)
+        assert.equal(await present(), undefined)
+        assert.deepEqual(await other.passwords.recent('ana'), ['hash-1'])
+        const { hasPassword, passwordWithdrawn } = (await other.directory.user('ana'))!
+        assert.deepEqual([hasPassword, passwordWithdrawn], [false, true])
+        assert.deepEqual(
+          (await other.outbox.list({ limit: 9 })).map(({ id }) => id),
+          [`w${results.indexOf(true)}`],
+        )
+        assert.equal(await db.passwords.setByLink('r', set('new')), undefined, 'a link of before')
+        await db.passwords.issueLink('ana', 'reset', link('s', { epoch: 1 }), [])
+        assert.ok(await db.passwords.setByLink('s', set('hash-2')))
+        assert.deepEqual(await other.passwords.recent('ana'), ['hash-2', 'hash-1'])
+        assert.equal((await other.directory.user('ana'))!.passwordWithdrawn, false)
+      })
+      it('are not taken away where there is none, or from somebody who is shut out', async () => {
+        assert.equal(await db.passwords.withdraw('nobody', []), false)
+        assert.equal(await db.passwords.withdraw('bob', []), false)
+        assert.equal((await other.directory.user('bob'))!.passwordWithdrawn, false)
+        await db.directory.commit([person('ana', { disabled: true })])
+        assert.equal(await db.passwords.withdraw('ana', []), false)
+        assert.equal(await present(), 'hash-1')
+      })
       it('are set by an invitation that came with the person', async () => {
         const email = 'new@acme.example'
         await db.directory.commit([{ ...person('new', { email }), welcome: link('w', { email }) } as Change])
@@ -1175,6 +1204,9 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         ])
         assert.equal(await other.outbox.withdraw('ana', ['reminder', 'another']), 1)
         assert.equal(await other.outbox.withdraw('ana', []), 0)
+        await db.outbox.put([{ ...message('alone'), dueAt: NOW + 60 }])
+        assert.equal(winners(await fifty((one) => one.outbox.takeBack('alone'))), 1)
+        assert.equal(await other.outbox.read('alone'), undefined)
         assert.deepEqual(await known(), ['b', 'c'])
         assert.deepEqual(
           (await db.outbox.list({ accountId: 'bob', limit: 9 })).map(({ id }) => id),

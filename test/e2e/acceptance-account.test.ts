@@ -120,7 +120,8 @@ describe('acceptance: own factors, passwords, invitations', () => {
     const tokens = await test.exchange(await visitor.go(test.authUrl()))
     const { database, house } = test
     const person = { id, email }
-    await database.directory.resetMfa(id, noticesOf(house)(person, 'mfa_reset', factsHere(house)))
+    const facts = factsHere(house)
+    await database.directory.resetMfa(id, { now: facts.now, messages: noticesOf(house)(person, 'mfa_reset', facts) })
     await endSessionsOf(house, [id], 'operator:test')
     assert.equal(errorOf(await visitor.go(test.authUrl({ prompt: 'none' }))), 'login_required')
     const dead = await test.token({ grant_type: 'refresh_token', refresh_token: tokens['refresh_token']! })

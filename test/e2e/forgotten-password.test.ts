@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
 import type { Letter } from '../../interactions/index.ts'
+import { invitation, resetLink } from '../../server/account/links.ts'
 import { now, wait } from '../support/clock.ts'
 import {
   CHALLENGE,
@@ -171,6 +172,97 @@ describe('a forgotten password', () => {
     assert.equal(shapes.size, 1)
     await letters(gone, 'password_reset', 0)
   })
+
+  it('is answered before anybody looks who that is, and in the same time (R73)', async function () {
+    this.timeout(90_000)
+    await test.person('ida@acme.example')
+    const { accounts, throttle } = test.database
+    // Nobody is looked up while this gate is closed.
+    let open: () => void = () => {}
+    const gate = new Promise<void>((resolve) => {
+      open = resolve
+    })
+    const calls: string[] = []
+    const find = accounts.findByEmail
+    const take = throttle.take
+    accounts.findByEmail = async (email) => {
+      await gate
+      return find.call(accounts, email)
+    }
+    throttle.take = (...args) => {
+      calls.push('take')
+      return take.apply(throttle, args)
+    }
+    try {
+      for (const email of ['ida@acme.example', 'nobody-yet@acme.example'])
+        assert.equal((await ask(test.visitor(), email)).status, 200, 'answered while the gate is closed')
+      assert.deepEqual(calls, ['take', 'take'])
+    } finally {
+      open()
+      accounts.findByEmail = find
+      throttle.take = take
+    }
+
+    const median = (all: number[]) => all.sort((a, b) => a - b)[Math.floor(all.length / 2)]!
+    const apart = async () => {
+      const times: Record<string, number[]> = { ida: [], 'nobody-yet': [] }
+      for (let pair = 0; pair < 60; pair++) {
+        wait(3601) // no throttle in the way
+        for (const who of pair % 2 ? ['ida', 'nobody-yet'] : ['nobody-yet', 'ida']) {
+          const visitor = test.visitor()
+          const { action, hidden } = formOf(await visitor.go(`${test.url}/forgot`))
+          // What was written behind the answer before is done.
+          await setTimeout(10)
+          const began = performance.now()
+          const { status } = await visitor.request(action, { form: { ...hidden, email: `${who}@acme.example` } })
+          times[who]!.push(performance.now() - began)
+          assert.equal(status, 200)
+        }
+      }
+      return Math.abs(median(times['ida']!) / median(times['nobody-yet']!) - 1)
+    }
+    const first = await apart()
+    const second = first <= 0.15 ? first : await apart()
+    assert.ok(second <= 0.15, `${(second * 100).toFixed(1)} % apart`)
+  })
+
+  it('tells by no link who is here: of somebody shut out, moved or gone it says what it says of none', async () => {
+    const say = async (link: string) => {
+      const visitor = test.visitor()
+      const page = await visitor.go(link)
+      const posted = await visitor.request(page.at, { form: { csrf: 'x', new_password: NEW } })
+      const plain = (one: Answer) => [one.status, one.text.replace(/nonce="[^"]+"/g, '').replace(/[\w-]{43}/g, '')]
+      return JSON.stringify([plain(page), plain(posted), visitor.cookies.map(({ name }) => name).sort()])
+    }
+    for (const path of ['reset', 'welcome']) {
+      const never = await say(`${test.url}/${path}?token=${'x'.repeat(43)}`)
+      assert.match(never, /This link does not work/)
+      for (const [name, change] of [
+        ['shut-out', async (id: string) => void (await test.database.directory.setDisabled(id, true))],
+        ['moved', (id: string) => moveTo(id, `elsewhere-${path}@acme.example`)],
+        ['gone', (id: string) => test.database.directory.commit([{ kind: 'user', op: 'remove', id }])],
+      ] as const) {
+        const email = `${name}-${path}@acme.example`
+        const id = await test.person(email)
+        const { account } = (await test.database.accounts.findByEmail(email))!
+        const { config } = test.house
+        const about = { config, now: now(), lang: 'en' }
+        const { purpose, link, messages } =
+          path === 'reset' ? resetLink(account, about) : invitation(account, { ...about, inviter: 'Acme' })
+        assert.ok(await test.database.passwords.issueLink(id, purpose, link, messages))
+        const letter = (await letters(id, path === 'reset' ? 'password_reset' : 'invitation', 1))[0]!
+        const form = await test.visitor().go(letter.link!)
+        assert.match(form.text, /name="new_password"/)
+        await change(id)
+        assert.equal(await say(letter.link!), never, `${path} of somebody ${name}`)
+      }
+    }
+  })
+  const moveTo = async (id: string, email: string) => {
+    const { name, memberships, serverRoles, disabled } = (await test.database.directory.user(id))!
+    const value = { id, email, name, memberships, serverRoles, disabled }
+    await test.database.directory.commit([{ kind: 'user', op: 'put', value }])
+  }
 
   it('is asked three times an hour for one address, known or not, and ten times from one network', async () => {
     for (const email of ['nobody-at-all@acme.example', 'dan@acme.example']) {

@@ -1,7 +1,7 @@
 /** Who is told of what happened to an account (R35, R62, R107; behaviour 41). */
 import assert from 'node:assert/strict'
 import type { Letter } from '../../interactions/index.ts'
-import { wait } from '../support/clock.ts'
+import { nextStep, wait } from '../support/clock.ts'
 import {
   CHALLENGE,
   codeOf,
@@ -12,7 +12,7 @@ import {
   signIn,
   type TestHouse,
 } from '../support/house.ts'
-import { headingOf } from '../support/visitor.ts'
+import { formOf, headingOf } from '../support/visitor.ts'
 
 describe('notices', () => {
   let test: TestHouse
@@ -63,6 +63,78 @@ describe('notices', () => {
     const { kinds } = await lettersTo(id)
     assert.ok(kinds.includes('app_replaced'))
     assert.equal(kinds.filter((kind) => kind === 'recovery_code_made').length, 2)
+  })
+
+  it('go out for a right password that nothing followed, an hour later and once a day, and not when something did (R35)', async () => {
+    const id = await test.person('dot@acme.example')
+    const { visitor, secret } = await firstSignIn(test, 'dot@acme.example')
+    const unfinished = async () =>
+      (await test.database.outbox.list({ accountId: id, limit: 99 })).filter(
+        ({ kind }) => kind === 'sign_in_unfinished',
+      )
+    assert.deepEqual(await unfinished(), [], 'a first sign-in that came to its end')
+
+    // The owner, in a browser that is known, and in one that is not.
+    await signIn(visitor, await visitor.go(test.authUrl({ prompt: 'login' })), 'dot@acme.example')
+    assert.deepEqual(await unfinished(), [], 'a known browser')
+    nextStep()
+    const fresh = test.visitor()
+    const challenge = await signIn(fresh, await fresh.go(test.authUrl()), 'dot@acme.example')
+    assert.equal((await unfinished()).length, 1)
+    assert.equal((await fresh.submit(challenge, { code: '000000' })).status, 400)
+    await fresh.submit(challenge, { code: await codeOf(secret) })
+    assert.deepEqual(await unfinished(), [])
+
+    for (const times of [1, 2, 3]) {
+      const thief = test.visitor()
+      const page = await signIn(thief, await thief.go(test.authUrl()), 'dot@acme.example')
+      assert.equal(headingOf(page), CHALLENGE, `${times}`)
+      if (times === 2) await thief.go(formOf(page, '/cancel').action, { form: formOf(page, '/cancel').hidden })
+    }
+    const [letter, ...more] = await unfinished()
+    assert.deepEqual(more, [], 'once a day')
+    assert.equal(letter!.dueAt! - letter!.createdAt, 60 * 60)
+    // The owner's own sign-in in between takes nobody else's letter back.
+    nextStep()
+    const other = test.visitor()
+    await other.submit(await signIn(other, await other.go(test.authUrl()), 'dot@acme.example'), {
+      code: await codeOf(secret),
+    })
+    assert.deepEqual(
+      (await unfinished()).map(({ id }) => id),
+      [letter!.id],
+    )
+    wait(24 * 60 * 60)
+    const again = test.visitor()
+    await signIn(again, await again.go(test.authUrl()), 'dot@acme.example')
+    assert.equal((await unfinished()).length, 2)
+  })
+
+  it('go out for ten wrong codes, and for a code that was used before, once a day each (R35, R56)', async () => {
+    const id = await test.person('eli@acme.example')
+    const { secret } = await firstSignIn(test, 'eli@acme.example')
+    const kinds = async () =>
+      (await test.database.outbox.list({ accountId: id, limit: 99 }))
+        .map(({ kind }) => kind)
+        .filter((kind) => ['sign_in_unfinished', 'wrong_codes', 'code_replayed'].includes(kind))
+        .sort()
+    nextStep()
+    const code = await codeOf(secret)
+    for (const _visitor of [1, 2, 3]) {
+      const visitor = test.visitor()
+      await visitor.submit(await signIn(visitor, await visitor.go(test.authUrl()), 'eli@acme.example'), { code })
+    }
+    assert.deepEqual(await kinds(), ['code_replayed', 'sign_in_unfinished'])
+    wait(24 * 60 * 60)
+    for (const _times of [1, 2]) {
+      wait(31 * 60)
+      const thief = test.visitor()
+      let page = await signIn(thief, await thief.go(test.authUrl()), 'eli@acme.example')
+      for (let tries = 0; tries < 10 && page.status !== 429; tries++)
+        page = await thief.submit(page, { code: '000000' })
+      assert.equal(headingOf(page), 'Too many wrong codes')
+    }
+    assert.deepEqual(await kinds(), ['code_replayed', 'sign_in_unfinished', 'wrong_codes'], 'one letter for one thief')
   })
 
   it('are kept for nobody in production without a mail server', async () => {

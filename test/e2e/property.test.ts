@@ -5,24 +5,44 @@
  * `PROPERTY_RUNS=1000` plays longer, `PROPERTY_SEED=…` plays other orders; a failure prints its seed and the whole story.
  */
 import assert from 'node:assert/strict'
+import { setTimeout } from 'node:timers/promises'
 import fc from 'fast-check'
 import { generate } from 'otplib'
 import { newSecret } from '../../interactions/factors/totp.ts'
-import { createPasswordHasher } from '../../interactions/index.ts'
+import { createPasswordHasher, type Letter } from '../../interactions/index.ts'
 import type { Client } from '../../server/stores.ts'
 import { now, standStill, wait } from '../support/clock.ts'
-import { CALLBACK, claimsIn, openTestHouse, PASSWORD, type TestHouse, type Tokens } from '../support/house.ts'
+import {
+  CALLBACK,
+  CLIENT_SECRET,
+  claimsIn,
+  openTestHouse,
+  PASSWORD,
+  type TestHouse,
+  type Tokens,
+} from '../support/house.ts'
 import { type Browser, type Claims, type Flow, Oracle, type Person, type Question } from '../support/oracle.ts'
+import { TEXTS, textsTo } from '../support/texts.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
 
-const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 60)
+const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 100)
 const SEED = Number(process.env['PROPERTY_SEED'] ?? 20270131)
 /** After the first failure, so many shorter stories are tried. */
 const SHRINKS = Number(process.env['PROPERTY_SHRINKS'] ?? 80)
 
-const PASSWORDS = [PASSWORD, 'another correct horse battery', 'a third correct horse battery']
+/** More than are barred, so that a new one is always to be had. */
+const PASSWORDS = [
+  PASSWORD,
+  ...['another', 'a third', 'a fourth', 'a fifth', 'a sixth'].map((one) => `${one} horse battery staple`),
+]
 const RECOVERY_CODE = 'ABCD-EFGH-JKMN-PQRS-TVWX-YZ23'
 const STEP = 30
+/** Companies and roles: who is a payor, and until when a company waits. */
+const MEMBERSHIPS = {
+  payor: [{ company: 'acme', roles: ['payments_admin' as const], disabled: false }],
+  payee: [{ company: 'best', roles: ['payments_admin' as const], disabled: false }],
+  standard: [{ company: 'city', roles: [], disabled: false }],
+}
 
 type How = 'right' | 'wrong' | 'replayed' | 'recovery' | 'former recovery' | 'forged' | 'nothing'
 type Action =
@@ -36,8 +56,15 @@ type Action =
   | { do: 'exchange'; which: number }
   | { do: 'refresh'; which: number; former: boolean }
   | { do: 'wait'; seconds: number }
-  | { do: 'change the password' | 'reset the factors' | 'disable' | 'enable'; who: number }
-  | { do: 'enforce' | 'require'; on: boolean }
+  | { do: 'open another page'; browser: number; segment: string }
+  | {
+      do: 'change the password' | 'reset the password by mail' | 'reset the factors' | 'disable' | 'enable'
+      who: number
+    }
+  | { do: 'take the password away'; who: number }
+  | { do: 'give a role'; who: number; role: Person['role'] }
+  | { do: 'enforce'; from: 'never' | 'long ago' | 'the next hour' }
+  | { do: 'require'; on: boolean }
 
 const browser = fc.nat(1)
 const who = fc.constantFrom(0, 0, 0, 0, 1, 1, 2, 3)
@@ -60,16 +87,29 @@ const params = fc.record(
   { requiredKeys: [] },
 ) as fc.Arbitrary<Record<string, string>>
 const sparse = fc.oneof(fc.constant<Record<string, string>>({}), params)
+/** Requests, those of the account's own pages among them. */
+const request = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ client: fc.constantFrom('payments', 'payments', 'strict'), params: sparse }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      client: fc.constant('settings'),
+      params: fc
+        .tuple(
+          fc.constantFrom('otp', 'sms', 'recovery_code'),
+          fc.oneof({ weight: 3, arbitrary: fc.constant({}) }, params),
+        )
+        .map(([set_up, others]) => ({ ...others, set_up }) as Record<string, string>),
+    }),
+  },
+)
 
 const action: fc.Arbitrary<Action> = fc.oneof(
   {
     weight: 14,
-    arbitrary: fc.record({
-      do: fc.constant('open' as const),
-      browser,
-      client: fc.constantFrom('payments', 'payments', 'strict'),
-      params: sparse,
-    }),
+    arbitrary: fc
+      .tuple(browser, request)
+      .map(([at, { client, params: given }]) => ({ do: 'open' as const, browser: at, client, params: given })),
   },
   {
     weight: 40,
@@ -77,7 +117,10 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       do: fc.constant('go on' as const),
       browser,
       pages: fc.integer({ min: 1, max: 4 }),
-      how: fc.oneof({ weight: 4, arbitrary: right }, { weight: 1, arbitrary: fc.constant<How>('recovery') }),
+      how: fc.oneof(
+        { weight: 5, arbitrary: right },
+        { weight: 2, arbitrary: fc.constantFrom<How>('recovery', 'wrong', 'replayed') },
+      ),
       who,
     }),
   },
@@ -115,6 +158,14 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   },
   { weight: 5, arbitrary: fc.record({ do: fc.constant('answer in both at once' as const), who }) },
   {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('open another page' as const),
+      browser,
+      segment: fc.constantFrom('app', 'choose', 'phone', 'sms', 'otp', 'required', 'recovery', 'password'),
+    }),
+  },
+  {
     weight: 8,
     arbitrary: fc.record({
       do: fc.constantFrom('reload', 'ask again', 'ask again', 'use another account', 'cancel', 'sign out'),
@@ -133,11 +184,33 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   {
     weight: 5,
     arbitrary: fc.record({
-      do: fc.constantFrom('change the password', 'reset the factors', 'disable', 'enable'),
+      do: fc.constantFrom(
+        'change the password',
+        'reset the password by mail',
+        'take the password away',
+        'reset the factors',
+        'disable',
+        'enable',
+      ),
       who: fc.constantFrom(0, 0, 1, 2),
     }),
   },
-  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('enforce', 'require'), on: fc.boolean() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('give a role' as const),
+      who: fc.constantFrom(0, 0, 1),
+      role: fc.constantFrom('payor', 'payee', 'standard'),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('enforce' as const),
+      from: fc.constantFrom('never', 'long ago', 'the next hour', 'the next hour'),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('require' as const), on: fc.boolean() }) },
 )
 
 const actions = fc.array(action, { minLength: 8, maxLength: 22, size: 'max' })
@@ -145,10 +218,15 @@ const actions = fc.array(action, { minLength: 8, maxLength: 22, size: 'max' })
 /** Who the three people are at the beginning. */
 const cast = fc.tuple(
   ...[0, 1, 2].map(() =>
-    fc.record({ role: fc.constantFrom('payor', 'payor', 'standard', 'payee'), app: fc.boolean() } as const),
+    fc.record({
+      role: fc.constantFrom('payor', 'standard', 'payee'),
+      app: fc.boolean(),
+      // A payor's phone is left over from another role.
+      phone: fc.boolean(),
+    } as const),
   ),
 )
-type Cast = { role: Person['role']; app: boolean }[]
+type Cast = { role: Person['role']; app: boolean; phone: boolean }[]
 
 /** A page in front of somebody. */
 interface Page {
@@ -186,28 +264,59 @@ interface Issued {
   dead: boolean
 }
 
-type Kind = 'email' | 'password' | 'challenge' | 'recovery' | 'enrolment' | 'acknowledgement' | 'switch' | 'message'
+type Kind =
+  | 'email'
+  | 'password'
+  | 'challenge'
+  | 'choose a way'
+  | 'send'
+  | 'text'
+  | 'recovery'
+  | 'required'
+  | 'choose a method'
+  | 'enrolment'
+  | 'phone'
+  | 'first text'
+  | 'acknowledgement'
+  | 'switch'
+  | 'message'
 
 /** Which page this is, by its fields, as a person sees it. */
-function kindOf({ text }: Answer): Kind {
+function kindOf(answer: Answer): Kind {
+  const { text } = answer
+  const heading = headingOf(answer)
   if (/name="email"/.test(text)) return 'email'
   if (/name="password"/.test(text)) return 'password'
   if (/id="key"/.test(text)) return 'enrolment'
+  if (/name="phone"/.test(text)) return 'phone'
+  if (/name="method"/.test(text)) return heading.startsWith('Select') ? 'choose a method' : 'choose a way'
+  if (/name="code"/.test(text) && /name="resend"/.test(text))
+    return heading.startsWith('Enter the') ? 'first text' : 'text'
+  if (/name="resend"/.test(text)) return 'send'
   if (/name="code"/.test(text)) return 'challenge'
   if (/name="recovery_code"/.test(text)) return 'recovery'
   if (/name="acknowledged"/.test(text)) return 'acknowledgement'
   if (/name="xsrf"/.test(text)) return 'switch'
-  return 'message'
+  return heading === 'Two-Factor Authentication Required' ? 'required' : 'message'
 }
 
 const QUESTION_OF: Partial<Record<Kind, Question>> = {
   email: 'login',
   password: 'login',
   challenge: 'challenge',
+  'choose a way': 'challenge',
+  send: 'challenge',
+  text: 'challenge',
   recovery: 'challenge',
+  required: 'enrolment',
+  'choose a method': 'enrolment',
   enrolment: 'enrolment',
+  phone: 'enrolment',
+  'first text': 'enrolment',
   acknowledgement: 'acknowledgement',
 }
+/** Pages that only somebody sees who may use SMS. */
+const BY_TEXT: Kind[] = ['choose a method', 'phone', 'first text']
 
 const LEADS_ON = /<form [^>]*action="|<a [^>]*href="(?:https?:|\/)/
 const parameter = (answer: Answer, name: string) => new URL(answer.location ?? 'x:').searchParams.get(name)
@@ -228,13 +337,21 @@ class Play {
   readonly #flows = new Map<string, Flow>()
   readonly #codes: Issued[] = []
   readonly #lazy: boolean
+  /** Texts to each person, and when the last one was. */
+  readonly #texts = new Map<Person, { count: number; last: number; id: string }>()
+  /** Waits until a text is to be had. */
+  #patient = false
 
   constructor(test: TestHouse, hashes: string[], lazy: boolean) {
     this.#test = test
     this.#hashes = hashes
     this.#lazy = lazy
     this.#oracle = new Oracle(
-      { payments: { mfa: 'by_role' }, strict: { mfa: 'required', second_factor_max_age: 1800 } },
+      {
+        payments: { mfa: 'by_role' },
+        strict: { mfa: 'required', second_factor_max_age: 1800 },
+        settings: { mfa: 'by_role', self_service: true },
+      },
       now,
     )
     this.#players = ['left', 'right'].map((name) => ({
@@ -246,23 +363,23 @@ class Play {
     }))
   }
 
-  /** People, some with an app and an acknowledged recovery code. */
+  /** People, some with an app, a phone, and an acknowledged recovery code. */
   async people(cast: Cast, run: number, recoveryHash: string): Promise<void> {
     const { accounts, factors } = this.#test.database
-    await this.#enforce(false)
+    await this.#enforce('never')
     await this.#require(false)
-    for (const [index, { role, app }] of cast.entries()) {
+    for (const [index, { role, app, phone }] of cast.entries()) {
       const email = `${'abc'[index]}${run}@${role}.example`
       const id = await this.#test.person(email, role)
       const secret = newSecret()
-      if (app) {
-        await factors.activate(id, {
-          factor: { method: 'otp', secret, step: 1 },
-          now: now(),
-          factorVersion: 0,
-          securityEpoch: 0,
-          recoveryCodeId: `${id}-0`,
-        })
+      const number = numberOf(run, index, 0)
+      const has = [
+        ...(app ? [{ method: 'otp' as const, secret, step: 1 }] : []),
+        ...(phone ? [{ method: 'sms' as const, phone: number }] : []),
+      ]
+      for (const [factorVersion, factor] of has.entries())
+        await factors.activate(id, { factor, now: now(), factorVersion, securityEpoch: 0, recoveryCodeId: `${id}-0` })
+      if (has.length > 0) {
         await factors.setRecoveryCode(id, { replaces: `${id}-0`, id: `${id}-1`, hash: recoveryHash })
         await factors.acknowledgeRecoveryCode(id, `${id}-1`)
       }
@@ -272,15 +389,18 @@ class Play {
         email,
         role,
         password: PASSWORD,
+        withdrawn: false,
         disabled: false,
         epoch: securityEpoch,
         factorVersion,
-        app: app ? { secret, used: new Set([1]) } : undefined,
-        asksAlways: app,
-        recovery: app ? { code: RECOVERY_CODE, acknowledged: true } : undefined,
+        app: app ? { secret, used: new Set([1]), added: now() } : undefined,
+        phone: phone ? { number, added: now() } : undefined,
+        numbers: [number, numberOf(run, index, 1)],
+        asksAlways: has.length > 0,
+        recovery: has.length > 0 ? { code: RECOVERY_CODE, acknowledged: true } : undefined,
         formerRecoveryCodes: [],
       })
-      this.story.push(`   ${email}: ${role} with${app ? ' an' : 'out'} app`)
+      this.story.push(`   ${email}: ${role} with ${has.map(({ method }) => method).join(' and ') || 'no factor'}`)
     }
   }
 
@@ -292,8 +412,11 @@ class Play {
       case 'go on': {
         const player = this.#players[action.browser]!
         if (!player.page) await this.#open(player, 'payments', {})
-        for (let answered = 0; player.page && answered < action.pages; answered++)
-          await this.#answer(player, player.page, action.how, action.who)
+        for (let answered = 0; player.page && answered < action.pages; answered++) {
+          // Whatever goes wrong, goes wrong behind the password: so much is told about it alone elsewhere.
+          const how = QUESTION_OF[kindOf(player.page.answer)] === 'login' ? 'right' : action.how
+          await this.#answer(player, player.page, how, action.who)
+        }
         return
       }
       case 'answer': {
@@ -313,6 +436,13 @@ class Play {
         )
       case 'answer in both at once':
         return this.#answerInBoth(action.who)
+      case 'open another page': {
+        const player = this.#players[action.browser]!
+        const { page } = player
+        if (page && /\/interaction\//.test(page.answer.at))
+          await this.#visit(player, `${interactionOf(page)}/${action.segment}`, undefined, page.flow)
+        return
+      }
       case 'reload': {
         const player = this.#players[action.browser]!
         const { page } = player
@@ -346,9 +476,15 @@ class Play {
       case 'wait':
         return wait(action.seconds)
       case 'enforce':
-        return this.#enforce(action.on)
+        return this.#enforce(action.from)
       case 'require':
         return this.#require(action.on)
+      case 'give a role':
+        return this.#give(this.#people[action.who]!, action.role)
+      case 'take the password away':
+        return this.#withdraw(this.#people[action.who]!)
+      case 'reset the password by mail':
+        return this.#resetByMail(this.#people[action.who]!)
       default:
         return this.#change(this.#people[action.who]!, action.do)
     }
@@ -359,7 +495,15 @@ class Play {
     this.story.push('-- everybody goes on honestly')
     for (const code of this.#codes) if (!code.exchanged) await this.#exchange(code)
     for (const person of this.#people) await this.#change(person, 'enable')
-    wait(31 * 60) // the throttles
+    // The throttles: half an hour, an hour where texts went out, a day where many did.
+    const texts = [...this.#texts.values()].map(({ count }) => count)
+    wait(texts.length === 0 ? 31 * 60 : Math.max(...texts) < 6 ? 60 * 60 + 1 : 24 * 60 * 60 + 1)
+    this.#patient = true
+    for (const person of this.#people)
+      if (person.withdrawn) {
+        wait(60 * 60)
+        await this.#resetByMail(person)
+      }
     for (const player of this.#players) {
       await this.#goOn(player)
       await this.#open(player, 'strict', {})
@@ -373,7 +517,7 @@ class Play {
     for (let answers = 0; ; answers++) {
       const { page } = player
       if (!page) return this.#codes.at(-1)?.flow.browser === player
-      assert.ok(answers < 12, `a loop of pages: ${headingOf(page.answer)}`)
+      assert.ok(answers < 16, `a loop of pages: ${headingOf(page.answer)}`)
       if (kindOf(page.answer) === 'message') return false
       const known = this.#personOn(page)
       if (kindOf(page.answer) === 'password' && !known)
@@ -429,7 +573,16 @@ class Play {
 
   #begin(player: Player, query: URLSearchParams): Flow {
     const { client_id: client = '', ...params } = Object.fromEntries(query)
-    return { browser: player, client, params, started: now(), proofs: [], ignoresSession: false }
+    return {
+      browser: player,
+      client,
+      params,
+      started: now(),
+      proofs: [],
+      ignoresSession: false,
+      renewed: false,
+      texts: {},
+    }
   }
 
   /** A page is shown: it asks what is open, and leads on. */
@@ -448,6 +601,8 @@ class Play {
     assert.ok(flow.browser === player, 'a page of another browser’s request')
     assert.equal(question, this.#oracle.question(flow), `asks for ${kind}`)
     const person = this.#oracle.person(flow)
+    if (BY_TEXT.includes(kind))
+      assert.ok(this.#oracle.allowed(person!, flow).includes('sms'), 'SMS is offered to a payor')
     if (kind === 'enrolment') assert.ok(person && answer.text.includes(person.email), 'enrols the person who signs in')
     if (kind === 'acknowledgement') {
       assert.ok(person?.recovery && answer.text.includes(person.email), 'shows the code of the person who signs in')
@@ -469,6 +624,7 @@ class Play {
     if (player.page) player.pages.push(player.page)
     player.page = undefined
     if (error === 'access_denied') return assert.ok(player.cancelled, 'access_denied though nobody cancelled')
+    if (error === 'unmet_authentication_requirements') return assert.equal(open, 'refused')
     if (error) {
       assert.equal(flow.params['prompt'], 'none', `${error} without prompt=none`)
       assert.equal(error, open === 'login' ? 'login_required' : 'interaction_required')
@@ -511,8 +667,15 @@ class Play {
       if (how === 'right') await this.#submit(player, page, kind, {})
       return
     }
-    if (kind === 'challenge' && (how === 'recovery' || how === 'former recovery')) {
-      const hops = await this.#visit(player, `${answer.at}/recovery`, undefined, page.flow)
+    if (kind === 'required') {
+      if (how !== 'right') return
+      const href = /<a class="button" href="([^"]+)"/.exec(answer.text)![1]!
+      await this.#visit(player, new URL(href, answer.at).href, undefined, page.flow)
+      return
+    }
+    const isChallenge = QUESTION_OF[kind] === 'challenge' && kind !== 'recovery'
+    if (isChallenge && (how === 'recovery' || how === 'former recovery')) {
+      const hops = await this.#visit(player, `${interactionOf(page)}/recovery`, undefined, page.flow)
       const shown = player.page
       if (hops.length > 1 || !shown || kindOf(shown.answer) !== 'recovery') return
       return this.#answer(player, shown, how, who)
@@ -535,6 +698,29 @@ class Play {
         if (how === 'replayed') return { code: person?.lastCode ?? right }
         return { code: honest ? right : await this.#wrongCode(person?.app?.secret) }
       }
+      case 'choose a way':
+      case 'choose a method': {
+        if (kind === 'choose a way') this.#beforeText(person)
+        const offered = [...page.answer.text.matchAll(/type="radio" value="(\w+)"/g)].map(([, method]) => method!)
+        return { method: honest ? (offered[who % offered.length] ?? 'otp') : 'pwd' }
+      }
+      case 'phone':
+        this.#beforeText(person)
+        return { country: 'US', phone: honest ? (person?.numbers[who % 2] ?? '+12025550123') : '12' }
+      case 'send':
+        this.#beforeText(person)
+        return { resend: 'yes' }
+      case 'text':
+      case 'first text': {
+        const purpose = kind === 'text' ? 'challenge' : 'enrolment'
+        const sent = page.flow?.texts[purpose]
+        if (how === 'replayed') return { code: person?.lastCode ?? sent?.code ?? '000000' }
+        if (!honest) return { code: sent?.code === '000000' ? '111111' : '000000' }
+        if (person && page.flow && this.#oracle.isText(page.flow, purpose, person, sent?.code))
+          return { code: sent!.code }
+        this.#beforeText(person)
+        return { resend: 'yes' }
+      }
       case 'enrolment': {
         const secret = secretOn(page.answer)
         return { code: honest ? await codeAt(secret, step()) : await this.#wrongCode(secret) }
@@ -546,6 +732,12 @@ class Play {
       default:
         return honest ? { acknowledged: 'yes' } : { acknowledged: 'no' }
     }
+  }
+
+  /** At the end of a story nobody is in a hurry. */
+  #beforeText(person: Person | undefined): void {
+    const last = person && this.#texts.get(person)?.last
+    if (this.#patient && last !== undefined && now() - last < 211) wait(211)
   }
 
   /** The code that the app shows, after waiting for the next one if this one was used. */
@@ -572,7 +764,9 @@ class Play {
     const ready = this.#players.flatMap((player) => {
       const { page } = player
       const kind = page && kindOf(page.answer)
-      return page && kind && QUESTION_OF[kind] && !this.#raises(page, kind) ? [{ player, page, kind }] : []
+      return page && kind && QUESTION_OF[kind] && kind !== 'required' && !this.#raises(page, kind)
+        ? [{ player, page, kind }]
+        : []
     })
     if (ready.length < 2) return
     const fields: Record<string, string>[] = []
@@ -584,9 +778,13 @@ class Play {
     this.#meet('both at once')
   }
 
-  /** An enrolment by recovery code ends what the other browser proved: which of the two was first, nobody here can tell. */
+  /**
+   * An enrolment by recovery code ends what the other browser proved, and any enrolment the codes by text that are under way:
+   * which of the two was first, nobody here can tell.
+   */
   #raises({ flow }: Page, kind: Kind): boolean {
     const person = flow && this.#oracle.person(flow)
+    if (kind === 'text' || kind === 'first text') return true
     return kind === 'enrolment' && person !== undefined && this.#oracle.holdsRecovery(person, flow!)
   }
 
@@ -601,6 +799,7 @@ class Play {
     const applied = /\/auth\/[\w-]+$/.test(first.location ?? '')
     if (applied && button === '/different' && flow) {
       flow.proofs = []
+      flow.renewed = false
       flow.ignoresSession = true
       for (const { recovery } of this.#people) if (recovery?.reserved?.by === flow) recovery.reserved = undefined
     }
@@ -637,16 +836,44 @@ class Play {
     }
     for (const { event, outcome, accountId, details } of fresh) {
       if (event === 'interaction.ended_by_wrong_codes' && details?.['session_ended']) player.session = undefined
+      if (outcome === 'success' && event === 'sms.sent') await this.#sent(submitting, String(details?.['purpose']))
       if (outcome !== 'success' || !PROOFS.has(event)) continue
       this.#meet(event)
       assert.ok(submitting?.page.flow, `${event} without an answer`)
       const { page, fields, kind } = submitting
       const flow = page.flow!
-      assert.equal(kind, PROOFS.get(event), `${event} by an answer to ${kind}`)
+      assert.ok(PROOFS.get(event)!.includes(kind), `${event} by an answer to ${kind}`)
       assert.ok(flow.browser === player, `${event} by another browser`)
       const person = this.#people.find(({ id }) => id === (accountId ?? this.#oracle.person(flow)?.id))
       assert.ok(person, `${event} of nobody`)
       await this.#proved(event, flow, person, page, fields)
+    }
+  }
+
+  /** A code went to a phone: it is good for this request, this person's factors and this number. */
+  async #sent(submitting: Player['submitting'], purpose: string): Promise<void> {
+    const flow = submitting?.page.flow
+    const person = flow && this.#oracle.person(flow)
+    assert.ok(submitting && flow && person, 'a text that nobody asked for')
+    assert.notEqual(this.#oracle.counted(flow).pwd, undefined, 'a text before the password')
+    const { count = 0, id } = this.#texts.get(person) ?? {}
+    const [newest] = (await this.#test.database.outbox.list({ accountId: person.id, limit: 50 })).filter(
+      ({ channel }) => channel === 'sms',
+    )
+    if (!newest || newest.id === id) return // the breaker is open: as if it had been sent
+    this.#texts.set(person, { count: count + 1, last: now(), id: newest.id })
+    const { to, text } = (await textsTo(this.#test, person.id))[0]!
+    assert.equal(QUESTION_OF[submitting.kind], purpose, `a text for another question than ${submitting.kind}`)
+    if (purpose === 'challenge') assert.equal(to, person.phone?.number, 'a challenge goes to the number that stands')
+    else assert.ok(person.numbers.includes(to))
+    const code = /^\d{6}/.exec(text)![0]
+    flow.texts[purpose as 'challenge' | 'enrolment'] = {
+      person,
+      code,
+      number: to,
+      at: now(),
+      version: person.factorVersion,
+      taken: false,
     }
   }
 
@@ -655,6 +882,7 @@ class Play {
     if (event === 'login.password') {
       assert.ok(page.answer.text.includes(person.email), 'the password of the person on the page')
       assert.ok(!person.disabled, 'a disabled person signs in')
+      assert.ok(!person.withdrawn, 'a password that was taken away signs in')
       assert.equal(fields['password'], person.password, 'a wrong password is taken')
       return oracle.prove(flow, person, 'pwd')
     }
@@ -669,12 +897,32 @@ class Play {
       person.lastCode = fields['code']
       return oracle.prove(flow, person, 'otp')
     }
+    if (event === 'mfa.sms') {
+      assert.ok(
+        oracle.isText(flow, 'challenge', person, fields['code']),
+        'a code by text that is not the newest, or not of here',
+      )
+      assert.equal(flow.texts.challenge!.number, person.phone?.number, 'a code by text to another number')
+      flow.texts.challenge!.taken = true
+      person.lastCode = fields['code']
+      return oracle.prove(flow, person, 'sms')
+    }
     if (event === 'mfa.enrolled') {
-      const secret = secretOn(page.answer)
-      const used = await this.#stepOf(secret, fields['code']!)
-      assert.ok(!person.app || oracle.holdsRecovery(person, flow), 'a factor is added on a password alone')
-      this.#meet(oracle.holdsRecovery(person, flow) ? 'enrolled by recovery code' : 'enrolled')
-      oracle.enrol(flow, person, secret, used)
+      const byRecovery = oracle.holdsRecovery(person, flow)
+      assert.ok(byRecovery || oracle.mayAdd(person, flow), 'a factor is added on a password alone')
+      assert.equal(oracle.question(flow), 'enrolment', 'a factor is added that nobody asked for')
+      const stood = person.app ?? person.phone
+      this.#meet(byRecovery ? 'enrolled by recovery code' : stood ? 'enrolled beside a factor' : 'enrolled')
+      if (page.answer.text.includes('id="key"')) {
+        const secret = secretOn(page.answer)
+        oracle.enrol(flow, person, { app: { secret, step: await this.#stepOf(secret, fields['code']!) } })
+      } else {
+        assert.ok(oracle.allowed(person, flow).includes('sms'), 'a payor’s phone becomes a factor')
+        assert.ok(oracle.isText(flow, 'enrolment', person, fields['code']), 'a first code that was not sent for this')
+        this.#meet('enrolled a phone')
+        flow.texts.enrolment!.taken = true
+        oracle.enrol(flow, person, { phone: flow.texts.enrolment!.number })
+      }
       person.lastCode = fields['code']
       return
     }
@@ -682,7 +930,10 @@ class Play {
     assert.ok(person.recovery?.code, `${event} without a code that was shown`)
     assert.equal(lettersOf(given!), lettersOf(person.recovery.code), `${event} by a code that is void`)
     if (event === 'recovery_code.reserved') person.recovery.reserved = { by: flow, until: now() + 60 * 60 }
-    else person.recovery.acknowledged = true
+    else {
+      person.recovery.acknowledged = true
+      flow.renewed = true
+    }
   }
 
   /** The time step of a code that the server accepted. */
@@ -723,7 +974,11 @@ class Play {
       assert.equal(person.epoch, epoch, 'a refresh token of an older epoch')
       assert.ok(!person.disabled, 'a refresh token of a disabled person')
       const second = this.#oracle.needsSecond(person, flow.client)
-      assert.ok(!second || claims.second_factor_time !== undefined, 'a refresh token without the factor that is needed')
+      const allowed = this.#oracle.allowed(person, { ...flow, params: {} })
+      assert.ok(
+        !second || allowed.some((one) => claims.amr.includes(one)),
+        'a refresh token without the factor that is needed',
+      )
       one.used = true
       this.#meet('refresh')
       this.#check(code, tokens)
@@ -759,7 +1014,7 @@ class Play {
     }
     const { id, email, name, memberships, serverRoles } = (await directory.user(person.id))!
     const disabled = what === 'disable' || (what === 'change the password' && person.disabled)
-    const next = (PASSWORDS.indexOf(person.password) + 1) % PASSWORDS.length
+    const next = this.#nextPassword(person)
     const passwordHash = what === 'change the password' ? this.#hashes[next] : undefined
     const value = { id, email, name, memberships, serverRoles, disabled }
     await directory.commit([{ kind: 'user', op: 'put', value, passwordHash }])
@@ -767,12 +1022,64 @@ class Play {
     else this.#oracle.disable(person, disabled)
   }
 
-  async #enforce(on: boolean): Promise<void> {
+  /** A company of another role: what was proven stands, what is needed may not. */
+  async #give(person: Person, role: Person['role']): Promise<void> {
+    const { directory } = this.#test.database
+    const { id, email, name, serverRoles, disabled } = (await directory.user(person.id))!
+    const value = { id, email, name, memberships: MEMBERSHIPS[role], serverRoles, disabled }
+    await directory.commit([{ kind: 'user', op: 'put', value }])
+    person.role = role
+    this.#meet('give a role')
+  }
+
+  /** "Forgot your password?", in a third browser, to the end. It signs nobody in. */
+  async #resetByMail(person: Person): Promise<void> {
+    const visitor = this.#test.visitor()
+    const { outbox } = this.#test.database
+    const letters = async () =>
+      (await outbox.list({ accountId: person.id, limit: 99 })).filter(({ kind }) => kind === 'password_reset')
+    const before = new Set((await letters()).map(({ id }) => id))
+    const asked = await visitor.submit(await visitor.go(`${this.#test.url}/forgot`), { email: person.email })
+    if (asked.status === 429) return
+    assert.equal(asked.status, 200)
+    let fresh: string | undefined
+    for (let looks = 0; fresh === undefined && looks < (person.disabled ? 3 : 200); looks++) {
+      await setTimeout(10)
+      fresh = (await letters()).find(({ id }) => !before.has(id))?.id
+    }
+    assert.equal(fresh === undefined, person.disabled, 'a letter to everybody who may sign in')
+    if (fresh === undefined) return
+    const { link } = JSON.parse((await outbox.read(fresh))!) as Letter
+    const next = this.#nextPassword(person)
+    const done = await visitor.submit(await visitor.go(link!), { new_password: PASSWORDS[next]! })
+    assert.equal(headingOf(done), 'Your password is set')
+    assert.ok(!visitor.cookies.some(({ name }) => name === 'session'), 'a reset signs nobody in')
+    this.#oracle.changePassword(person, PASSWORDS[next]!)
+    this.#meet('reset by mail')
+  }
+
+  async #withdraw(person: Person): Promise<void> {
+    const done = await this.#test.database.passwords.withdraw(person.id, [])
+    assert.equal(done, !person.disabled && !person.withdrawn)
+    if (done) this.#oracle.withdrawPassword(person)
+    this.#meet('password taken away')
+  }
+
+  #nextPassword = ({ password }: Person): number => (PASSWORDS.indexOf(password) + 1) % PASSWORDS.length
+
+  /** From the first second of a day in a zone: of all zones, the one whose day begins with the next hour. */
+  async #enforce(from: 'never' | 'long ago' | 'the next hour'): Promise<void> {
     const { directory } = this.#test.database
     const { mfa: _former, ...company } = (await directory.company('city'))!
-    const mfa = on ? { mfa: { enforced_from: '2020-01-01', zone: 'UTC' } } : {}
+    const begins = (Math.floor(now() / 3600) + 1) * 3600
+    const mfa = {
+      never: {},
+      'long ago': { mfa: { enforced_from: '2020-01-01', zone: 'UTC' } },
+      'the next hour': { mfa: midnightAt(begins) },
+    }[from]
     await directory.commit([{ kind: 'company', op: 'put', value: { ...company, ...mfa } }])
-    this.#oracle.companyEnforces = on
+    this.#oracle.companyFrom = { never: undefined, 'long ago': 0, 'the next hour': begins }[from]
+    this.#meet(`enforce ${from}`)
   }
 
   async #require(on: boolean): Promise<void> {
@@ -793,12 +1100,14 @@ class Play {
           epoch: account.securityEpoch,
           version: account.factorVersion,
           app: account.enrolled.otp !== undefined,
+          phone: await this.#test.database.factors.phone(person.id),
           acknowledged: account.recoveryCode?.acknowledged,
         },
         {
           epoch: person.epoch,
           version: person.factorVersion,
           app: person.app !== undefined,
+          phone: person.phone?.number,
           acknowledged: person.recovery?.acknowledged,
         },
         `the factors of ${person.email}`,
@@ -811,26 +1120,53 @@ class Play {
   }
 }
 
-/** Audit events of an accepted answer, with the page that it belongs to. */
-const PROOFS = new Map<string, Kind>([
-  ['login.password', 'password'],
-  ['mfa.otp', 'challenge'],
-  ['mfa.enrolled', 'enrolment'],
-  ['recovery_code.reserved', 'recovery'],
-  ['recovery_code.acknowledged', 'acknowledgement'],
+/** Audit events of an accepted answer, with the pages that it may belong to. */
+const PROOFS = new Map<string, Kind[]>([
+  ['login.password', ['password']],
+  ['mfa.otp', ['challenge']],
+  ['mfa.sms', ['text']],
+  ['mfa.enrolled', ['enrolment', 'first text']],
+  ['recovery_code.reserved', ['recovery']],
+  ['recovery_code.acknowledged', ['acknowledgement']],
 ])
 
 const EVERYTHING = [
-  ...['email', 'password', 'challenge', 'recovery', 'enrolment', 'acknowledgement', 'switch', 'message'].map(
-    (kind) => `page ${kind}`,
-  ),
+  ...[...Object.keys(QUESTION_OF), 'switch', 'message'].map((kind) => `page ${kind}`),
   ...PROOFS.keys(),
-  ...['enrolled', 'enrolled by recovery code', 'both at once', 'sign out', 'refresh', 'refresh refused'],
+  ...[
+    'enrolled',
+    'enrolled a phone',
+    'enrolled beside a factor',
+    'enrolled by recovery code',
+    'both at once',
+    'sign out',
+  ],
+  ...['refresh', 'refresh refused', 'give a role', 'reset by mail', 'password taken away', 'enforce the next hour'],
+  ...['error unmet_authentication_requirements', 'acr urn:sallyport:acr:2fa'],
   ...['code', 'error login_required', 'error interaction_required', 'error access_denied'],
   ...['acr urn:sallyport:acr:1fa', 'acr urn:sallyport:acr:2fa-app', 'acr https://refeds.org/profile/mfa'],
 ]
 
 const pick = <T>(list: T[], which: number): T | undefined => list[which % Math.max(1, list.length)]
+
+/** A number of its own for each person of each run, in a block of its own. */
+const numberOf = (run: number, index: number, other: number): string => {
+  const area = [202, 212, 303, 415, 512, 617, 702][(run + index) % 7]
+  return `+1${area}${555 + (Math.floor(run / 7) % 400)}01${String((run % 30) * 3 + index)
+    .padStart(2, '0')
+    .slice(-1)}${other}`
+}
+
+/** The day that begins at this full hour in some zone, as a company's setting. */
+function midnightAt(begins: number): { enforced_from: string; zone: string } {
+  const hour = new Date(begins * 1000).getUTCHours()
+  // At 05:00 UTC a day begins in the zone that is five hours behind, and that POSIX calls +5.
+  const [zone, offset] = hour <= 12 ? [`Etc/GMT+${hour}`, -hour] : [`Etc/GMT-${24 - hour}`, 24 - hour]
+  const day = new Date((begins + offset * 3600) * 1000).toISOString().slice(0, 10)
+  return { enforced_from: day, zone: hour === 0 ? 'UTC' : zone }
+}
+
+const interactionOf = ({ answer: { at } }: Page): string => at.replace(/(\/interaction\/[\w-]+).*/, '$1')
 
 const secretOn = ({ text }: Answer): string => /<code id="key"[^>]*>([^<]+)</.exec(text)![1]!.replace(/\s/g, '')
 
@@ -862,7 +1198,16 @@ describe('property: random orders of two browsers and three people', () => {
   let recoveryHash: string
   let goOn: () => void
   before(async () => {
-    test = await openTestHouse()
+    test = await openTestHouse({ ...TEXTS, SALLYPORT_SMS_PER_COUNTRY_AND_DAY: '1000000' })
+    const settings: Client = {
+      client_id: 'settings',
+      client_name: 'Settings',
+      client_secret: CLIENT_SECRET,
+      redirect_uris: [CALLBACK],
+      grant_types: ['authorization_code', 'refresh_token'],
+      sallyport: { first_party: true, self_service: true },
+    }
+    await test.database.directory.commit([{ kind: 'client', op: 'put', value: settings }])
     const hasher = createPasswordHasher({ memoryKiB: 19456, passes: 2, parallelism: 1, concurrency: 2, queue: 10 })
     hashes = await Promise.all(PASSWORDS.map((password) => hasher.hash(password)))
     recoveryHash = await hasher.hash(lettersOf(RECOVERY_CODE))

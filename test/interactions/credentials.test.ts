@@ -57,7 +57,7 @@ describe('credentials', () => {
   })
 
   describe('tells nobody which accounts exist (R21)', () => {
-    const emails = ['known@acme.example', 'unknown@acme.example', 'disabled@acme.example', 'nopassword@acme.example']
+    const emails = ['known', 'unknown', 'disabled', 'nopassword', 'withdrawn'].map((name) => `${name}@acme.example`)
     before(async () => {
       await test.person('known@acme.example')
       const id = await test.person('disabled@acme.example')
@@ -65,6 +65,7 @@ describe('credentials', () => {
       await test.database.directory.commit([{ kind: 'user', op: 'put', value: { ...user, disabled: true } }])
       const without = { ...user, id: 'nopassword', email: 'nopassword@acme.example', disabled: false }
       await test.database.directory.commit([{ kind: 'user', op: 'put', value: without }])
+      assert.ok(await test.database.passwords.withdraw(await test.person('withdrawn@acme.example'), []))
     })
 
     it('same next page, and same refusal: status, headers, text', async () => {
@@ -73,7 +74,7 @@ describe('credentials', () => {
         const visitor = test.visitor()
         const page = await passwordPage(visitor, email)
         const refused = await visitor.submit(page, {
-          password: email.startsWith('disabled') ? PASSWORD : 'not the password at all',
+          password: /^(disabled|withdrawn)/.test(email) ? PASSWORD : 'not the password at all',
         })
         assert.equal(refused.status, 400)
         const headers = [...refused.headers.keys()].filter((name) => name !== 'content-length').sort()

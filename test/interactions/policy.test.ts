@@ -9,6 +9,7 @@ import {
   ACR_VALUES,
   addProof,
   type ClientRules,
+  carriedOver,
   claimsFault,
   claimsOf,
   counted,
@@ -651,23 +652,55 @@ describe('policy: property', () => {
   const membership: fc.Arbitrary<Membership> = fc.record({
     companyId: fc.constantFrom('a', 'b'),
     side: fc.constantFrom('payor', 'payee', 'both', 'none'),
-    roles: fc.uniqueArray(fc.constantFrom('payments_admin', 'disburser', 'disbursement_contributor', 'company_admin')),
+    roles: fc.oneof(
+      fc.constant<Membership['roles']>([]),
+      fc.uniqueArray(fc.constantFrom('payments_admin', 'disburser', 'disbursement_contributor', 'company_admin')),
+    ),
     active: fc.boolean(),
-    enforcement: fc.option(fc.constantFrom({ from: '1970-01-01', zone: 'UTC' }, { from: '2999-01-01', zone: 'UTC' }), {
-      nil: undefined,
-    }),
+    enforcement: fc.option(
+      fc.constantFrom(
+        { from: '1970-01-01', zone: 'UTC' },
+        { from: '2999-01-01', zone: 'UTC' },
+        { from: '2027-01-31', zone: 'Pacific/Auckland' },
+      ),
+      { nil: undefined },
+    ),
   })
+  /** The first second of that day in Auckland: summer time, thirteen hours ahead. */
+  const DEADLINE = Date.parse('2027-01-31T00:00:00+13:00') / 1000
+  const begins: Record<string, number> = {
+    '1970-01-01': 0,
+    '2999-01-01': Number.POSITIVE_INFINITY,
+    '2027-01-31': DEADLINE,
+  }
+  /** What operators, companies and the person do meanwhile, elsewhere: seldom, and not for ever. */
+  const meanwhile = fc.array(
+    fc.oneof(
+      { weight: 6, arbitrary: fc.constant('nothing' as const) },
+      {
+        weight: 1,
+        arbitrary: fc.constantFrom('mfa reset', 'new password', 'payor', 'no payor', 'everybody enforces', 'app added'),
+      },
+    ),
+    { minLength: 8, maxLength: 8 },
+  )
   const account = fc.record({
     memberships: fc.array(membership, { maxLength: 2 }),
-    serverRoles: fc.constantFrom<Account['serverRoles']>([], ['support']),
-    alwaysRequire2fa: fc.boolean(),
+    // Seldom: what one source asks for hides what another would.
+    serverRoles: fc.constantFrom<Account['serverRoles']>([], [], [], [], ['support']),
+    alwaysRequire2fa: fc.constantFrom(false, false, false, false, true),
   })
   const client = fc.record(
-    { mfa: fc.constantFrom('required', 'by_role'), second_factor_max_age: fc.constantFrom(0, 300, 1800) },
+    {
+      mfa: fc.constantFrom('required', 'by_role', 'by_role'),
+      second_factor_max_age: fc.constantFrom(0, 300, 1800),
+      self_service: fc.constant(true),
+    },
     { requiredKeys: [] },
   ) as fc.Arbitrary<ClientRules>
   const params = fc.record(
     {
+      set_up: fc.constantFrom('otp', 'sms', 'recovery_code'),
       prompt: fc.constant('login'),
       max_age: fc.constantFrom('0', '60', '3000'),
       acr_values: fc.constantFrom(ACR_2FA, ACR_2FA_APP, ALIAS, 'urn:x'),
@@ -691,27 +724,39 @@ describe('policy: property', () => {
   const requestOf = ({ claims = '{}' }: Record<string, string>) =>
     (JSON.parse(claims) as { id_token?: Record<string, { essential: boolean; values: string[] }> }).id_token ?? {}
 
-  it('no code while a reason is open, no factor on a password alone, no loop: whoever asks, whatever they answer', () => {
+  const PAYS = /payments_admin|disburser$/
+  const pays = (who: Needs) =>
+    who.memberships.some(
+      ({ active, side, roles }) =>
+        active && (side === 'payor' || side === 'both') && roles.some((role) => PAYS.test(role)),
+    )
+  const PAYOR: Membership = { companyId: 'p', side: 'payor', roles: ['payments_admin'], active: true }
+
+  it('no code while a reason is open, no factor on a password alone, no loop: whoever asks, whatever they answer or others do', () => {
+    const met = new Set<string>()
     fc.assert(
       fc.property(
         times,
-        fc.boolean(),
-        fc.boolean(),
-        fc.boolean(),
-        fc.boolean(),
+        fc.record({ alive: fc.boolean(), otp: fc.boolean(), sms: fc.boolean(), usesRecovery: fc.boolean() }),
         account,
         client,
-        params,
-        fc.array(fc.constantFrom(1, 20, 400), { minLength: 16, maxLength: 16 }),
+        fc.oneof(fc.constant<Record<string, string>>({}), params),
+        fc.array(fc.constantFrom(1, 20, 400), { minLength: 8, maxLength: 8 }),
         primary,
-        (session, alive, otp, sms, usesRecovery, who, rules, asked, pauses, company) => {
-          let now = 10_000
-          const started = now
+        fc.constantFrom(-3000, -900, -30, 0, 5000),
+        meanwhile,
+        (ages, { alive, otp, sms, usesRecovery }, first, rules, asked, pauses, company, fromDeadline, events) => {
+          const started = DEADLINE + fromDeadline
+          let now = started
+          let who = first
           let used = false
+          // What the person has, and when it was added.
+          let held: Subject['enrolled'] = { ...(otp && { otp: 1 }), ...(sms && { sms: 1 }) }
+          const session = Object.fromEntries(
+            Object.entries(ages).map(([factor, at]) => [factor, started - 10_000 + at]),
+          )
           let front: Subject | undefined =
-            alive && (session.pwd ?? session.fed)
-              ? subject({ enrolled: { ...(otp && { otp: 1 }), ...(sms && { sms: 1 }) } })
-              : undefined
+            alive && (session['pwd'] ?? session['fed']) ? subject({ enrolled: held }) : undefined
           let given: Proofs = {
             session: front ? session : {},
             chain: {},
@@ -719,11 +764,36 @@ describe('policy: property', () => {
             unsubmitted: false,
             fedBy: { session: 'b', chain: company?.company },
           }
-          const held = { ...(otp && { otp: 1 }), ...(sms && { sms: 1 }) }
+          /** A new security epoch: nothing that was proven counts any more. */
+          const void_ = () => {
+            given = { ...given, session: {}, chain: {}, unsubmitted: false }
+            front = undefined
+          }
+          const others = (event: (typeof events)[number]) => {
+            met.add(event)
+            if (event === 'payor') who = { ...who, memberships: [...who.memberships, PAYOR] }
+            if (event === 'no payor') who = { ...who, memberships: who.memberships.filter((one) => !pays(person(one))) }
+            if (event === 'everybody enforces')
+              who = {
+                ...who,
+                memberships: who.memberships.map((one) => ({
+                  ...one,
+                  enforcement: { from: '1970-01-01', zone: 'UTC' },
+                })),
+              }
+            // Elsewhere, by somebody who proved what stood.
+            if (event === 'app added') held = { ...held, otp: now }
+            if (event === 'app added' && front)
+              front = { ...front, enrolled: held, reserved: false, unacknowledged: true }
+            if (event === 'mfa reset') held = {}
+            if (event === 'mfa reset' || event === 'new password') void_()
+          }
 
           for (let step = 0; ; step++) {
-            assert.ok(step < 12, 'no loop')
-            const need = requirement(asked, rules, front && who, BOTH, now, signedInBy(given))
+            assert.ok(step < 24, 'no loop')
+            others(events[step] ?? 'nothing')
+            const needs = { ...who, enrolled: held }
+            const need = requirement(asked, rules, front && needs, BOTH, now, signedInBy(given))
             const open = openReasons(need, front, given, now)
             if (!open) {
               const counts = counted(need, given)
@@ -733,18 +803,14 @@ describe('policy: property', () => {
                   need.methods.some((method) => counts[method]) || (need.providerMfa && counts.fed_mfa),
                   'a second factor of a kind that is allowed',
                 )
-              const pays = who.memberships.some(
-                ({ active, side, roles }) =>
-                  active &&
-                  (side === 'payor' || side === 'both') &&
-                  roles.some((role) => /payments_admin|disburser$/.test(role)),
-              )
-              if (pays) assert.ok(counts.otp, 'whoever pays has proven the app, whoever vouches')
+              if (pays(who)) assert.ok(counts.otp, 'whoever pays has proven the app, whoever vouches')
               const enforced = who.memberships.filter(
-                ({ active, enforcement }) => active && enforcement?.from === '1970-01-01',
+                ({ active, enforcement }) => active && enforcement && now >= begins[enforcement.from]!,
               )
               if (enforced.some(({ companyId }) => counts.fed === undefined || companyId !== signedInBy(given)))
                 assert.ok(counts.otp ?? counts.sms ?? counts.fed_mfa, 'a company’s enforcement is met')
+              if (enforced.some(({ enforcement }) => enforcement!.from === '2027-01-31'))
+                met.add('a deadline that has come')
               for (const [factor, time] of Object.entries(counts) as ['pwd', number][])
                 assert.ok(
                   given.chain[factor] === time || (given.session[factor] === time && !need.thisChainOnly),
@@ -762,10 +828,28 @@ describe('policy: property', () => {
               assert.equal(said.auth_time, Math.min(...Object.values(counts)))
               if (need.secondFactorMaxAge === 0 && need.rank >= 2)
                 assert.ok(given.chain.otp ?? given.chain.sms ?? given.chain.fed_mfa)
+              const wanted = rules.self_service ? asked['set_up'] : undefined
+              if (wanted === 'otp' || wanted === 'sms') assert.ok(front!.enrolled[wanted]! >= started, 'it was set up')
+              if (wanted) met.add(`set up ${wanted}`)
               return
             }
+            assert.ok(
+              !pays(who) || open.prompt !== 'mfa_enroll' || !open.offer.includes('sms'),
+              'a payor is offered SMS',
+            )
+            if (open.prompt === 'mfa_enroll') {
+              const proven = BOTH.some(
+                (method) => held[method] && now - (given.chain[method] ?? -1e9) <= ENROLMENT_WINDOW,
+              )
+              const has = Object.keys(held).length > 0
+              assert.ok(!has || front!.reserved || proven, 'no factor on a password alone')
+              if (has && !front!.reserved) met.add('one more factor')
+              const { pwd } = counted(need, given)
+              if (!has && open.reasons[0] === 'enrolment_requested' && pwd !== undefined)
+                assert.ok(pwd >= started - ENROLMENT_WINDOW, 'the first factor wants a fresh password')
+            }
             // People answer at once after a while: whoever takes more than five minutes each time proves again each time.
-            now += step > 3 ? Math.min(pauses[step]!, 20) : pauses[step]!
+            now += pauses[step] ?? 20
             const prove = (factor: 'pwd' | Method) => {
               given = { ...given, chain: addProof(given.chain, factor, now), unsubmitted: true }
             }
@@ -780,7 +864,7 @@ describe('policy: property', () => {
                     fedBy: { ...given.fedBy, session: signedInBy(given) },
                   }
                 else {
-                  front = subject({ enrolled: { ...held }, unacknowledged: front?.unacknowledged ?? false })
+                  front = subject({ enrolled: held, unacknowledged: front?.unacknowledged ?? false })
                   if (!company) prove('pwd')
                   else {
                     const times = addProof(given.chain, 'fed', now - company.ago)
@@ -797,25 +881,29 @@ describe('policy: property', () => {
                 } else prove(open.offer[0]!)
                 break
               case 'mfa_enroll': {
-                const former = BOTH.filter((method) => front!.enrolled[method])
-                const proven = former.some((method) => now - (given.chain[method] ?? -1e9) <= ENROLMENT_WINDOW + 400)
-                assert.ok(former.length === 0 || front!.reserved || proven, 'no factor on a password alone')
                 const method = open.offer[0]!
-                front = subject({
-                  enrolled: front!.reserved ? { [method]: 1 } : { ...front!.enrolled, [method]: 1 },
-                  unacknowledged: true,
-                })
+                if (front!.reserved) {
+                  // All that was before is over, but for the primary proof of this chain.
+                  held = {}
+                  given = { ...given, session: {}, chain: carriedOver(counted(need, given)) }
+                }
+                held = { ...held, [method]: now }
+                front = { ...front!, enrolled: held, reserved: false, unacknowledged: true }
                 prove(method)
                 break
               }
               case 'recovery_ack':
                 assert.ok(given.chain.otp ?? given.chain.sms, 'a code is shown only after a second factor')
-                front = { ...front!, unacknowledged: false }
+                front = { ...front!, unacknowledged: false, renewed: true }
             }
           }
         },
       ),
-      { numRuns: 5000 },
+      { numRuns: 10_000 },
     )
+    for (const what of ['mfa reset', 'new password', 'payor', 'everybody enforces', 'a deadline that has come'])
+      assert.ok(met.has(what), `no story met: ${what}`)
+    for (const what of ['one more factor', 'set up otp', 'set up sms', 'set up recovery_code'])
+      assert.ok(met.has(what), `no story met: ${what}`)
   })
 })

@@ -1,12 +1,29 @@
 /** What an operator does about one person at the command line, and how a server that runs meanwhile takes it. */
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { decodeJwt } from 'jose'
+import type { Letter } from '../../interactions/index.ts'
 import type { AuditRow, Client } from '../../server/stores.ts'
+import { nextStep } from '../support/clock.ts'
 import { command } from '../support/command.ts'
-import { CALLBACK, CLIENT_SECRET, errorOf, hasCode, openTestHouse, signIn, type TestHouse } from '../support/house.ts'
+import {
+  acknowledge,
+  CALLBACK,
+  CHALLENGE,
+  CLIENT_SECRET,
+  codeOf,
+  enrol,
+  errorOf,
+  hasCode,
+  openTestHouse,
+  PASSWORD,
+  signIn,
+  type TestHouse,
+} from '../support/house.ts'
 import { freshName, useMongo } from '../support/mongo.ts'
 import { headingOf, type Visitor } from '../support/visitor.ts'
 
@@ -162,6 +179,87 @@ for (const store of ['SQLite', 'MongoDB'])
       for (const visitor of [one, two]) assert.equal(errorOf(await silent(visitor)), 'login_required')
       assert.deepEqual((await newest(id, 'user.sessions_ended'))?.details, { sessions: 2 })
       assert.ok(hasCode(await signIn(one, await one.go(test.authUrl({ client_id: 'books' })), email)), 'anew')
+    })
+
+    it('require-password-change: the password opens nothing, a link brings a new one, the second factor is asked for as before', async () => {
+      const { email, id } = await somebody()
+      const ana = test.visitor()
+      const start = await signIn(ana, await ana.go(test.authUrl({ client_id: 'strict' })), email)
+      const app = /href="([^"]+)"/.exec(start.text.split('class="ways"')[1] ?? '')?.[1]
+      assert.equal(app, undefined, 'where no texts are sent the app is set up at once')
+      const { page, secret } = await enrol(ana, start)
+      const tokens = await test.exchange(await acknowledge(ana, page), 'strict')
+      const held = await into(test.visitor(), 'books', email).catch(() => undefined)
+      assert.equal(held, undefined, 'a second factor is asked for')
+
+      const told = await sallyport('user', 'require-password-change', email, '--reason', 'leaked list', '--json')
+      assert.equal(told.code, 0, told.stderr)
+      assert.deepEqual(told.json(), {
+        email,
+        password_withdrawn: true,
+        sessions_ended: 1,
+        told: [],
+        not_told: [],
+      })
+      assert.deepEqual((await newest(id, 'user.password_change_required'))?.details, {
+        reason: 'leaked list',
+        sessions: 1,
+      })
+      const again = await sallyport('user', 'require-password-change', email, '--reason', 'x')
+      assert.deepEqual([again.code, again.complaint], [1, `sallyport: ${email} has no password`])
+      assert.match((await sallyport('user', 'invite', email)).complaint, /has a password, or had one/)
+
+      assert.equal(errorOf(await silent(ana, 'strict')), 'login_required')
+      assert.equal(
+        (await test.token({ grant_type: 'refresh_token', refresh_token: tokens['refresh_token'] ?? 'x' }, 'strict'))
+          .error,
+        'invalid_grant',
+      )
+      // Whoever knows the password learns from the page that it is wrong, as of any other, and no more.
+      const thief = test.visitor()
+      const right = await signIn(thief, await thief.go(test.authUrl()), email)
+      const wrong = await thief.submit(right, { password: 'any other password' })
+      assert.deepEqual([right.status, headingOf(right)], [wrong.status, headingOf(wrong)])
+      assert.match(right.text, /href="\/forgot"/)
+
+      // The file that made the person has the password still.
+      const seed = join(test.folder, 'withdrawn.yaml')
+      writeFileSync(
+        seed,
+        `users:\n  - { email: ${email}, name: A Person, password: ${PASSWORD}, memberships: [{ company: city, roles: [] }] }\n`,
+      )
+      const applied = await sallyport('apply', seed)
+      assert.equal(applied.code, 0, applied.stderr)
+      assert.match(applied.stdout + applied.stderr, /has to choose a new password/)
+      assert.equal((await test.database.accounts.findByEmail(email))?.passwordHash, undefined)
+
+      const letters = async (kind: string) => {
+        const found = (await test.database.outbox.list({ accountId: id, limit: 50 })).filter((one) => one.kind === kind)
+        return Promise.all(found.map(async (one) => JSON.parse((await test.database.outbox.read(one.id))!) as Letter))
+      }
+      assert.deepEqual(
+        (await letters('password_change_required')).map(({ link }) => link),
+        [`${test.url}/forgot`],
+      )
+      const visitor = test.visitor()
+      await visitor.submit(await visitor.go(`${test.url}/forgot`), { email })
+      let link: string | undefined
+      for (let looks = 0; link === undefined && looks < 100; looks++) {
+        await setTimeout(20)
+        link = (await letters('password_reset'))[0]?.link
+      }
+      assert.deepEqual(await letters('invitation'), [], 'nobody who had a password is invited')
+      const form = await visitor.go(link!)
+      const same = await visitor.submit(form, { new_password: PASSWORD })
+      assert.match(same.text, /You used this password before/)
+      assert.equal(
+        headingOf(await visitor.submit(form, { new_password: 'ponies dance at midnight' })),
+        'Your password is set',
+      )
+      const challenge = await signIn(visitor, await visitor.go(test.authUrl()), email, 'ponies dance at midnight')
+      assert.equal(headingOf(challenge), CHALLENGE)
+      nextStep()
+      assert.ok(hasCode(await visitor.submit(challenge, { code: await codeOf(secret) })))
     })
 
     it('consents: what was agreed to, and taken back', async () => {

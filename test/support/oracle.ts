@@ -1,8 +1,11 @@
 /**
  * What the server may believe of whom, written a second time: from the requirements, not from policy.ts, and in other
  * terms. It keeps people, browsers, sessions and requests as the requirements speak of them, and says of each request which
- * question is open and what a token may claim. Only the authenticator app is built as a second factor, so there are two.
+ * question is open and what a token may claim.
  */
+
+/** A second factor. */
+export type Second = 'otp' | 'sms'
 
 /** A person with everything that a test knows of them. */
 export interface Person {
@@ -10,13 +13,18 @@ export interface Person {
   email: string
   role: 'payor' | 'payee' | 'standard'
   password: string
+  /** An operator took the password away: it opens nothing. */
+  withdrawn: boolean
   disabled: boolean
   epoch: number
   factorVersion: number
   /** The authenticator app that stands, with the time steps that were accepted. */
-  app?: { secret: string; used: Set<number> } | undefined
+  app?: { secret: string; used: Set<number>; added: number } | undefined
+  /** The phone that stands, and the numbers that this person has. */
+  phone?: { number: string; added: number } | undefined
+  numbers: string[]
   recovery?: Recovery | undefined
-  /** "Always require 2FA": on from the first app. */
+  /** "Always require 2FA": on from the first factor. */
   asksAlways: boolean
   formerRecoveryCodes: string[]
   /** The last code that was accepted. */
@@ -33,7 +41,7 @@ export interface Recovery {
 /** Something that was proven. */
 export interface Proof {
   person: Person
-  factor: 'pwd' | 'otp'
+  factor: 'pwd' | Second
   at: number
   epoch: number
 }
@@ -67,12 +75,29 @@ export interface Flow {
   session?: Session | undefined
   /** "Use a different account". */
   ignoresSession: boolean
+  /** A new recovery code was shown and acknowledged in it. */
+  renewed: boolean
+  /** The last code by text of each kind. */
+  texts: Partial<Record<'challenge' | 'enrolment', TextSent>>
+}
+
+/** A code by text that was sent in a request, and is good only there. */
+export interface TextSent {
+  person: Person
+  code: string
+  number: string
+  at: number
+  /** The person's factors then. */
+  version: number
+  taken: boolean
 }
 
 /** What a relying party registered. */
 export interface ClientRules {
   mfa: 'required' | 'by_role'
   second_factor_max_age?: number
+  /** Its requests may ask that something be set up. */
+  self_service?: boolean
 }
 
 /** What a token says. */
@@ -85,6 +110,11 @@ export interface Claims {
 }
 
 export type Question = 'login' | 'challenge' | 'enrolment' | 'acknowledgement'
+
+/** Seconds that a proof lets a person add a factor. */
+const WINDOW = 5 * 60
+/** Seconds that a code by text is good. */
+const TEXT = 5 * 60
 
 const IDLE = 60 * 60
 const ABSOLUTE = 12 * 60 * 60
@@ -99,8 +129,8 @@ const RANKS: Record<string, number> = {
 /** The world of one run. */
 export class Oracle {
   readonly clients: Record<string, ClientRules>
-  /** The standard users' company demands a second factor. */
-  companyEnforces = false
+  /** When the standard users' company begins to demand a second factor, seconds; never without it. */
+  companyFrom: number | undefined
   readonly #now: () => number
 
   constructor(clients: Record<string, ClientRules>, now: () => number) {
@@ -130,7 +160,7 @@ export class Oracle {
   }
 
   /** When each factor was proven, as far as it counts for this request. */
-  counted(flow: Flow): { pwd?: number; otp?: number } {
+  counted(flow: Flow): Partial<Record<Proof['factor'], number>> {
     const person = this.person(flow)
     const chain = this.chain(flow)
     const session = this.#session(flow)
@@ -138,19 +168,20 @@ export class Oracle {
     const { max_age, second_factor_max_age, prompt } = flow.params
     // OIDC Core §3.1.2.1: max_age=0 is prompt=login.
     const anew = prompt === 'login' || max_age === '0'
-    const ages = [second_factor_max_age, this.clients[flow.client]!.second_factor_max_age].flatMap((age) =>
-      age === undefined ? [] : [Number(age)],
-    )
-    const youngest = Math.min(...ages)
+    const smallest = (ages: (string | number | undefined)[]) =>
+      Math.min(...ages.flatMap((age) => (age === undefined ? [] : [Number(age)])))
+    const youngest = smallest([second_factor_max_age, this.clients[flow.client]!.second_factor_max_age])
+    // Who has no factor to prove gives the password once more before the first is set up.
+    const oldest = smallest([max_age, this.#wants(flow) && person && !holdsAny(person) ? WINDOW : undefined])
     const ofSession = (session && session.person === person ? session.proofs : []).filter(
       ({ factor, at }) =>
         !anew &&
         // A new password drops what was proven before it.
         (password === undefined || at > password) &&
-        (max_age === undefined || flow.started - at <= Number(max_age)) &&
+        flow.started - at <= oldest &&
         (factor === 'pwd' || (youngest !== 0 && flow.started - at <= youngest)),
     )
-    const times: { pwd?: number; otp?: number } = {}
+    const times: Partial<Record<Proof['factor'], number>> = {}
     for (const { factor, at } of [...ofSession, ...chain]) times[factor] = Math.max(times[factor] ?? 0, at)
     return times
   }
@@ -158,19 +189,43 @@ export class Oracle {
   /** Whether this person at this client has to prove a second factor, whatever the request says. */
   needsSecond(person: Person, client: string): boolean {
     if (person.role !== 'standard') return true
-    return person.asksAlways || this.companyEnforces || this.clients[client]!.mfa === 'required'
+    const enforced = this.companyFrom !== undefined && this.#now() >= this.companyFrom
+    return person.asksAlways || enforced || this.clients[client]!.mfa === 'required'
   }
 
-  /** The question that is open, or `undefined` when a code may be issued. */
-  question(flow: Flow): Question | undefined {
+  /** The second factors that this person may use, for what the request asks. Payors: the app alone. */
+  allowed(person: Person, flow: Flow): Second[] {
+    return person.role === 'payor' || this.#rank(flow) === 3 ? ['otp'] : ['otp', 'sms']
+  }
+
+  /** The question that is open, `refused` when there is none that would do, or `undefined` when a code may be issued. */
+  question(flow: Flow): Question | 'refused' | undefined {
     const person = this.person(flow)
+    const wanted = this.#wants(flow)
+    if (person && wanted === 'sms' && !this.allowed(person, flow).includes('sms')) return 'refused'
     const counted = this.counted(flow)
     if (!person || counted.pwd === undefined) return 'login'
-    const second = this.needsSecond(person, flow.client) || this.#asksForSecond(flow)
-    if (second && counted.otp === undefined)
-      return person.app && !this.holdsRecovery(person, flow) ? 'challenge' : 'enrolment'
-    const provenHere = this.chain(flow).some(({ factor }) => factor === 'otp')
+    const allowed = this.allowed(person, flow)
+    const byRecovery = this.holdsRecovery(person, flow)
+    const needs = this.needsSecond(person, flow.client) || this.#rank(flow) > 1
+    if (needs && !allowed.some((factor) => counted[factor] !== undefined)) {
+      if (byRecovery) return 'enrolment'
+      return !allowed.some((factor) => holds(person, factor)) && this.mayAdd(person, flow) ? 'enrolment' : 'challenge'
+    }
+    if (wanted && !this.#isSetUp(person, flow, wanted)) {
+      if (byRecovery) return 'enrolment'
+      if (!this.mayAdd(person, flow)) return 'challenge'
+      if (wanted !== 'recovery_code') return 'enrolment'
+      if (holdsAny(person)) return 'acknowledgement'
+    }
+    const provenHere = this.chain(flow).some(({ factor }) => factor !== 'pwd')
     return provenHere && person.recovery?.acknowledged === false ? 'acknowledgement' : undefined
+  }
+
+  /** Never on a password alone: somebody who has a factor proves one in this request first. */
+  mayAdd(person: Person, flow: Flow): boolean {
+    const isFresh = ({ factor, at }: Proof) => factor !== 'pwd' && holds(person, factor) && this.#now() - at <= WINDOW
+    return !holdsAny(person) || this.chain(flow).some((proof) => proof.person === person && isFresh(proof))
   }
 
   /** This request holds the right to enrol by a recovery code. */
@@ -179,25 +234,56 @@ export class Oracle {
     return reserved?.by === flow && this.#now() < reserved.until
   }
 
-  #asksForSecond({ params }: Flow): boolean {
+  /** Whether this code by text is right: the newest one of this request, young, not taken, and of this person's factors. */
+  isText(flow: Flow, purpose: 'challenge' | 'enrolment', person: Person, code: string | undefined): boolean {
+    const sent = flow.texts[purpose]
+    return (
+      sent !== undefined &&
+      sent.person === person &&
+      sent.code === code &&
+      !sent.taken &&
+      sent.version === person.factorVersion &&
+      this.#now() < sent.at + TEXT
+    )
+  }
+
+  #wants({ client, params }: Flow): 'otp' | 'sms' | 'recovery_code' | undefined {
+    return this.clients[client]!.self_service ? (params['set_up'] as 'otp' | undefined) : undefined
+  }
+
+  /** Whatever stood before is to be replaced. */
+  #isSetUp({ app, phone }: Person, { started, renewed }: Flow, wanted: 'otp' | 'sms' | 'recovery_code'): boolean {
+    if (wanted === 'recovery_code') return renewed
+    const added = wanted === 'otp' ? app?.added : phone?.added
+    return added !== undefined && added >= started
+  }
+
+  /** What the request itself asks for: a list is a set of alternatives. */
+  #rank({ params }: Flow): number {
     const ranks = (params['acr_values'] ?? '').split(' ').flatMap((value) => RANKS[value] ?? [])
-    return params['second_factor_max_age'] !== undefined || (ranks.length > 0 && Math.min(...ranks) > 1)
+    return Math.max(ranks.length > 0 ? Math.min(...ranks) : 0, params['second_factor_max_age'] === undefined ? 0 : 2)
   }
 
   /** What the tokens of this request have to say. */
   claims(flow: Flow): Claims {
-    const { pwd, otp } = this.counted(flow)
+    const { pwd, otp, sms } = this.counted(flow)
     const requested = (flow.params['acr_values'] ?? '').split(' ')
-    const rank = otp === undefined ? 1 : 3
+    const rank = otp !== undefined ? 3 : sms !== undefined ? 2 : 1
     const met = requested.filter((value) => (RANKS[value] ?? 9) <= rank).sort((a, b) => RANKS[b]! - RANKS[a]!)
     const alias = requested.some((value) => value in RANKS && value.startsWith('http'))
-    const own = otp === undefined ? 'urn:sallyport:acr:1fa' : 'urn:sallyport:acr:2fa-app'
+    const own = `urn:sallyport:acr:${['1fa', '2fa', '2fa-app'][rank - 1]}`
+    const seconds = [otp, sms].filter((at) => at !== undefined)
     return {
       sub: this.person(flow)!.id,
-      amr: otp === undefined ? ['pwd'] : ['pwd', 'otp', 'mfa'],
+      amr: [
+        'pwd',
+        ...(otp === undefined ? [] : ['otp']),
+        ...(sms === undefined ? [] : ['sms']),
+        ...(rank > 1 ? ['mfa'] : []),
+      ],
       acr: alias ? (met[0] ?? own) : own,
-      auth_time: Math.min(pwd!, otp ?? pwd!),
-      second_factor_time: otp,
+      auth_time: Math.min(pwd!, ...seconds),
+      second_factor_time: seconds.length > 0 ? Math.max(...seconds) : undefined,
     }
   }
 
@@ -215,16 +301,16 @@ export class Oracle {
   }
 
   /** A factor was proven in this request. What was proven by somebody else, or in an older epoch, is over. */
-  prove(flow: Flow, person: Person, factor: 'pwd' | 'otp'): void {
+  prove(flow: Flow, person: Person, factor: Proof['factor']): void {
     const former = factor === 'pwd' ? [] : this.chain(flow).filter((proof) => proof.person === person)
     flow.proofs = [...former, { person, factor, at: this.#now(), epoch: person.epoch }]
   }
 
-  /** An app was added in this request; by a recovery code, all that was before is over but this request goes on. */
-  enrol(flow: Flow, person: Person, secret: string, step: number): void {
+  /** A factor was added in this request; by a recovery code, all that was before is over but this request goes on. */
+  enrol(flow: Flow, person: Person, factor: { app: { secret: string; step: number } } | { phone: string }): void {
     const byRecovery = this.holdsRecovery(person, flow)
     const { pwd } = this.counted(flow)
-    // By a recovery code the app and all sessions are over; the password that counted in this request is not.
+    // By a recovery code all factors and sessions are over; the password that counted in this request is not.
     const former: Proof[] = byRecovery
       ? pwd === undefined
         ? []
@@ -234,10 +320,13 @@ export class Oracle {
     if (byRecovery) person.epoch += 1
     person.asksAlways = true
     person.factorVersion += 1
-    person.app = { secret, used: new Set([step]) }
+    if (byRecovery) person.app = person.phone = undefined
+    const added = this.#now()
+    if ('app' in factor) person.app = { secret: factor.app.secret, used: new Set([factor.app.step]), added }
+    else person.phone = { number: factor.phone, added }
     person.recovery = { acknowledged: false }
     flow.proofs = former.map((proof) => ({ ...proof, epoch: person.epoch }))
-    this.prove(flow, person, 'otp')
+    this.prove(flow, person, 'app' in factor ? 'otp' : 'sms')
   }
 
   /** A code was issued: what was proven in the request is in the browser's session now. */
@@ -262,12 +351,18 @@ export class Oracle {
 
   changePassword(person: Person, password: string): void {
     person.password = password
+    person.withdrawn = false
+    person.epoch += 1
+  }
+
+  withdrawPassword(person: Person): void {
+    person.withdrawn = true
     person.epoch += 1
   }
 
   resetFactors(person: Person): void {
     if (person.recovery?.code !== undefined) person.formerRecoveryCodes.push(person.recovery.code)
-    person.app = undefined
+    person.app = person.phone = undefined
     person.recovery = undefined
     person.epoch += 1
     person.factorVersion += 1
@@ -278,3 +373,6 @@ export class Oracle {
     person.disabled = disabled
   }
 }
+
+const holds = ({ app, phone }: Person, factor: Second): boolean => (factor === 'otp' ? app : phone) !== undefined
+const holdsAny = (person: Person): boolean => holds(person, 'otp') || holds(person, 'sms')
