@@ -41,6 +41,9 @@ export type MessageName =
   | 'link_unknown'
   | 'password_set'
   | 'not_you'
+  | 'not_you_done'
+  | 'email_restored'
+  | 'email_not_free'
   | 'company_password'
 
 /** Those that the same address may get past a little later. */
