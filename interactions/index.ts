@@ -19,13 +19,14 @@ import { securityHeaders } from './kit/headers.ts'
 import { createLetters, type Letters } from './kit/letters.ts'
 import { loadLanguages } from './kit/messages.ts'
 import { basePath } from './kit/network.ts'
+import { notMeToken } from './kit/not-me.ts'
 import { createPages } from './kit/pages.ts'
 import { createScreen, type Screen } from './kit/screen.ts'
 import type { Account } from './kit/stores.ts'
 import { mailedLink } from './mailed-link/index.ts'
 import { complete, type SallyportOptions } from './options.ts'
 import { libraryPages } from './pages.ts'
-import { isLockedOut, type Requirement, requirement, type SessionFacts } from './policy.ts'
+import { isLockedOut, type OwnChoices, ownChoices, type Requirement, requirement, type SessionFacts } from './policy.ts'
 import { recovery } from './recovery/index.ts'
 import { createTexts } from './texts.ts'
 
@@ -64,6 +65,7 @@ export {
 } from './kit/letters.ts'
 export { type Messages, shippedLanguages, type Wording } from './kit/messages.ts'
 export { networkOf, normaliseEmail } from './kit/network.ts'
+export { NOT_ME_SECONDS, type NotMe, readNotMe } from './kit/not-me.ts'
 export { type FactorDatabase, type OwnAccount, type OwnAccountStore, withOwnAccounts } from './kit/own-accounts.ts'
 export type { Shown } from './kit/room.ts'
 export { type Screen, seeOther } from './kit/screen.ts'
@@ -76,6 +78,7 @@ export {
   daysUntil,
   enforcementAhead,
   isLockedOut,
+  type OwnChoices,
   openReasons,
   proofBeforeChange,
   type Requirement,
@@ -113,6 +116,8 @@ export interface Sallyport {
   letters: Letters
   /** What every app asks of this person, whatever it asks for itself. */
   requirementOf(account: Account, session?: SessionFacts): Requirement
+  /** What this person may switch off and remove. */
+  choicesOf(account: Account): OwnChoices
 }
 
 /**
@@ -184,9 +189,15 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
   return {
     screen,
     assets,
-    letters: createLetters({ pages, languages, brand, notYou: `${issuer}/not-you` }),
+    letters: createLetters({
+      pages,
+      languages,
+      brand,
+      notYou: (accountId, at) => `${issuer}/not-you?token=${notMeToken(completed.keyRing, { accountId, at })}`,
+    }),
     requirementOf: (account, session) =>
       requirement({}, {}, account, completed.methods(account), now(), session?.fedBy),
+    choicesOf: (account) => ownChoices(account, completed.methods(account), now()),
     extendConfiguration: (configuration) =>
       extend(libraryPages(configuration, screen, stores.accounts), completed, decided),
     attach(provider) {

@@ -95,6 +95,30 @@ export function proofBeforeChange(
   }
 }
 
+/** What a person may decide themselves. */
+export interface OwnChoices {
+  /** Who wants a second factor whatever "Always require 2FA" says, as `because` of a requirement. Empty: the switch is theirs. */
+  lockedBy: string[]
+  /** The factors they may remove. */
+  removable: Method[]
+}
+
+/**
+ * The switch is a person's own where nothing else asks for a second factor at every sign-in. A factor may go where what is asked at
+ * every sign-in, their own switch included, is met by another one, or where nothing is asked. However they signed in: who came by their
+ * company's identity provider today may come by their password tomorrow.
+ */
+export function ownChoices(account: Account, available: readonly Method[], now: number): OwnChoices {
+  const needed = requirement({}, {}, account, available, now)
+  const withoutSwitch = requirement({}, {}, { ...account, alwaysRequire2fa: false }, available, now)
+  const held = standing(account)
+  const meets = (without: Method) => held.some((method) => method !== without && needed.methods.includes(method))
+  return {
+    lockedBy: withoutSwitch.rank >= 2 ? withoutSwitch.because : [],
+    removable: held.filter((method) => needed.rank < 2 || meets(method)),
+  }
+}
+
 /** `sallyport` in the client metadata. */
 export interface ClientRules {
   first_party?: boolean
@@ -555,7 +579,8 @@ export function openReasons(
   return undefined
 }
 
-const standing = ({ enrolled }: Subject) => (['otp', 'sms'] as const).filter((method) => enrolled[method] !== undefined)
+const standing = ({ enrolled }: Pick<Subject, 'enrolled'>) =>
+  (['otp', 'sms'] as const).filter((method) => enrolled[method] !== undefined)
 
 /** Never add a factor on a password alone when one exists: the one that stands is proven first, in this chain. */
 function openProof(subject: Subject, { chain }: Proofs, now: number): Open | undefined {

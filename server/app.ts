@@ -6,6 +6,7 @@ import type { Context, Middleware } from 'koa'
 import { errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { describeError, type Letters, type Sallyport, type Screen, securityHeaders } from '../interactions/index.ts'
 import { accountPages } from './account/index.ts'
+import { notYouPages } from './account/not-you.ts'
 import { ownAccount } from './account/own.ts'
 import { checkpointOnce } from './audit-checkpoints.ts'
 import { warnOfExpiry } from './certificate-expiry.ts'
@@ -179,6 +180,7 @@ export async function createApp(
   keepReadyAnswers(provider)
   sallyport.attach(provider)
   provider.use(accountPages({ house, provider, screen: sallyport.screen, passwords: hasherOf(config) }))
+  provider.use(notYouPages({ house, provider, screen: sallyport.screen }))
   provider.use(ownAccount({ house, provider, sallyport, passwords: hasherOf(config) }))
   logMistakes(provider, house)
   return provider

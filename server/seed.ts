@@ -438,7 +438,7 @@ export interface PlanOptions {
     sides: ReadonlyMap<string, Side>,
   ): Promise<{ link: MailedLink; messages: Message[] } | undefined>
   /** Who is told that their password was changed. Left out: nobody. */
-  tell?(person: Pick<User, 'id' | 'email'>): Message[]
+  tell?(person: Pick<User, 'id' | 'email' | 'noticeEmail'>): Message[]
   /** Use `password` though the account has one. */
   setPasswords?: boolean
   /** Remove stored clients that the file does not list. */

@@ -1,8 +1,8 @@
 /** What the first code of a new factor has in common, whichever factor it is. */
-import type { NoticeKind, Tell } from '../kit/letters.ts'
+import type { Tell } from '../kit/letters.ts'
 import type { Answer, Attempt, Visit } from '../kit/room.ts'
 import { person } from '../kit/room.ts'
-import type { Counter, FactorStore, Method, NewFactor, ThrottleRule } from '../kit/stores.ts'
+import type { Counter, FactorStore, NewFactor, ThrottleRule } from '../kit/stores.ts'
 
 /** Codes at enrolment have a count of their own: they prove what nobody else knows. */
 const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 60 }
@@ -34,13 +34,14 @@ export const activation =
     // Whatever page was posted to: only what the policy offers becomes a factor.
     if (!visit.offer.includes(method)) return { is: 'overtaken' }
     const byRecovery = visit.reasons.includes('recovery_code_reserved')
+    const how = byRecovery ? 'byRecovery' : method in enrolled ? 'other' : 'first'
     const activated = await factors.activate(id, {
       factor,
       now: visit.now,
       factorVersion,
       securityEpoch,
       recoveryCodeId: newId(),
-      messages: tell(person(visit), noticeOf(method, byRecovery), visit.facts),
+      messages: tell(person(visit), NOTICES[method][how], visit.facts),
       ...(byRecovery && { byRecovery: { cid: visit.cid } }),
     })
     // Another tab or a new password was first: the policy asks what is open now.
@@ -57,6 +58,8 @@ export const activation =
     }
   }
 
-/** Those of a replacement say that the recovery code was used. */
-const noticeOf = (method: Method, byRecovery: boolean): NoticeKind =>
-  method === 'otp' ? (byRecovery ? 'app_replaced' : 'app_added') : byRecovery ? 'phone_replaced' : 'phone_added'
+/** The letter of a first one, of one in place of another, and of one that came by the recovery code. */
+const NOTICES = {
+  otp: { first: 'app_added', other: 'app_changed', byRecovery: 'app_replaced' },
+  sms: { first: 'phone_added', other: 'phone_changed', byRecovery: 'phone_replaced' },
+} as const

@@ -1,11 +1,12 @@
 /** What a message says: kept as facts until it leaves, then written in the person's language. */
 import { randomBytes } from 'node:crypto'
 import type { Brand } from './brand.ts'
+import { digest } from './keyring.ts'
 import type { Languages } from './messages.ts'
 import type { Pages } from './pages.ts'
 import type { Account, Message } from './stores.ts'
 
-/** Letters with a link that does something. */
+/** Letters with a link that does something. `email_changed` alone also tells what happened: its link takes that back. */
 export type LinkKind =
   | 'password_reset'
   | 'password_change_required'
@@ -13,13 +14,23 @@ export type LinkKind =
   | 'invitation_reminder'
   | 'enrolment_link'
   | 'mfa_deadline'
+  | 'email_confirm'
+  | 'email_taken'
+  | 'email_changed'
+  | 'notice_confirm'
 
 /** Letters that tell what happened, each with "this was not me". */
 export type NoticeKind =
   | 'app_added'
+  | 'app_changed'
   | 'app_replaced'
+  | 'app_removed'
   | 'phone_added'
+  | 'phone_changed'
   | 'phone_replaced'
+  | 'phone_removed'
+  | 'always_on'
+  | 'always_off'
   | 'recovery_code_made'
   | 'mfa_reset'
   | 'mfa_reset_by_company'
@@ -31,6 +42,10 @@ export type NoticeKind =
   | 'sessions_ended'
   | 'name_changed'
   | 'locked_out'
+  | 'email_now'
+  | 'email_restored'
+  | 'notice_added'
+  | 'notice_removed'
 
 /** Letters with a link that say themselves what to do who did not ask for it. */
 const UNASKED: string[] = ['password_change_required', 'enrolment_link'] satisfies LinkKind[]
@@ -65,7 +80,7 @@ export interface Written {
 /** Writes letters. */
 export interface Letters {
   /** @param message of channel `mail` @throws {SyntaxError} when its body is none of ours */
-  write(message: Pick<Message, 'kind' | 'body'>): Written
+  write(message: Pick<Message, 'kind' | 'body' | 'accountId'>): Written
 }
 
 /** Seconds that a notice is tried to be delivered. */
@@ -75,7 +90,7 @@ const BROWSER_SHOWN = 150
 
 /**
  * @param pages draws the view `mail/letter`
- * @param notYou the page that says what to do when it was somebody else
+ * @param notYou the address of the page where somebody says that it was not them
  */
 export function createLetters({
   pages,
@@ -86,10 +101,10 @@ export function createLetters({
   pages: Pages
   languages: Languages
   brand: Brand
-  notYou: string
+  notYou: (accountId: string, at: number) => string
 }): Letters {
   return {
-    write({ kind, body }) {
+    write({ kind, body, accountId }) {
       const { to, lang, link, at, browser, ip, day, vars } = JSON.parse(body) as Letter
       const messages = languages.best([lang])
       const { t } = messages
@@ -104,11 +119,12 @@ export function createLetters({
       const isNotice = link === undefined
       const paragraphs = [t(`mail.${kind}.text`, words)]
       const button = isNotice
-        ? { href: notYou, label: say('not_you') }
+        ? { href: notYou(accountId, at ?? 0), label: say('not_you') }
         : { href: link, label: t(`mail.${kind}.link`, words) }
+      const unasked = kind === 'email_changed' ? 'was_you' : 'not_asked'
       const after = isNotice
         ? [say('was_you'), say('was_not_you')]
-        : [t(`mail.${kind}.after`, words), ...(UNASKED.includes(kind) ? [] : [say('not_asked')])]
+        : [t(`mail.${kind}.after`, words), ...(UNASKED.includes(kind) ? [] : [say(unasked)])]
       const contact = brand.supportContact === undefined ? [] : [t('mail.contact', { contact: brand.supportContact })]
       const title = t(`mail.${kind}.subject`, words)
       const parts = [
@@ -131,22 +147,25 @@ export interface NoticeFacts {
   lang: string
   browser?: string | undefined
   ip?: string | undefined
-  /** Of the same name there is one: for what may be tried again. */
+  /** Of the same name there is one for each address: for what may be tried again. */
   id?: string | undefined
+  vars?: Record<string, string> | undefined
 }
 
 /** Says who is told of something that happened to a person: to be kept by the same write. */
-export type Tell = (account: Pick<Account, 'id' | 'email'>, kind: NoticeKind, facts: NoticeFacts) => Message[]
+export type Tell = (
+  account: Pick<Account, 'id' | 'email' | 'noticeEmail'>,
+  kind: NoticeKind,
+  facts: NoticeFacts,
+) => Message[]
 
 /** To every address of the person. */
-export const tell: Tell = ({ id: accountId, email }, kind, { now, id, browser, ...facts }) => [
-  message(kind, accountId, now, NOTICE_USEFUL, id, {
-    to: email,
-    at: now,
-    ...facts,
-    browser: browser?.slice(0, BROWSER_SHOWN),
-  }),
-]
+export const tell: Tell = ({ id: accountId, email, noticeEmail = email }, kind, { now, id, browser, ...facts }) =>
+  [...new Set([email, noticeEmail])].map((to, index) => {
+    const name = id !== undefined && index > 0 ? digest(`${id}|${index}`) : id
+    const said = { to, at: now, ...facts, browser: browser?.slice(0, BROWSER_SHOWN) }
+    return message(kind, accountId, now, NOTICE_USEFUL, name, said)
+  })
 
 /** A letter with a link that is good for so many seconds, and of no use after. @param letter `id`: of the same name there is one */
 export const letterWithLink = (

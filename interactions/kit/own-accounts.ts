@@ -9,7 +9,7 @@ import type { Account, FactorStore, Stores } from './stores.ts'
 /** A person as the app keeps them. What is left out: not disabled, in no company, with no role, nothing switched on. */
 export interface OwnAccount
   extends Pick<Account, 'id' | 'email'>,
-    Partial<Pick<Account, 'name' | 'disabled' | 'memberships' | 'serverRoles' | 'alwaysRequire2fa'>> {
+    Partial<Pick<Account, 'name' | 'noticeEmail' | 'disabled' | 'memberships' | 'serverRoles' | 'alwaysRequire2fa'>> {
   /**
    * Raise it in the same write that changes the password, disables the person or ends their sessions: all that was
    * proven before is void then. Only ever grows; 0 when left out.
@@ -86,6 +86,7 @@ function complete(person: OwnAccount, held: Account | undefined): Account {
   return {
     id: person.id,
     email: person.email,
+    ...(person.noticeEmail !== undefined && { noticeEmail: person.noticeEmail }),
     name: person.name,
     disabled: person.disabled ?? false,
     memberships: person.memberships ?? [],

@@ -45,6 +45,9 @@ export type MessageName =
   | 'enrolment_link_unknown'
   | 'password_set'
   | 'not_you'
+  | 'not_you_done'
+  | 'email_restored'
+  | 'email_not_free'
   | 'company_password'
   | 'password_by_mail'
 

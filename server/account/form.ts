@@ -1,10 +1,22 @@
 /** What a form sent: of the account pages, and of those for people who have no password to give. */
 import { bodyParser } from '@koa/bodyparser'
 import type { Context } from 'koa'
-import type { z } from 'zod'
-import { type ErrorCode, InteractionError } from '../../interactions/index.ts'
+import { z } from 'zod'
+import { type ErrorCode, InteractionError, normaliseEmail } from '../../interactions/index.ts'
 
 const parse = bodyParser({ enableTypes: ['form'], formLimit: '16kb' })
+
+/** An e-mail address, normalised. */
+export const EMAIL_FIELD = z
+  .string('email_missing')
+  .transform(normaliseEmail)
+  .pipe(
+    z
+      .string()
+      .min(1, 'email_missing')
+      .max(254, 'email_invalid')
+      .regex(/^[^@\s]+@[^@\s]+$/, 'email_invalid'),
+  )
 
 /** The fields of a POST. @throws {InteractionError} for what is no form, or holds too much */
 export async function fieldsOf(ctx: Context): Promise<Record<string, unknown>> {

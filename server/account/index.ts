@@ -13,7 +13,6 @@ import {
   formToken,
   InteractionError,
   networkOf,
-  normaliseEmail,
   type PasswordHasher,
   passwordCounter,
   type Sallyport,
@@ -24,31 +23,17 @@ import { mailOf } from '../delivery.ts'
 import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
 import { logUntold } from '../sessions.ts'
-import { fieldsOf, valid } from './form.ts'
-import { INVITING, invitation, PATHS, type PasswordPurpose, resetLink } from './links.ts'
+import { EMAIL_FIELD, fieldsOf, valid } from './form.ts'
+import { INVITING, invitation, isElsewhere, PATHS, type PasswordPurpose, resetLink } from './links.ts'
 import { passwordRule } from './password-rules.ts'
+import { dropToken, keepToken, tokenOf } from './token.ts'
 
 /** Letters to one address, whether somebody has it or not, and questions from one network. */
 const ADDRESS: ThrottleRule = { kind: 'window', limit: 3, seconds: 60 * 60 }
 const NETWORK: ThrottleRule = { kind: 'window', limit: 10, seconds: 60 * 60 }
 /** A new password costs several hashes. */
 const TRIES: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 * 60 }
-/** Milliseconds that the browser keeps a link's token: the invitation's longest. */
-const TOKEN_MS = 24 * 60 * 60 * 1000
-
-const ForgotForm = z.strictObject({
-  csrf: z.string(),
-  email: z
-    .string('email_missing')
-    .transform(normaliseEmail)
-    .pipe(
-      z
-        .string()
-        .min(1, 'email_missing')
-        .max(254, 'email_invalid')
-        .regex(/^[^@\s]+@[^@\s]+$/, 'email_invalid'),
-    ),
-})
+const ForgotForm = z.strictObject({ csrf: z.string(), email: EMAIL_FIELD })
 /** `username` is there for password managers. */
 const PasswordForm = z.strictObject({
   csrf: z.string(),
@@ -65,18 +50,13 @@ export interface AccountParts {
   passwords: PasswordHasher
 }
 
-/** Answers `/forgot`, `/reset`, `/welcome` and `/not-you`. Mount it behind the plugin. Where mail is off there are no such pages. */
+/** Answers `/forgot`, `/reset` and `/welcome`. Mount it behind the plugin. Where mail is off there are no such pages. */
 export function accountPages({ house, provider, screen, passwords }: AccountParts): Middleware {
   const { config, database, keyRing, logger } = house
-  const connections = house.connections ?? database.connections
   const { origin } = new URL(config.SALLYPORT_ISSUER)
   const now = () => Math.floor(Date.now() / 1000)
   const tell = noticesOf(house)
   const checkRules = passwordRule(house, passwords)
-
-  /** Whether people of this domain have no password here: by the domain alone. */
-  const isElsewhere = async (email: string) =>
-    (await connections.connectionFor(email.slice(email.lastIndexOf('@') + 1), ''))?.mode === 'forward'
 
   async function count(counters: Counter[]): Promise<void> {
     const { allowed, retryAfter, key = '' } = await database.throttle.take(counters, now())
@@ -119,7 +99,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     try {
       checkForm(ctx, origin, browserOf(ctx), body['csrf'])
       const { email } = valid(ForgotForm, body)
-      if (await isElsewhere(email))
+      if (await isElsewhere(house, email))
         return screen.message(ctx, 'company_password', { status: 200, vars: { domain: email.split('@')[1]! } })
       await count([
         { key: `reset|network|${networkOf(ctx.ip)}`, rule: NETWORK },
@@ -155,22 +135,6 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
 
   // --- setting a password
 
-  const tokenCookie = (ctx: Context, purpose: PasswordPurpose) => (ctx.secure ? `__Host-${purpose}` : purpose)
-
-  /** The token leaves the address for a cookie: no history, no log, no Referer has it (R74). A GET uses nothing up. */
-  function keepToken(ctx: Context, purpose: PasswordPurpose, token: unknown) {
-    if (typeof token === 'string' && /^[\w-]{20,100}$/.test(token))
-      ctx.cookies.set(tokenCookie(ctx, purpose), token, {
-        signed: true,
-        httpOnly: true,
-        sameSite: 'lax',
-        path: '/',
-        maxAge: TOKEN_MS,
-      })
-    ctx.set('Referrer-Policy', 'no-referrer')
-    seeOther(ctx, PATHS[purpose])
-  }
-
   /** The link, if it is good; else a page says what is the matter, and leads on. */
   async function goodLink(ctx: Context, purpose: PasswordPurpose, token: string): Promise<FoundLink | undefined> {
     const link = await database.passwords.findLink(digest(token))
@@ -184,12 +148,12 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     if (link.usedAt !== undefined) return say('link_used')
     if (link.expiresAt <= now()) return say('link_expired')
     const isVoid = !account || account.disabled || account.email !== link.email || account.securityEpoch !== link.epoch
-    return isVoid || (await isElsewhere(link.email)) ? say('link_unknown') : link
+    return isVoid || (await isElsewhere(house, link.email)) ? say('link_unknown') : link
   }
 
   async function newPassword(ctx: Context, purpose: PasswordPurpose): Promise<void> {
-    if (ctx.method !== 'POST' && ctx.query['token'] !== undefined) return keepToken(ctx, purpose, ctx.query['token'])
-    const token = ctx.cookies.get(tokenCookie(ctx, purpose), { signed: true }) ?? ''
+    if (ctx.method !== 'POST' && ctx.query['token'] !== undefined) return keepToken(ctx, purpose, PATHS[purpose])
+    const token = tokenOf(ctx, purpose)
     const secret = keyRing.mac('new-password', token)
     const { body, unread } = await read(ctx)
     const link = await goodLink(ctx, purpose, token)
@@ -247,7 +211,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     const requestId = ctx.state['requestId'] as string
     const { told } = await endSessions({ provider, stores: database, now: now(), about: { requestId } }, sessions)
     logUntold(house, told)
-    ctx.cookies.set(tokenCookie(ctx, purpose), null, { signed: true, path: '/' })
+    dropToken(ctx, purpose)
     seeOther(ctx, `${PATHS[purpose]}/done`)
   }
 
@@ -269,14 +233,10 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   }
 
   return async (ctx, next) => {
-    const isPage = ['/forgot', '/reset', '/welcome', '/reset/done', '/welcome/done', '/not-you'].includes(ctx.path)
+    const isPage = ['/forgot', '/reset', '/welcome', '/reset/done', '/welcome/done'].includes(ctx.path)
     if (!isPage || mailOf(config) === 'none') return next()
     if (!['GET', 'HEAD', 'POST'].includes(ctx.method)) return next()
     if (ctx.path.endsWith('/done')) return screen.message(ctx, 'password_set', { status: 200 })
-    if (ctx.path === '/not-you') {
-      const link = { href: '/forgot', label: screen.messages(ctx).t('forgot.title') }
-      return screen.message(ctx, 'not_you', { status: 200, link })
-    }
     return ctx.path === '/forgot' ? forgot(ctx) : newPassword(ctx, ctx.path === '/reset' ? 'reset' : 'welcome')
   }
 }

@@ -9,6 +9,7 @@ import {
   type Message,
 } from '../../interactions/index.ts'
 import type { Config } from '../config.ts'
+import type { House } from '../open.ts'
 
 /** Seconds that a link to a new password is good (NIST SP 800-63B-4 §4.2.1.2 allows 24 hours). */
 const RESET_SECONDS = 30 * 60
@@ -49,17 +50,25 @@ export const PATHS = {
 /** Links that set a password. */
 export type PasswordPurpose = 'reset' | 'welcome'
 
-function newLink(
-  purpose: PasswordPurpose,
-  { email, securityEpoch }: Person,
+/** Seconds in which a change of the address can be taken back from the former one. */
+export const UNDO_SECONDS = 7 * DAY
+
+/** A link that nobody has yet. */
+export function newLink(
+  purpose: keyof typeof PATHS,
+  { email, securityEpoch }: Pick<Account, 'email' | 'securityEpoch'>,
   seconds: number,
-  { config, now }: Circumstances,
+  { config, now }: Pick<Circumstances, 'config' | 'now'>,
 ) {
   const token = randomBytes(32).toString('base64url')
   const link: MailedLink = { hash: digest(token), email, epoch: securityEpoch, expiresAt: now + seconds }
   // From the configuration, never from a request's Host header.
   return { link, url: `${config.SALLYPORT_ISSUER}${PATHS[purpose]}?token=${token}` }
 }
+
+/** Whether people of this domain have no password here, for any app: by the domain alone. */
+export const isElsewhere = async ({ database, connections = database.connections }: House, email: string) =>
+  (await connections.connectionFor(email.slice(email.lastIndexOf('@') + 1), ''))?.mode === 'forward'
 
 /** A link to a new password. */
 export function resetLink(person: Person, about: Circumstances): NewLink {

@@ -20,15 +20,20 @@ import {
   seeOther,
   type Tell,
 } from '../../interactions/index.ts'
+import { mailOf } from '../delivery.ts'
 import type { House } from '../open.ts'
 import { limitsOf, noticesOf } from '../provider.ts'
+import { confirmPage, emailPage, noticePage } from './addresses.ts'
 import { CALLBACK_PATH } from './client.ts'
 import { fieldsOf, valid } from './form.ts'
 import { historyPage } from './history.ts'
 import { homePage } from './home.ts'
+import { PATHS } from './links.ts'
 import { namePage, passwordPage } from './person.ts'
 import { appsPage, sessionsPage } from './reach.ts'
+import { alwaysPage, removePage } from './second-step.ts'
 import { accountSignIn, type SignedIn } from './sign-in.ts'
+import { keepToken } from './token.ts'
 
 /** What is set up by the provider: the policy says what is proven before, and whether this person may have it at all. */
 const SET_UP: Record<string, { what: string; done: string }> = {
@@ -41,7 +46,7 @@ const SET_UP: Record<string, { what: string; done: string }> = {
 export interface OwnAccountParts {
   house: House
   provider: Provider
-  sallyport: Pick<Sallyport, 'screen' | 'requirementOf'>
+  sallyport: Pick<Sallyport, 'screen' | 'requirementOf' | 'choicesOf'>
   passwords: PasswordHasher
   tell: Tell
   record: Recorder
@@ -88,6 +93,16 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     '/account': homePage(parts),
     '/account/name': namePage(parts),
     '/account/password': passwordPage(parts),
+    '/account/always': alwaysPage(parts),
+    '/account/app/remove': removePage(parts, 'otp'),
+    '/account/phone/remove': removePage(parts, 'sms'),
+    // An address is proven by mail.
+    ...(mailOf(house.config) !== 'none' && {
+      '/account/email': emailPage(parts),
+      '/account/notices': noticePage(parts),
+      [PATHS.email]: confirmPage(parts, 'email'),
+      [PATHS.notice]: confirmPage(parts, 'notice'),
+    }),
     '/account/sessions': sessionsPage(parts),
     '/account/apps': appsPage(parts),
     '/account/history': historyPage(parts),
@@ -107,6 +122,8 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     if (wanted) return signIn.send(ctx, `/account?done=${wanted.done}`, { set_up: wanted.what })
     const page = Object.hasOwn(pages, path) ? pages[path] : undefined
     if (!page) return next()
+    const linked = (['email', 'notice'] as const).find((purpose) => PATHS[purpose] === path)
+    if (linked && method !== 'POST' && ctx.query['token'] !== undefined) return keepToken(ctx, linked, path)
     await answer(ctx, page)
   }
 

@@ -24,7 +24,8 @@ export function outboxCommand(): Command {
         const shown = await Promise.all(
           states.map(async ({ id, channel, kind, accountId: person, createdAt, dueAt, sentAt, tries, error }) => {
             const body = isOpen ? await database.outbox.read(id) : undefined
-            const letter = body !== undefined && channel === 'mail' ? letters?.write({ kind, body }) : undefined
+            const letter =
+              body !== undefined && channel === 'mail' ? letters?.write({ kind, body, accountId: person }) : undefined
             return {
               id,
               channel,

@@ -81,7 +81,7 @@ ${shown.length === 0 ? '<p>Nothing yet.</p>' : `<ul>${shown.join('\n')}</ul>`}`,
 }
 
 function shownOf(state: MessageState, body: string | undefined, letters: Letters): string {
-  const { channel, kind, createdAt } = state
+  const { accountId, channel, kind, createdAt } = state
   const about = `<p class="about">${channel === 'sms' ? 'Text message' : 'Mail'}, <time datetime="${iso(createdAt)}">${iso(createdAt)}</time></p>`
   const message = (to: string, title: string, text: string) =>
     `<li data-kind="${escaped(kind)}"><h2>${escaped(title)}</h2>${about}<p class="about">To ${escaped(to)}</p><p class="text">${linked(text)}</p></li>`
@@ -90,7 +90,7 @@ function shownOf(state: MessageState, body: string | undefined, letters: Letters
     const { to, text } = JSON.parse(body) as SmsBody
     return message(to, 'Code', text)
   }
-  const { to, subject, text } = letters.write({ kind, body })
+  const { to, subject, text } = letters.write({ accountId, kind, body })
   return message(to, subject, text)
 }
 

@@ -721,6 +721,13 @@ export const MUTATIONS: Mutation[] = [
       ['outbox: an activation tells', 'adapters/sqlite/factors.ts', 'this.#outbox.inPut(activation.messages)', ''],
     ] as const
   ).map(([name, file, find, replace]): Mutation => ({ name, file, find, replace, test: CONTRACT })),
+  {
+    name: 'forgot: the token leaves the address',
+    file: 'server/account/token.ts',
+    find: 'seeOther(ctx, to)',
+    replace: 'ctx.body = to + String(token)',
+    test: 'test/e2e/forgotten-password.test.ts',
+  },
   ...(
     [
       [
@@ -730,13 +737,8 @@ export const MUTATIONS: Mutation[] = [
       ],
       ['forgot: an address is asked for three times', 'rule: ADDRESS }', 'rule: NETWORK }'],
       ['forgot: a network asks ten times', 'rule: NETWORK }', 'rule: TRIES }'],
-      [
-        'forgot: the token leaves the address',
-        'seeOther(ctx, PATHS[purpose])\n  }\n\n  /** The link',
-        'ctx.body = String(token)\n  }\n\n  /** The link',
-      ],
       ['forgot: a link has one purpose', '!link || link.purpose !== purpose', '!link'],
-      ['forgot: not for people of a company sign-in', 'isVoid || (await isElsewhere(link.email))', 'isVoid'],
+      ['forgot: not for people of a company sign-in', 'isVoid || (await isElsewhere(house, link.email))', 'isVoid'],
       ['forgot: opens what was closed', 'await database.throttle.clear([passwordCounter(email)])', ''],
       ['forgot: one of our forms', "checkForm(ctx, origin, browserOf(ctx), body['csrf'])", ''],
     ] as const

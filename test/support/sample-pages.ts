@@ -201,17 +201,47 @@ const VIEWS = {
       name: 'A Person',
       email,
       methods: [
-        { method: 'otp', addedAt: DAY, usedAt: DAY, isAllowed: true },
-        { method: 'sms', addedAt: DAY, isAllowed: false },
+        { method: 'otp', addedAt: DAY, usedAt: DAY, isAllowed: true, isRemovable: false },
+        { method: 'sms', addedAt: DAY, isAllowed: false, isRemovable: true },
       ],
       addable: [],
       recoveryCode: true,
       hasPassword: true,
+      byMail: true,
+      noticeEmail: longEmail,
       isRequired: true,
+      isAlways: true,
+      isLocked: true,
       because: ['You handle payments at Acme Builders.', 'You switched it on yourself.'],
     },
   },
   'account/name': { view: 'account/name', heading: 'account.name.title', locals: { ...own, name: 'A Person' } },
+  'account/email': {
+    view: 'account/email',
+    heading: 'account.email.title',
+    locals: { ...own, email, waiting: longEmail },
+  },
+  'account/notices': {
+    view: 'account/notices',
+    heading: 'account.notices.title',
+    locals: { ...own, email, noticeEmail: longEmail },
+  },
+  'account/confirm': {
+    view: 'account/confirm',
+    heading: 'account.confirm.email',
+    locals: { ...own, purpose: 'email', email: longEmail, former: email, back: '/account/email' },
+  },
+  'account/always': {
+    view: 'account/always',
+    heading: 'account.always.title',
+    locals: { ...own, isOn: true, lockedBy: [] },
+  },
+  'account/remove': {
+    view: 'account/remove',
+    heading: 'account.remove.sms',
+    locals: { ...own, method: 'sms', isThere: true, isAllowed: true, isLast: true, because: [] },
+  },
+  'not-you': { view: 'not-you', locals: { ...own, text: 'Then end all sessions now.', submit: 'End all sessions' } },
   'account/sessions': {
     view: 'account/sessions',
     heading: 'account.sessions.title',
@@ -423,6 +453,10 @@ const OTHER_FACTS: Record<string, First> = {
       methods: [],
       addable: ['otp', 'sms'],
       hasPassword: false,
+      byMail: false,
+      noticeEmail: undefined,
+      isAlways: false,
+      isLocked: false,
       recoveryCode: undefined,
       isRequired: false,
       because: [],
@@ -444,6 +478,51 @@ const OTHER_FACTS: Record<string, First> = {
     ...VIEWS['account/home'],
     locals: { ...VIEWS['account/home'].locals, recoveryCode: false, notice: 'Thank you.' },
   },
+  'account/email.refused': {
+    ...VIEWS['account/email'],
+    locals: { ...own, email, refused: 'Your company signs you in with its own address at acme.example.' },
+  },
+  'account/notices.none': { ...VIEWS['account/notices'], locals: { ...own, email, waiting: longEmail } },
+  ...Object.fromEntries(
+    (['used', 'expired', 'unknown'] as const).map((fault) => [
+      `account/confirm.${fault}`,
+      { ...VIEWS['account/confirm'], locals: { ...VIEWS['account/confirm'].locals, fault } },
+    ]),
+  ),
+  'account/confirm.notice': {
+    ...VIEWS['account/confirm'],
+    heading: 'account.confirm.notice',
+    locals: { ...VIEWS['account/confirm'].locals, purpose: 'notice' },
+  },
+  'account/always.locked': {
+    ...VIEWS['account/always'],
+    locals: { ...own, isOn: true, lockedBy: ['You handle payments at Acme Builders.'] },
+  },
+  'account/always.off': { ...VIEWS['account/always'], locals: { ...own, isOn: false, lockedBy: [] } },
+  'account/remove.one': {
+    ...VIEWS['account/remove'],
+    locals: { ...VIEWS['account/remove'].locals, isLast: false },
+  },
+  'account/remove.none': { ...VIEWS['account/remove'], locals: { ...VIEWS['account/remove'].locals, isThere: false } },
+  'account/remove.needed': {
+    ...VIEWS['account/remove'],
+    heading: 'account.remove.otp',
+    locals: {
+      ...VIEWS['account/remove'].locals,
+      method: 'otp',
+      isAllowed: false,
+      because: ['You handle payments at Acme Builders.'],
+    },
+  },
+  'not-you.undo': {
+    view: 'not-you',
+    heading: 'undo.title',
+    locals: { ...own, text: `Your account gets ${longEmail} again.`, submit: `Bring ${longEmail} back` },
+  },
+  'account/home.own_switch': {
+    ...VIEWS['account/home'],
+    locals: { ...VIEWS['account/home'].locals, isAlways: true, isLocked: false },
+  },
   'account/apps.none': { ...VIEWS['account/apps'], locals: { ...VIEWS['account/apps'].locals, apps: [] } },
   'home.no_apps': { ...VIEWS.home, locals: { ...VIEWS.home.locals, apps: [] } },
 }
@@ -462,6 +541,7 @@ const CODE: View[] = ['enrollment', 'challenge']
 const TEXT: View[] = ['enrollment-sms', 'challenge-sms']
 const SENDS: View[] = [...TEXT, 'challenge-choose', 'enrollment-phone']
 const COUNTED: View[] = ['credentials', 'credentials-password', 'enrollment', 'challenge', 'challenge-recovery-code']
+const ADDRESSES: View[] = ['account/email', 'account/notices']
 const PASSWORDS: View[] = ['forgot', 'new-password']
 const FORMS: View[] = [
   ...COUNTED,
@@ -472,6 +552,11 @@ const FORMS: View[] = [
   'account/sessions',
   'account/name',
   'account/apps',
+  ...ADDRESSES,
+  'account/confirm',
+  'account/always',
+  'account/remove',
+  'not-you',
   'federation',
   'federation-other',
   'recovery',
@@ -481,10 +566,17 @@ const FORMS: View[] = [
 /** `cross_site` has a page of its own. */
 const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   email_missing: [
-    { on: ['credentials', 'forgot'], field: 'email' },
+    { on: ['credentials', 'forgot', ...ADDRESSES], field: 'email' },
     { on: ['credentials-password'], field: 'username' },
   ],
-  email_invalid: [{ on: ['credentials', 'forgot'], field: 'email' }],
+  email_invalid: [{ on: ['credentials', 'forgot', ...ADDRESSES], field: 'email' }],
+  email_same: [{ on: ADDRESSES, field: 'email' }],
+  email_of_company: [{ on: ['account/email'], vars: { domain: 'acme.example' } }],
+  email_for_company: [{ on: ['account/email'], field: 'email', vars: { domain: 'acme.example' } }],
+  email_just_changed: [{ on: ['account/email'], vars: { date: 'November 24, 2026' } }],
+  email_taken: [{ on: ['account/confirm'] }],
+  always_locked: [{ on: ['account/always'] }],
+  factor_needed: [{ on: ['account/remove'] }],
   password_missing: [{ on: ['credentials-password'], field: 'password' }],
   wrong_credentials: [{ on: ['credentials-password'], field: 'password' }],
   wrong_credentials_again: [{ on: ['credentials-password'], field: 'password' }],
@@ -590,6 +682,9 @@ const MESSAGES: Record<MessageName, Said[]> = {
   enrolment_link_unknown: [{ label: 'mailed-link.go_on' }],
   password_set: [{}],
   not_you: [{ label: 'forgot.title' }],
+  not_you_done: [{ label: 'forgot.title' }],
+  email_restored: [{ label: 'forgot.title', vars: { email: longEmail } }],
+  email_not_free: [{}],
   company_password: [{ vars: { domain: 'acme.example' } }],
   password_by_mail: [{}],
   still_signed_in: [{}, { toApp: true, as: 'from_app' }],
