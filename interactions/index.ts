@@ -82,6 +82,8 @@ export {
   sessionAlive,
 } from './policy.ts'
 
+export { companiesInCare, type Powers, powersOver, type ResetRight } from './resets.ts'
+
 /** SAML 2.0: its libraries load with the first call. */
 export const saml = () => import('./federation/saml/index.ts')
 

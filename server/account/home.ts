@@ -1,5 +1,5 @@
 /** The first page of an account: who this is, how they sign in, what is asked of them and why. */
-import type { Method } from '../../interactions/index.ts'
+import { companiesInCare, type Method } from '../../interactions/index.ts'
 import { type AccountPage, accountPage, type OwnAccountParts } from './own.ts'
 import { reasonsInWords } from './words.ts'
 
@@ -27,6 +27,7 @@ export const homePage = ({ house: { database }, sallyport }: OwnAccountParts): A
           recoveryCode: account.recoveryCode?.acknowledged,
           hasPassword: user?.hasPassword === true,
           isRequired: needed.rank >= 2,
+          looksAfterPeople: companiesInCare(account).length > 0,
           because: reasonsInWords(messages, needed.because, companies),
         },
       }

@@ -23,6 +23,7 @@ import {
 import type { House } from '../open.ts'
 import { limitsOf, noticesOf } from '../provider.ts'
 import { CALLBACK_PATH } from './client.ts'
+import { companyPages } from './company.ts'
 import { fieldsOf, valid } from './form.ts'
 import { historyPage } from './history.ts'
 import { homePage } from './home.ts'
@@ -61,15 +62,17 @@ export interface AccountVisit extends SignedIn {
 export interface AccountPage<Form = unknown> {
   show(visit: AccountVisit): Promise<Shown>
   form?: z.ZodType<Form>
+  /** False: for this person there is no such page. */
+  isFor?(visit: AccountVisit): Promise<boolean>
   /** What must have been proven just now for the form to count. */
   proof?: 'password' | 'other'
   /** The page is nothing but the form: the proof is asked for before it is shown. */
   proofFirst?: boolean
   /**
-   * @returns what was done, for the notice on the page that comes next
+   * @returns what was done, for the notice on the page that comes next, and where that is
    * @throws {InteractionError} the page is shown again with the message
    */
-  submit?(visit: AccountVisit, form: Form): Promise<{ done: string; at?: string }>
+  submit?(visit: AccountVisit, form: Form): Promise<{ done?: string; at?: string }>
 }
 
 /** Checks a page's types where it is written, and forgets its form's type. */
@@ -91,6 +94,8 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     '/account/history': historyPage(parts),
   }
 
+  const ofCompany = companyPages(parts)
+
   return async (ctx, next) => {
     const { path, method } = ctx
     if (path !== '/account' && !path.startsWith('/account/')) return next()
@@ -103,9 +108,9 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     if (path === '/account/sign-out') return seeOther(ctx, '/session/end')
     const wanted = Object.hasOwn(SET_UP, path) ? SET_UP[path] : undefined
     if (wanted) return signIn.send(ctx, `/account?done=${wanted.done}`, { set_up: wanted.what })
-    const page = Object.hasOwn(pages, path) ? pages[path] : undefined
+    const page = Object.hasOwn(pages, path) ? pages[path] : ofCompany(path)
     if (!page) return next()
-    await answer(ctx, page)
+    await answer(ctx, page, next)
   }
 
   async function arrive(ctx: Context) {
@@ -115,10 +120,11 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     screen.message(ctx, 'bad_request', { status: 400, link })
   }
 
-  async function answer(ctx: Context, page: AccountPage) {
+  async function answer(ctx: Context, page: AccountPage, next: () => Promise<unknown>) {
     const person = await signIn.signedIn(ctx)
     if (!person) return signIn.send(ctx, ctx.path)
     const visit: AccountVisit = { ...person, ctx, now: now(), messages: screen.messages(ctx), letter: letterOf(ctx) }
+    if (page.isFor && !(await page.isFor(visit))) return void (await next())
     const asks = page.proof && proofBeforeChange(person.account, person.facts, page.proof, visit.now)
     if (ctx.method !== 'POST') return asks && page.proofFirst ? signIn.send(ctx, ctx.path, asks) : show(visit, page)
     try {
@@ -127,7 +133,7 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
       if (!page.form || !page.submit) throw new InteractionError('form_invalid')
       if (asks) return signIn.send(ctx, page.proofFirst ? ctx.path : `${ctx.path}?done=proven`, asks)
       const { done, at = ctx.path } = await page.submit(visit, valid(page.form, fields))
-      seeOther(ctx, `${at}?done=${done}`)
+      seeOther(ctx, done === undefined ? at : `${at}?done=${done}`)
     } catch (error) {
       if (!(error instanceof InteractionError)) throw error
       if (error.code === 'cross_site') return screen.message(ctx, 'cross_site', { status: 403 })
