@@ -11,7 +11,15 @@ import { newSecret } from '../../interactions/factors/totp.ts'
 import { createPasswordHasher } from '../../interactions/index.ts'
 import type { Client } from '../../server/stores.ts'
 import { now, standStill, wait } from '../support/clock.ts'
-import { CALLBACK, claimsIn, openTestHouse, PASSWORD, type TestHouse, type Tokens } from '../support/house.ts'
+import {
+  CALLBACK,
+  claimsIn,
+  mailedLinkTo,
+  openTestHouse,
+  PASSWORD,
+  type TestHouse,
+  type Tokens,
+} from '../support/house.ts'
 import { type Browser, type Claims, type Flow, Oracle, type Person, type Question } from '../support/oracle.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../support/visitor.ts'
 
@@ -166,6 +174,8 @@ interface Player extends Browser {
   cancelled?: boolean | undefined
   /** The last request that was made. */
   last?: { client: string; params: Record<string, string> } | undefined
+  /** The mailed link that this browser opened last. */
+  opened?: { person: Person; epoch: number; link: string; usedBy?: Flow } | undefined
   /** What is being submitted. */
   submitting?: { page: Page; kind: Kind; fields: Record<string, string> } | undefined
   lastRow: number
@@ -186,7 +196,16 @@ interface Issued {
   dead: boolean
 }
 
-type Kind = 'email' | 'password' | 'challenge' | 'recovery' | 'enrolment' | 'acknowledgement' | 'switch' | 'message'
+type Kind =
+  | 'email'
+  | 'password'
+  | 'challenge'
+  | 'recovery'
+  | 'link'
+  | 'enrolment'
+  | 'acknowledgement'
+  | 'switch'
+  | 'message'
 
 /** Which page this is, by its fields, as a person sees it. */
 function kindOf({ text }: Answer): Kind {
@@ -197,6 +216,8 @@ function kindOf({ text }: Answer): Kind {
   if (/name="recovery_code"/.test(text)) return 'recovery'
   if (/name="acknowledged"/.test(text)) return 'acknowledgement'
   if (/name="xsrf"/.test(text)) return 'switch'
+  if (/action="[^"]*\/again"/.test(text)) return 'link'
+  if (/<h1[^>]*>You have opened the link/.test(text) && /name="csrf"/.test(text)) return 'link'
   return 'message'
 }
 
@@ -205,6 +226,7 @@ const QUESTION_OF: Partial<Record<Kind, Question>> = {
   password: 'login',
   challenge: 'challenge',
   recovery: 'challenge',
+  link: 'link',
   enrolment: 'enrolment',
   acknowledgement: 'acknowledgement',
 }
@@ -359,7 +381,7 @@ class Play {
     this.story.push('-- everybody goes on honestly')
     for (const code of this.#codes) if (!code.exchanged) await this.#exchange(code)
     for (const person of this.#people) await this.#change(person, 'enable')
-    wait(31 * 60) // the throttles
+    wait(61 * 60) // the throttles
     for (const player of this.#players) {
       await this.#goOn(player)
       await this.#open(player, 'strict', {})
@@ -517,8 +539,18 @@ class Play {
       if (hops.length > 1 || !shown || kindOf(shown.answer) !== 'recovery') return
       return this.#answer(player, shown, how, who)
     }
+    if (kind === 'link' && how === 'right') await this.#openLink(player, this.#personOn(page))
     const fields = await this.#fieldsFor(page, kind, how, who)
     await this.#submit(player, page, kind, fields, how === 'forged')
+  }
+
+  /** Opens the newest letter in this browser, if there is a good one. */
+  async #openLink(player: Player, given: Person | undefined): Promise<void> {
+    const person = given ?? (player.page?.flow && this.#oracle.person(player.page.flow))
+    const link = person && (await mailedLinkTo(this.#test, person.email).catch(() => undefined))
+    if (!link || player.opened?.link === link) return
+    assert.equal((await player.visitor.request(link)).status, 303)
+    player.opened = { person, epoch: person.epoch, link }
   }
 
   async #fieldsFor(page: Page, kind: Kind, how: How, who: number): Promise<Record<string, string>> {
@@ -543,6 +575,8 @@ class Play {
         if (how === 'former recovery') return { recovery_code: person?.formerRecoveryCodes.at(-1) ?? RECOVERY_CODE }
         return { recovery_code: (honest && person?.recovery?.code) || 'AAAA-AAAA-AAAA-AAAA-AAAA-AAAA' }
       }
+      case 'link':
+        return {}
       default:
         return honest ? { acknowledged: 'yes' } : { acknowledged: 'no' }
     }
@@ -602,7 +636,10 @@ class Play {
     if (applied && button === '/different' && flow) {
       flow.proofs = []
       flow.ignoresSession = true
-      for (const { recovery } of this.#people) if (recovery?.reserved?.by === flow) recovery.reserved = undefined
+      for (const { recovery, reset } of this.#people) {
+        if (recovery?.reserved?.by === flow) recovery.reserved = undefined
+        if (reset?.linked?.by === flow) reset.linked = undefined
+      }
     }
     player.cancelled = applied && button === '/cancel'
     if (first.location) await this.#visit(player, first.location, undefined, flow)
@@ -646,8 +683,22 @@ class Play {
       assert.ok(flow.browser === player, `${event} by another browser`)
       const person = this.#people.find(({ id }) => id === (accountId ?? this.#oracle.person(flow)?.id))
       assert.ok(person, `${event} of nobody`)
-      await this.#proved(event, flow, person, page, fields)
+      if (event === 'enrolment.link_used') this.#linked(player, flow, person)
+      else await this.#proved(event, flow, person, page, fields)
     }
+  }
+
+  /** A mailed link gave the right to enrol: the person's newest, of after the reset, opened in this browser, for one request. */
+  #linked({ opened }: Player, flow: Flow, person: Person): void {
+    assert.ok(person.reset, 'a link without a reset')
+    assert.equal(this.#oracle.person(flow), person, 'a link of somebody else than who signs in')
+    assert.notEqual(this.#oracle.counted(flow).pwd, undefined, 'a link without a password')
+    assert.ok(opened, 'a link that this browser never opened')
+    assert.equal(opened.person, person, 'a link of somebody else')
+    assert.equal(opened.epoch, person.epoch, 'a link of before')
+    assert.ok(!opened.usedBy || opened.usedBy === flow, 'a link works twice')
+    opened.usedBy = flow
+    person.reset.linked = { by: flow, until: now() + 60 * 60 }
   }
 
   async #proved(event: string, flow: Flow, person: Person, page: Page, fields: Record<string, string>): Promise<void> {
@@ -673,6 +724,8 @@ class Play {
       const secret = secretOn(page.answer)
       const used = await this.#stepOf(secret, fields['code']!)
       assert.ok(!person.app || oracle.holdsRecovery(person, flow), 'a factor is added on a password alone')
+      assert.ok(oracle.mayEnrol(person, flow), 'a factor is added after a reset by a password alone')
+      if (person.reset) this.#meet('enrolled after a reset')
       this.#meet(oracle.holdsRecovery(person, flow) ? 'enrolled by recovery code' : 'enrolled')
       oracle.enrol(flow, person, secret, used)
       person.lastCode = fields['code']
@@ -794,12 +847,14 @@ class Play {
           version: account.factorVersion,
           app: account.enrolled.otp !== undefined,
           acknowledged: account.recoveryCode?.acknowledged,
+          reset: account.factorReset?.open === true,
         },
         {
           epoch: person.epoch,
           version: person.factorVersion,
           app: person.app !== undefined,
           acknowledged: person.recovery?.acknowledged,
+          reset: person.reset !== undefined,
         },
         `the factors of ${person.email}`,
       )
@@ -815,17 +870,26 @@ class Play {
 const PROOFS = new Map<string, Kind>([
   ['login.password', 'password'],
   ['mfa.otp', 'challenge'],
+  ['enrolment.link_used', 'link'],
   ['mfa.enrolled', 'enrolment'],
   ['recovery_code.reserved', 'recovery'],
   ['recovery_code.acknowledged', 'acknowledgement'],
 ])
 
 const EVERYTHING = [
-  ...['email', 'password', 'challenge', 'recovery', 'enrolment', 'acknowledgement', 'switch', 'message'].map(
+  ...['email', 'password', 'challenge', 'recovery', 'link', 'enrolment', 'acknowledgement', 'switch', 'message'].map(
     (kind) => `page ${kind}`,
   ),
   ...PROOFS.keys(),
-  ...['enrolled', 'enrolled by recovery code', 'both at once', 'sign out', 'refresh', 'refresh refused'],
+  ...[
+    'enrolled',
+    'enrolled by recovery code',
+    'enrolled after a reset',
+    'both at once',
+    'sign out',
+    'refresh',
+    'refresh refused',
+  ],
   ...['code', 'error login_required', 'error interaction_required', 'error access_denied'],
   ...['acr urn:sallyport:acr:1fa', 'acr urn:sallyport:acr:2fa-app', 'acr https://refeds.org/profile/mfa'],
 ]

@@ -16,6 +16,8 @@ export interface Person {
   /** The authenticator app that stands, with the time steps that were accepted. */
   app?: { secret: string; used: Set<number> } | undefined
   recovery?: Recovery | undefined
+  /** The factors were reset, and none was added since; `linked`: by a mailed link, that request may enrol. */
+  reset?: { linked?: { by: Flow; until: number } | undefined } | undefined
   /** "Always require 2FA": on from the first app. */
   asksAlways: boolean
   formerRecoveryCodes: string[]
@@ -84,7 +86,7 @@ export interface Claims {
   second_factor_time: number | undefined
 }
 
-export type Question = 'login' | 'challenge' | 'enrolment' | 'acknowledgement'
+export type Question = 'login' | 'challenge' | 'link' | 'enrolment' | 'acknowledgement'
 
 const IDLE = 60 * 60
 const ABSOLUTE = 12 * 60 * 60
@@ -158,7 +160,12 @@ export class Oracle {
   /** Whether this person at this client has to prove a second factor, whatever the request says. */
   needsSecond(person: Person, client: string): boolean {
     if (person.role !== 'standard') return true
-    return person.asksAlways || this.companyEnforces || this.clients[client]!.mfa === 'required'
+    return (
+      person.asksAlways ||
+      person.reset !== undefined ||
+      this.companyEnforces ||
+      this.clients[client]!.mfa === 'required'
+    )
   }
 
   /** The question that is open, or `undefined` when a code may be issued. */
@@ -167,8 +174,10 @@ export class Oracle {
     const counted = this.counted(flow)
     if (!person || counted.pwd === undefined) return 'login'
     const second = this.needsSecond(person, flow.client) || this.#asksForSecond(flow)
-    if (second && counted.otp === undefined)
-      return person.app && !this.holdsRecovery(person, flow) ? 'challenge' : 'enrolment'
+    if (second && counted.otp === undefined) {
+      if (person.app && !this.holdsRecovery(person, flow)) return 'challenge'
+      return this.mayEnrol(person, flow) ? 'enrolment' : 'link'
+    }
     const provenHere = this.chain(flow).some(({ factor }) => factor === 'otp')
     return provenHere && person.recovery?.acknowledged === false ? 'acknowledgement' : undefined
   }
@@ -177,6 +186,11 @@ export class Oracle {
   holdsRecovery(person: Person, flow: Flow): boolean {
     const reserved = person.recovery?.reserved
     return reserved?.by === flow && this.#now() < reserved.until
+  }
+
+  /** After a reset a password alone enrols nothing. */
+  mayEnrol({ reset }: Person, flow: Flow): boolean {
+    return !reset || (reset.linked?.by === flow && this.#now() < reset.linked.until)
   }
 
   #asksForSecond({ params }: Flow): boolean {
@@ -236,6 +250,7 @@ export class Oracle {
     person.factorVersion += 1
     person.app = { secret, used: new Set([step]) }
     person.recovery = { acknowledged: false }
+    person.reset = undefined
     flow.proofs = former.map((proof) => ({ ...proof, epoch: person.epoch }))
     this.prove(flow, person, 'otp')
   }
@@ -269,6 +284,7 @@ export class Oracle {
     if (person.recovery?.code !== undefined) person.formerRecoveryCodes.push(person.recovery.code)
     person.app = undefined
     person.recovery = undefined
+    person.reset = {}
     person.epoch += 1
     person.factorVersion += 1
   }
