@@ -26,6 +26,7 @@ import {
   type ConsentReason,
   claimsFault,
   consentReasons,
+  factorResetAt,
   missingPermissions,
   PROMPTS,
   type PromptName,
@@ -68,6 +69,11 @@ export interface Decided {
 
 export const clientRules = (client: unknown): ClientRules =>
   (client as { sallyport?: ClientRules } | undefined)?.sallyport ?? {}
+
+function resetClaim(client: unknown, account: Account): { factor_reset_at?: number } {
+  const at = factorResetAt(clientRules(client), account)
+  return at === undefined ? {} : { factor_reset_at: at }
+}
 
 /** A third party asks the person for that, by `offline_access`. */
 const outlivesSession = ({ first_party: firstParty, offline }: ClientRules) => firstParty === true && offline === true
@@ -208,7 +214,7 @@ const REQUEST_OBJECT_ALGS = ['ES256', 'PS256', 'RS256', 'Ed25519', 'EdDSA'] as c
 const isOfType = (typ: unknown, expected: string) =>
   typ === undefined || ['jwt', expected, `application/${expected}`].includes(String(typ).toLowerCase())
 
-const AUTHENTICATION_CLAIMS = ['acr', 'amr', 'auth_time', 'second_factor_time']
+const AUTHENTICATION_CLAIMS = ['acr', 'amr', 'auth_time', 'second_factor_time', 'factor_reset_at']
 
 /** `claims` is no way round the scopes that a client is registered for. */
 function notAllowed(
@@ -369,7 +375,12 @@ export function extendConfiguration(configuration: Configuration, options: Compl
       const source = (AuthorizationCode ?? DeviceCode ?? RefreshToken) as unknown as TokenFacts | undefined
       if (token.kind !== 'AccessToken' || !source) return own
       const { acr, amr, authTime: auth_time, secondFactorTime: second_factor_time } = source
-      return { ...own, acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) }
+      const { record } = (ctx.oidc.account ?? {}) as { record?: Account }
+      return {
+        ...own,
+        ...{ acr, amr, auth_time, ...(second_factor_time !== undefined && { second_factor_time }) },
+        ...(record && resetClaim(ctx.oidc.client, record)),
+      }
     },
     fetch: logoutFetch(configuration.fetch as typeof fetch | undefined),
     features: {
@@ -527,6 +538,7 @@ export function extendConfiguration(configuration: Configuration, options: Compl
           ...(record.name !== undefined && { name: record.name }),
           ...(use === 'id_token' &&
             facts?.secondFactorTime !== undefined && { second_factor_time: facts.secondFactorTime }),
+          ...(use === 'id_token' && resetClaim(ctx.oidc.client, record)),
           // Userinfo tells of the authentication only when `claims` asks for it, and then what its token says.
           ...(use === 'userinfo' &&
             Object.fromEntries(Object.entries(facts?.extra ?? {}).filter(([name]) => Object.hasOwn(claims, name)))),

@@ -72,6 +72,7 @@ export { type Screen, seeOther } from './kit/screen.ts'
 export * from './kit/stores.ts'
 export { NotSent, type SmsGateway, type SmsMessage, type SmsOptions } from './kit/texts.ts'
 export { type EndingParts, endSessions, type Told } from './logout.ts'
+export { newEnrolmentLink } from './mailed-link/index.ts'
 export type { Api, Limits, SallyportOptions } from './options.ts'
 export {
   type ClientRules,
@@ -88,7 +89,7 @@ export {
   type SessionLimits,
   sessionAlive,
 } from './policy.ts'
-
+export { companiesInCare, type Powers, powersOver, type ResetRight } from './resets.ts'
 /** SAML 2.0: its libraries load with the first call. */
 export const saml = () => import('./federation/saml/index.ts')
 

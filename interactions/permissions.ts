@@ -2,7 +2,16 @@
 import type { Grant, KoaContextWithOIDC } from 'oidc-provider'
 
 /** How somebody signed in: every app is told, so nobody is asked. */
-const OF_THE_SIGN_IN = new Set(['sub', 'sid', 'iss', 'acr', 'amr', 'auth_time', 'second_factor_time'])
+const OF_THE_SIGN_IN = new Set([
+  'sub',
+  'sid',
+  'iss',
+  'acr',
+  'amr',
+  'auth_time',
+  'second_factor_time',
+  'factor_reset_at',
+])
 const CLAIM = 'claim'
 
 /** Everything that this request asks for. */

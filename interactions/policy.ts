@@ -127,6 +127,8 @@ export interface ClientRules {
   offline?: boolean
   /** `optional`: an app with a secret or key of its own may leave `code_challenge` out. By default it must not. */
   pkce?: 'required' | 'optional'
+  /** Its tokens say when somebody else last reset the person's second factors: `factor_reset_at`. */
+  holds_payouts?: boolean
   /** Pages where people manage their account: its requests may ask that something be set up (`set_up`). */
   self_service?: boolean
 }
@@ -162,6 +164,15 @@ export interface Requirement {
   /** Who raised the rank, for the audit: `role:payments_admin@acme`, `client`, `acr_values`, … */
   because: string[]
 }
+
+/**
+ * When the person's second factors were last reset, for apps that then hold payouts and changes of bank accounts back for a while
+ * (NIST SP 800-63B-4 §4.2.3); nobody else learns it. Seconds since 1970.
+ */
+export const factorResetAt = (
+  client: ClientRules,
+  { factorReset }: Pick<Account, 'factorReset'>,
+): number | undefined => (client.holds_payouts === true ? factorReset?.at : undefined)
 
 /** What was proven. */
 export interface Proofs {

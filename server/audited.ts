@@ -2,7 +2,10 @@
 import type { AuditEvent, AuditStore } from '../interactions/index.ts'
 
 /** What is done to whom, by whom and why. */
-export type Act = Pick<AuditEvent, 'event' | 'accountId' | 'clientId' | 'details'> & { actor: string }
+export type Act = Pick<
+  AuditEvent,
+  'event' | 'accountId' | 'clientId' | 'details' | 'requestId' | 'ip' | 'userAgent'
+> & { actor: string }
 
 /**
  * Writes down what is about to be done, does it, and writes down how it ended: of a process that dies in between the

@@ -192,6 +192,7 @@ const client = z.strictObject({
       mfa: z.enum(['required', 'by_role']).default('by_role'),
       second_factor_max_age: z.int().min(0).optional(),
       offline: z.boolean().optional(),
+      holds_payouts: z.boolean().optional(),
       pkce: z.enum(['required', 'optional']).optional(),
     })
     .refine(({ first_party, offline }) => first_party || !offline, {

@@ -9,7 +9,16 @@ import { InteractionError } from '../kit/errors.ts'
 import { digest } from '../kit/keyring.ts'
 import { letterWithLink } from '../kit/letters.ts'
 import { definePage, person, type Room, type Visit } from '../kit/room.ts'
-import type { Counter, FoundLink, MailedLinkStore, PendingStore, ThrottleRule, ThrottleStore } from '../kit/stores.ts'
+import type {
+  Account,
+  Counter,
+  FoundLink,
+  MailedLink,
+  MailedLinkStore,
+  PendingStore,
+  ThrottleRule,
+  ThrottleStore,
+} from '../kit/stores.ts'
 
 /** Seconds that a link is good (NIST SP 800-63B-4 §4.2.1.2 allows 24 hours). */
 export const LINK_SECONDS = 60 * 60
@@ -18,6 +27,21 @@ const LINKS: ThrottleRule = { kind: 'window', limit: 3, seconds: LINK_SECONDS }
 
 /** Where links lead. */
 export const LINK_PATH = '/enrol'
+
+/**
+ * A link that was not mailed yet, with the address that it opens.
+ * @param uid the interaction that waits for it; without one the page says to sign in
+ */
+export function newEnrolmentLink(
+  issuer: string,
+  { email, securityEpoch: epoch }: Pick<Account, 'email' | 'securityEpoch'>,
+  { now, seconds, uid }: { now: number; seconds: number; uid?: string },
+): { link: MailedLink; url: string } {
+  const token = randomBytes(32).toString('base64url')
+  const link = { hash: digest(token), email, epoch, expiresAt: now + seconds }
+  // From the configuration, never from a request's Host header.
+  return { link, url: `${issuer}${LINK_PATH}?${new URLSearchParams({ ...(uid !== undefined && { at: uid }), token })}` }
+}
 
 /** What this room stands on. */
 export interface MailedLinkParts {
@@ -35,7 +59,11 @@ export interface MailedLinkParts {
 
 /** Asks a person to open a link that was mailed to them. */
 export const mailedLink = ({ links, mails, pending, throttle, issuer, heldSeconds }: MailedLinkParts): Room => {
-  const counter = (visit: Visit): Counter => ({ key: `enrolment-link|account|${person(visit).id}`, rule: LINKS })
+  /** Of this reset: another one voids its links, and begins to count anew. */
+  const counter = (visit: Visit): Counter => {
+    const { id, securityEpoch } = person(visit)
+    return { key: `enrolment-link|account|${id}|${securityEpoch}`, rule: LINKS }
+  }
 
   /** The link that was opened in this browser, while it is good for this person and this chain. */
   async function opened(visit: Visit): Promise<FoundLink | undefined> {
@@ -48,11 +76,9 @@ export const mailedLink = ({ links, mails, pending, throttle, issuer, heldSecond
 
   /** @returns what the audit says of it, or `undefined` when nothing was sent: the person changed meanwhile */
   async function send(visit: Visit) {
-    const { id, email, securityEpoch } = person(visit)
-    const token = randomBytes(32).toString('base64url')
-    const { now, facts } = visit
-    const link = { hash: digest(token), email, epoch: securityEpoch, expiresAt: now + LINK_SECONDS }
-    const url = `${issuer}${LINK_PATH}?${new URLSearchParams({ at: visit.uid, token })}`
+    const { now, uid, facts } = visit
+    const { id, email } = person(visit)
+    const { link, url } = newEnrolmentLink(issuer, person(visit), { now, seconds: LINK_SECONDS, uid })
     const { lang, ip, browser } = facts
     const letter = letterWithLink('enrolment_link', id, {
       ...{ to: email, lang, link: url, now, seconds: LINK_SECONDS },

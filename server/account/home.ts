@@ -1,5 +1,5 @@
 /** The first page of an account: who this is, how they sign in, what is asked of them and why. */
-import { enforcementAhead, type Method } from '../../interactions/index.ts'
+import { companiesInCare, enforcementAhead, type Method } from '../../interactions/index.ts'
 import { mailOf } from '../delivery.ts'
 import { type AccountPage, accountPage, type OwnAccountParts } from './own.ts'
 import { reasonsInWords } from './words.ts'
@@ -42,6 +42,7 @@ export const homePage = ({ house: { config, database }, sallyport }: OwnAccountP
           isRequired: needed.rank >= 2,
           isAlways: account.alwaysRequire2fa || lockedBy.length > 0,
           isLocked: lockedBy.length > 0,
+          looksAfterPeople: companiesInCare(account).length > 0,
           because: reasonsInWords(messages, needed.because, companies),
           ...(next && {
             ahead: {

@@ -25,6 +25,7 @@ import type { House } from '../open.ts'
 import { limitsOf, noticesOf } from '../provider.ts'
 import { confirmPage, emailPage, noticePage } from './addresses.ts'
 import { CALLBACK_PATH } from './client.ts'
+import { companyPages } from './company.ts'
 import { fieldsOf, valid } from './form.ts'
 import { historyPage } from './history.ts'
 import { homePage } from './home.ts'
@@ -68,15 +69,17 @@ export interface AccountPage<Form = unknown> {
   form?: z.ZodType<Form>
   /** Who it is not for: the message that they read instead, with a link to `/forgot`. */
   closed?(visit: AccountVisit): 'password_by_mail' | undefined
+  /** False: for this person there is no such page. */
+  isFor?(visit: AccountVisit): Promise<boolean>
   /** What must have been proven just now for the form to count. */
   proof?: 'password' | 'other'
   /** The page is nothing but the form: the proof is asked for before it is shown. */
   proofFirst?: boolean
   /**
-   * @returns what was done, for the notice on the page that comes next
+   * @returns what was done, for the notice on the page that comes next, and where that is
    * @throws {InteractionError} the page is shown again with the message
    */
-  submit?(visit: AccountVisit, form: Form): Promise<{ done: string; at?: string }>
+  submit?(visit: AccountVisit, form: Form): Promise<{ done?: string; at?: string }>
 }
 
 /** Checks a page's types where it is written, and forgets its form's type. */
@@ -108,6 +111,8 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     '/account/history': historyPage(parts),
   }
 
+  const ofCompany = companyPages(parts)
+
   return async (ctx, next) => {
     const { path, method } = ctx
     if (path !== '/account' && !path.startsWith('/account/')) return next()
@@ -120,11 +125,11 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     if (path === '/account/sign-out') return seeOther(ctx, '/session/end')
     const wanted = Object.hasOwn(SET_UP, path) ? SET_UP[path] : undefined
     if (wanted) return signIn.send(ctx, `/account?done=${wanted.done}`, { set_up: wanted.what })
-    const page = Object.hasOwn(pages, path) ? pages[path] : undefined
+    const page = Object.hasOwn(pages, path) ? pages[path] : ofCompany(path)
     if (!page) return next()
     const linked = (['email', 'notice'] as const).find((purpose) => PATHS[purpose] === path)
     if (linked && method !== 'POST' && ctx.query['token'] !== undefined) return keepToken(ctx, linked, path)
-    await answer(ctx, page)
+    await answer(ctx, page, next)
   }
 
   async function arrive(ctx: Context) {
@@ -134,10 +139,11 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
     screen.message(ctx, 'bad_request', { status: 400, link })
   }
 
-  async function answer(ctx: Context, page: AccountPage) {
+  async function answer(ctx: Context, page: AccountPage, next: () => Promise<unknown>) {
     const person = await signIn.signedIn(ctx)
     if (!person) return signIn.send(ctx, ctx.path)
     const visit: AccountVisit = { ...person, ctx, now: now(), messages: screen.messages(ctx), letter: letterOf(ctx) }
+    if (page.isFor && !(await page.isFor(visit))) return void (await next())
     const closed = page.closed?.(visit)
     if (closed) {
       const link = { href: '/forgot', label: visit.messages.t('forgot.submit') }
@@ -151,7 +157,7 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
       if (!page.form || !page.submit) throw new InteractionError('form_invalid')
       if (asks) return signIn.send(ctx, page.proofFirst ? ctx.path : `${ctx.path}?done=proven`, asks)
       const { done, at = ctx.path } = await page.submit(visit, valid(page.form, fields))
-      seeOther(ctx, `${at}?done=${done}`)
+      seeOther(ctx, done === undefined ? at : `${at}?done=${done}`)
     } catch (error) {
       if (!(error instanceof InteractionError)) throw error
       if (error.code === 'cross_site') return screen.message(ctx, 'cross_site', { status: 403 })

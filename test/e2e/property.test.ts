@@ -16,6 +16,7 @@ import {
   CALLBACK,
   CLIENT_SECRET,
   claimsIn,
+  mailedLinkTo,
   openTestHouse,
   PASSWORD,
   type TestHouse,
@@ -244,6 +245,8 @@ interface Player extends Browser {
   cancelled?: boolean | undefined
   /** The last request that was made. */
   last?: { client: string; params: Record<string, string> } | undefined
+  /** The mailed link that this browser opened last. */
+  opened?: { person: Person; epoch: number; link: string; usedBy?: Flow } | undefined
   /** What is being submitted. */
   submitting?: { page: Page; kind: Kind; fields: Record<string, string> } | undefined
   lastRow: number
@@ -274,6 +277,7 @@ type Kind =
   | 'recovery'
   | 'required'
   | 'choose a method'
+  | 'link'
   | 'enrolment'
   | 'phone'
   | 'first text'
@@ -297,6 +301,8 @@ function kindOf(answer: Answer): Kind {
   if (/name="recovery_code"/.test(text)) return 'recovery'
   if (/name="acknowledged"/.test(text)) return 'acknowledgement'
   if (/name="xsrf"/.test(text)) return 'switch'
+  if (/action="[^"]*\/again"/.test(text)) return 'link'
+  if (/<h1[^>]*>You have opened the link/.test(text) && /name="csrf"/.test(text)) return 'link'
   return heading === 'Two-Factor Authentication Required' ? 'required' : 'message'
 }
 
@@ -310,6 +316,7 @@ const QUESTION_OF: Partial<Record<Kind, Question>> = {
   recovery: 'challenge',
   required: 'enrolment',
   'choose a method': 'enrolment',
+  link: 'link',
   enrolment: 'enrolment',
   phone: 'enrolment',
   'first text': 'enrolment',
@@ -495,9 +502,9 @@ class Play {
     this.story.push('-- everybody goes on honestly')
     for (const code of this.#codes) if (!code.exchanged) await this.#exchange(code)
     for (const person of this.#people) await this.#change(person, 'enable')
-    // The throttles: half an hour, an hour where texts went out, a day where many did.
+    // The throttles: an hour, a day where many texts went out.
     const texts = [...this.#texts.values()].map(({ count }) => count)
-    wait(texts.length === 0 ? 31 * 60 : Math.max(...texts) < 6 ? 60 * 60 + 1 : 24 * 60 * 60 + 1)
+    wait(texts.length === 0 || Math.max(...texts) < 6 ? 61 * 60 : 24 * 60 * 60 + 1)
     this.#patient = true
     for (const person of this.#people)
       if (person.withdrawn) {
@@ -680,8 +687,18 @@ class Play {
       if (hops.length > 1 || !shown || kindOf(shown.answer) !== 'recovery') return
       return this.#answer(player, shown, how, who)
     }
+    if (kind === 'link' && how === 'right') await this.#openLink(player, this.#personOn(page))
     const fields = await this.#fieldsFor(page, kind, how, who)
     await this.#submit(player, page, kind, fields, how === 'forged')
+  }
+
+  /** Opens the newest letter in this browser, if there is a good one. */
+  async #openLink(player: Player, given: Person | undefined): Promise<void> {
+    const person = given ?? (player.page?.flow && this.#oracle.person(player.page.flow))
+    const link = person && (await mailedLinkTo(this.#test, person.email).catch(() => undefined))
+    if (!link || player.opened?.link === link) return
+    assert.equal((await player.visitor.request(link)).status, 303)
+    player.opened = { person, epoch: person.epoch, link }
   }
 
   async #fieldsFor(page: Page, kind: Kind, how: How, who: number): Promise<Record<string, string>> {
@@ -729,6 +746,8 @@ class Play {
         if (how === 'former recovery') return { recovery_code: person?.formerRecoveryCodes.at(-1) ?? RECOVERY_CODE }
         return { recovery_code: (honest && person?.recovery?.code) || 'AAAA-AAAA-AAAA-AAAA-AAAA-AAAA' }
       }
+      case 'link':
+        return {}
       default:
         return honest ? { acknowledged: 'yes' } : { acknowledged: 'no' }
     }
@@ -801,7 +820,10 @@ class Play {
       flow.proofs = []
       flow.renewed = false
       flow.ignoresSession = true
-      for (const { recovery } of this.#people) if (recovery?.reserved?.by === flow) recovery.reserved = undefined
+      for (const { recovery, reset } of this.#people) {
+        if (recovery?.reserved?.by === flow) recovery.reserved = undefined
+        if (reset?.linked?.by === flow) reset.linked = undefined
+      }
     }
     player.cancelled = applied && button === '/cancel'
     if (first.location) await this.#visit(player, first.location, undefined, flow)
@@ -846,7 +868,8 @@ class Play {
       assert.ok(flow.browser === player, `${event} by another browser`)
       const person = this.#people.find(({ id }) => id === (accountId ?? this.#oracle.person(flow)?.id))
       assert.ok(person, `${event} of nobody`)
-      await this.#proved(event, flow, person, page, fields)
+      if (event === 'enrolment.link_used') this.#linked(player, flow, person)
+      else await this.#proved(event, flow, person, page, fields)
     }
   }
 
@@ -875,6 +898,19 @@ class Play {
       version: person.factorVersion,
       taken: false,
     }
+  }
+
+  /** A mailed link gave the right to enrol: the person's newest, of after the reset, opened in this browser, for one request. */
+  #linked({ opened }: Player, flow: Flow, person: Person): void {
+    assert.ok(person.reset, 'a link without a reset')
+    assert.equal(this.#oracle.person(flow), person, 'a link of somebody else than who signs in')
+    assert.notEqual(this.#oracle.counted(flow).pwd, undefined, 'a link without a password')
+    assert.ok(opened, 'a link that this browser never opened')
+    assert.equal(opened.person, person, 'a link of somebody else')
+    assert.equal(opened.epoch, person.epoch, 'a link of before')
+    assert.ok(!opened.usedBy || opened.usedBy === flow, 'a link works twice')
+    opened.usedBy = flow
+    person.reset.linked = { by: flow, until: now() + 60 * 60 }
   }
 
   async #proved(event: string, flow: Flow, person: Person, page: Page, fields: Record<string, string>): Promise<void> {
@@ -910,9 +946,11 @@ class Play {
     if (event === 'mfa.enrolled') {
       const byRecovery = oracle.holdsRecovery(person, flow)
       assert.ok(byRecovery || oracle.mayAdd(person, flow), 'a factor is added on a password alone')
+      assert.ok(oracle.mayEnrol(person, flow), 'a factor is added after a reset by a password alone')
       assert.equal(oracle.question(flow), 'enrolment', 'a factor is added that nobody asked for')
       const stood = person.app ?? person.phone
       this.#meet(byRecovery ? 'enrolled by recovery code' : stood ? 'enrolled beside a factor' : 'enrolled')
+      if (person.reset) this.#meet('enrolled after a reset')
       if (page.answer.text.includes('id="key"')) {
         const secret = secretOn(page.answer)
         oracle.enrol(flow, person, { app: { secret, step: await this.#stepOf(secret, fields['code']!) } })
@@ -1102,6 +1140,7 @@ class Play {
           app: account.enrolled.otp !== undefined,
           phone: await this.#test.database.factors.phone(person.id),
           acknowledged: account.recoveryCode?.acknowledged,
+          reset: account.factorReset?.open === true,
         },
         {
           epoch: person.epoch,
@@ -1109,6 +1148,7 @@ class Play {
           app: person.app !== undefined,
           phone: person.phone?.number,
           acknowledged: person.recovery?.acknowledged,
+          reset: person.reset !== undefined,
         },
         `the factors of ${person.email}`,
       )
@@ -1125,6 +1165,7 @@ const PROOFS = new Map<string, Kind[]>([
   ['login.password', ['password']],
   ['mfa.otp', ['challenge']],
   ['mfa.sms', ['text']],
+  ['enrolment.link_used', ['link']],
   ['mfa.enrolled', ['enrolment', 'first text']],
   ['recovery_code.reserved', ['recovery']],
   ['recovery_code.acknowledged', ['acknowledgement']],
@@ -1138,6 +1179,7 @@ const EVERYTHING = [
     'enrolled a phone',
     'enrolled beside a factor',
     'enrolled by recovery code',
+    'enrolled after a reset',
     'both at once',
     'sign out',
   ],

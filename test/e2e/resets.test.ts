@@ -2,8 +2,11 @@
 import assert from 'node:assert/strict'
 import { nextStep, now, wait } from '../support/clock.ts'
 import {
+  API,
   acknowledge,
   CHALLENGE,
+  CLIENT_SECRET,
+  claimsIn,
   codeOf,
   enrol,
   firstSignIn,
@@ -295,5 +298,62 @@ describe('after a reset', () => {
     const challenge = await signIn(fresh, await fresh.go(test.authUrl()), email)
     assert.equal(headingOf(challenge), CHALLENGE)
     assert.ok(hasCode(await fresh.submit(challenge, { code: await codeOf(secret) })))
+  })
+})
+
+describe('factor_reset_at', () => {
+  let test: TestHouse
+  before(async () => {
+    test = await openTestHouse()
+    const { directory } = test.database
+    for (const id of ['payments', 'strict']) {
+      const client = (await directory.client(id))!
+      const sallyport = { ...(client['sallyport'] as object), ...(id === 'payments' && { holds_payouts: true }) }
+      const grant_types = ['authorization_code', 'refresh_token']
+      await directory.commit([{ kind: 'client', op: 'put', value: { ...client, grant_types, sallyport } }])
+    }
+  })
+  after(() => test.close())
+
+  it('stands in the tokens of an app that holds payouts, and of no other; nowhere before a reset', async () => {
+    const email = 'held@acme.example'
+    const id = await test.person(email)
+    const { answer } = await firstSignIn(test, email, { resource: API, scope: 'openid payments' })
+    const before = await test.exchange(answer)
+    for (const token of ['id_token', 'access_token']) assert.ok(!('factor_reset_at' in claimsIn(before[token])), token)
+    const resetAt = now()
+    await test.database.directory.resetMfa(id, { now: resetAt })
+    wait(100)
+
+    const visitor = test.visitor()
+    await signIn(visitor, await visitor.go(test.authUrl({ resource: API, scope: 'openid payments' })), email)
+    const { page } = await enrol(visitor, await openMailedLink(test, visitor, email))
+    const tokens = await test.exchange(await acknowledge(visitor, page))
+    const ofApi = await test.token({
+      grant_type: 'refresh_token',
+      refresh_token: tokens['refresh_token']!,
+      resource: API,
+    })
+    assert.equal(claimsIn(tokens['id_token'])['factor_reset_at'], resetAt)
+    assert.equal(claimsIn(ofApi['access_token'])['factor_reset_at'], resetAt)
+    assert.equal(claimsIn(ofApi['id_token'])['factor_reset_at'], resetAt)
+
+    const plain = await test.exchange(await visitor.go(test.authUrl()))
+    const authorization = `Basic ${Buffer.from(`payments:${CLIENT_SECRET}`).toString('base64')}`
+    const seen = await test.post('/token/introspection', { token: plain['access_token']! }, { authorization })
+    assert.equal(seen['active'] as unknown, true)
+    assert.equal(Number(seen['factor_reset_at']), resetAt)
+
+    const claims = JSON.stringify({ id_token: { factor_reset_at: null }, userinfo: { factor_reset_at: null } })
+    const other = await test.exchange(await visitor.go(test.authUrl({ client_id: 'strict', claims })), 'strict')
+    assert.ok(!('factor_reset_at' in claimsIn(other['id_token'])))
+    const strictly = `Basic ${Buffer.from(`strict:${CLIENT_SECRET}`).toString('base64')}`
+    const unseen = await test.post(
+      '/token/introspection',
+      { token: other['access_token']! },
+      { authorization: strictly },
+    )
+    assert.equal(unseen['active'] as unknown, true)
+    assert.equal(unseen['factor_reset_at'], undefined)
   })
 })

@@ -133,7 +133,7 @@ describe('pages', () => {
     const forms = views
       .map((name) => name.replace('.ejs', ''))
       .filter((view) => /action="<%= action %>"/.test(read(`views/${view}.ejs`)))
-    assert.equal(forms.length, 24)
+    assert.equal(forms.length, 26)
     for (const view of forms)
       for (const code of ['form_invalid', 'form_expired', 'too_large']) assert.ok(samples[`${view}.${code}`], view)
   })

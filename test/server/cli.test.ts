@@ -207,6 +207,23 @@ describe('command line', function () {
     assert.equal(user.securityEpoch, 1)
   })
 
+  it('hands out the link to enrol anew where mail is off, and mails it where it is on', async () => {
+    const mailed = await run(cwd, ['mfa', 'reset', 'ana@acme.example', '--reason', 'lost phone', '--reference', '4711'])
+    assert.match(mailed.stdout, /they are mailed a link when they sign in/)
+    const [row] = JSON.parse((await run(cwd, ['audit', 'list', '--user', 'ana@acme.example', '--json'])).stdout)
+    assert.equal(row.details.reference, '4711')
+    const off = {
+      NODE_ENV: 'production',
+      SALLYPORT_ISSUER: 'https://id.example',
+      SALLYPORT_KEYS: join(cwd, 'data/keys.json'),
+    }
+    const done = await run(cwd, ['mfa', 'reset', 'ana@acme.example', '--reason', 'lost phone', '--json'], off)
+    const { link } = JSON.parse(done.stdout)
+    assert.match(link, /^https:\/\/id\.example\/enrol\?token=[\w-]{43}$/, done.stderr)
+    const { stdout } = await run(cwd, ['audit', 'list', '--json'])
+    assert.ok(!stdout.includes(new URL(link).searchParams.get('token')!))
+  })
+
   it('opens what wrong answers have closed, with a reason, and tells the audit before and after', async () => {
     const done = await run(cwd, ['user', 'unlock', 'ana@acme.example', '--reason', 'called back', '--json'])
     assert.deepEqual(JSON.parse(done.stdout), { email: 'ana@acme.example', unlocked: true }, done.stderr)
@@ -233,7 +250,7 @@ describe('command line', function () {
     assert.equal(signing.code, 0, signing.stderr)
     const data = await run(cwd, ['keys', 'rotate', '--data', '--json'])
     assert.equal(data.code, 0, data.stderr)
-    assert.equal(JSON.parse(data.stdout).rewrapped, 5) // a client's secret, two signing keys, and letters of two resets
+    assert.equal(JSON.parse(data.stdout).rewrapped, 6) // a client's secret, two signing keys, and letters of three resets
     assert.equal(statSync(join(cwd, 'data/keys.json')).mode & 0o777, 0o640)
 
     const keys = JSON.parse((await run(cwd, ['keys', 'list', '--json'])).stdout)

@@ -24,6 +24,8 @@ export interface Person {
   phone?: { number: string; added: number } | undefined
   numbers: string[]
   recovery?: Recovery | undefined
+  /** The factors were reset, and none was added since; `linked`: by a mailed link, that request may enrol. */
+  reset?: { linked?: { by: Flow; until: number } | undefined } | undefined
   /** "Always require 2FA": on from the first factor. */
   asksAlways: boolean
   formerRecoveryCodes: string[]
@@ -109,7 +111,7 @@ export interface Claims {
   second_factor_time: number | undefined
 }
 
-export type Question = 'login' | 'challenge' | 'enrolment' | 'acknowledgement'
+export type Question = 'login' | 'challenge' | 'link' | 'enrolment' | 'acknowledgement'
 
 /** Seconds that a proof lets a person add a factor. */
 const WINDOW = 5 * 60
@@ -190,7 +192,7 @@ export class Oracle {
   needsSecond(person: Person, client: string): boolean {
     if (person.role !== 'standard') return true
     const enforced = this.companyFrom !== undefined && this.#now() >= this.companyFrom
-    return person.asksAlways || enforced || this.clients[client]!.mfa === 'required'
+    return person.asksAlways || person.reset !== undefined || enforced || this.clients[client]!.mfa === 'required'
   }
 
   /** The second factors that this person may use, for what the request asks. Payors: the app alone. */
@@ -207,15 +209,16 @@ export class Oracle {
     if (!person || counted.pwd === undefined) return 'login'
     const allowed = this.allowed(person, flow)
     const byRecovery = this.holdsRecovery(person, flow)
+    const enrolment = this.mayEnrol(person, flow) ? 'enrolment' : 'link'
     const needs = this.needsSecond(person, flow.client) || this.#rank(flow) > 1
     if (needs && !allowed.some((factor) => counted[factor] !== undefined)) {
       if (byRecovery) return 'enrolment'
-      return !allowed.some((factor) => holds(person, factor)) && this.mayAdd(person, flow) ? 'enrolment' : 'challenge'
+      return !allowed.some((factor) => holds(person, factor)) && this.mayAdd(person, flow) ? enrolment : 'challenge'
     }
     if (wanted && !this.#isSetUp(person, flow, wanted)) {
       if (byRecovery) return 'enrolment'
       if (!this.mayAdd(person, flow)) return 'challenge'
-      if (wanted !== 'recovery_code') return 'enrolment'
+      if (wanted !== 'recovery_code') return enrolment
       if (holdsAny(person)) return 'acknowledgement'
     }
     const provenHere = this.chain(flow).some(({ factor }) => factor !== 'pwd')
@@ -232,6 +235,11 @@ export class Oracle {
   holdsRecovery(person: Person, flow: Flow): boolean {
     const reserved = person.recovery?.reserved
     return reserved?.by === flow && this.#now() < reserved.until
+  }
+
+  /** After a reset a password alone enrols nothing. */
+  mayEnrol({ reset }: Person, flow: Flow): boolean {
+    return !reset || (reset.linked?.by === flow && this.#now() < reset.linked.until)
   }
 
   /** Whether this code by text is right: the newest one of this request, young, not taken, and of this person's factors. */
@@ -325,6 +333,7 @@ export class Oracle {
     if ('app' in factor) person.app = { secret: factor.app.secret, used: new Set([factor.app.step]), added }
     else person.phone = { number: factor.phone, added }
     person.recovery = { acknowledged: false }
+    person.reset = undefined
     flow.proofs = former.map((proof) => ({ ...proof, epoch: person.epoch }))
     this.prove(flow, person, 'app' in factor ? 'otp' : 'sms')
   }
@@ -364,6 +373,7 @@ export class Oracle {
     if (person.recovery?.code !== undefined) person.formerRecoveryCodes.push(person.recovery.code)
     person.app = person.phone = undefined
     person.recovery = undefined
+    person.reset = {}
     person.epoch += 1
     person.factorVersion += 1
   }

@@ -212,6 +212,7 @@ const VIEWS = {
       isRequired: true,
       isAlways: true,
       isLocked: true,
+      looksAfterPeople: true,
       because: ['You handle payments at Acme Builders.', 'You switched it on yourself.'],
     },
   },
@@ -279,6 +280,39 @@ const VIEWS = {
       ],
     },
   },
+  'account/company': {
+    view: 'account/company',
+    heading: 'account.company.title',
+    locals: {
+      ...own,
+      companies: [
+        { id: 'acme', name: 'Acme Builders' },
+        { id: 'best', name: 'Best Plumbing' },
+      ],
+      company: undefined,
+      email: '',
+      needsFactor: false,
+    },
+  },
+  'account/company-person': {
+    view: 'account/company-person',
+    heading: 'account.person.title',
+    title: { name: 'Bo Plumber' },
+    locals: {
+      ...own,
+      company: 'City Works',
+      name: 'Bo Plumber',
+      email: longEmail,
+      factors: [{ method: 'otp', addedAt: DAY }],
+      isLocked: true,
+      powers: { reset: 'company', unlock: true },
+      identities: [{ way: 'video', label: 'On a video call' }],
+      version: 3,
+      resetAt: undefined,
+      identity: undefined,
+      note: '',
+    },
+  },
   'account/history': {
     view: 'account/history',
     heading: 'account.history.title',
@@ -306,6 +340,22 @@ const OTHER_FACTS: Record<string, First> = {
     locals: { ...VIEWS['mailed-link'].locals, isOpened: true },
   },
   'mailed-link.given': { ...VIEWS['mailed-link'], locals: { ...VIEWS['mailed-link'].locals, mails: false } },
+  'account/company.needs_factor': {
+    ...VIEWS['account/company'],
+    locals: { ...VIEWS['account/company'].locals, needsFactor: true },
+  },
+  ...Object.fromEntries(
+    ['own', 'operator'].map((reset): [string, First] => [
+      `account/company-person.${reset}`,
+      {
+        ...VIEWS['account/company-person'],
+        locals: {
+          ...VIEWS['account/company-person'].locals,
+          ...{ isLocked: false, factors: [], resetAt: DAY, powers: { reset, unlock: false } },
+        },
+      },
+    ]),
+  ),
   'federation.post': {
     ...VIEWS.federation,
     locals: {
@@ -549,6 +599,8 @@ const FORMS: View[] = [
   ...PASSWORDS,
   'enrollment-choose',
   'mailed-link',
+  'account/company',
+  'account/company-person',
   'account/sessions',
   'account/name',
   'account/apps',
@@ -566,7 +618,7 @@ const FORMS: View[] = [
 /** `cross_site` has a page of its own. */
 const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   email_missing: [
-    { on: ['credentials', 'forgot', ...ADDRESSES], field: 'email' },
+    { on: ['credentials', 'forgot', 'account/company', ...ADDRESSES], field: 'email' },
     { on: ['credentials-password'], field: 'username' },
   ],
   email_invalid: [{ on: ['credentials', 'forgot', ...ADDRESSES], field: 'email' }],
@@ -583,7 +635,7 @@ const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   too_many_attempts: [
     { on: ['credentials-password'], retryAfter: 30 * 60 },
     { on: ['enrollment', 'enrollment-sms'], retryAfter: 60 },
-    { on: ['forgot'], retryAfter: 60 * 60 },
+    { on: ['forgot', 'account/company', 'account/company-person'], retryAfter: 60 * 60 },
   ],
   sign_in_closed: [{ on: ['credentials-password'] }],
   too_many_from_network: [{ on: [...COUNTED, ...TEXT, ...PASSWORDS], retryAfter: 40 }],
@@ -621,6 +673,13 @@ const ERRORS: Record<Exclude<ErrorCode, 'cross_site'>, Shown[]> = {
   wrong_recovery_code: [{ on: ['challenge-recovery-code'], field: 'recovery_code' }],
   recovery_code_blocked: [{ on: ['challenge-recovery-code'], retryAfter: 30 * 60 }],
   acknowledge_missing: [{ on: ['recovery'], field: 'acknowledged' }],
+  person_unknown: [{ on: ['account/company'], field: 'email' }],
+  person_changed: [{ on: ['account/company-person'] }],
+  identity_missing: [{ on: ['account/company-person'], field: 'identity' }],
+  note_missing: [{ on: ['account/company-person'], field: 'note' }],
+  verified_missing: [{ on: ['account/company-person'], field: 'verified' }],
+  reset_own: [{ on: ['account/company-person'] }],
+  reset_elsewhere: [{ on: ['account/company-person'] }],
   link_not_opened: [{ on: ['mailed-link'] }],
   link_not_given: [{ on: ['mailed-link'] }],
   too_many_links: [{ on: ['mailed-link'], retryAfter: 50 * 60 }],
