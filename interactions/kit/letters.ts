@@ -18,6 +18,7 @@ export type NoticeKind =
   | 'mfa_reset'
   | 'password_changed'
   | 'new_device'
+  | 'company_linked'
   | 'sessions_ended'
   | 'name_changed'
 
