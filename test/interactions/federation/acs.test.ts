@@ -27,10 +27,11 @@ describe('federation: what is posted to the assertion consumer service', () => {
   let test: TestHouse
   let port: number
   const connections = new Connections()
-  const shift = NOW - now()
+  let shift = 0
   let addresses = 0
 
   before(async () => {
+    shift = NOW - now()
     wait(shift) // the messages' time
     port = await freePort()
     test = await openTestHouse({ PORT: String(port), SALLYPORT_ISSUER: 'https://id.example' }, { connections })
