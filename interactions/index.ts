@@ -156,7 +156,8 @@ export function createSallyport(issuer: string, options: SallyportOptions): Sall
     sso,
     forgotUrl: completed.forgotUrl,
   })
-  const handOff = connections && federation({ ...stores, connections, people, issuer, onEvent: completed.onEvent })
+  const handOff =
+    connections && federation({ ...stores, connections, people, issuer, tell, onEvent: completed.onEvent })
 
   const rooms = {
     credentials: { ...login, pages: { ...login.pages, ...handOff } },

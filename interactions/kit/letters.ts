@@ -39,6 +39,7 @@ export type NoticeKind =
   | 'sign_in_unfinished'
   | 'wrong_codes'
   | 'code_replayed'
+  | 'company_linked'
   | 'sessions_ended'
   | 'name_changed'
   | 'locked_out'

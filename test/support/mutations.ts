@@ -94,6 +94,33 @@ export const MUTATIONS: Mutation[] = [
     test: 'test/interactions/federation/dry-run.test.ts',
   },
   {
+    name: 'a connection goes on when its company is disabled',
+    file: 'adapters/sqlite/connections.ts',
+    find: "row['disabled'] === 1 ? 'disabled' : written.state",
+    replace: 'written.state',
+    test: 'test/contract/sqlite.test.ts',
+  },
+  {
+    name: 'mfa.sso: challenge is not stored',
+    file: 'adapters/sqlite/accounts.ts',
+    find: '...(sso !== null && { sso })',
+    replace: '',
+    test: 'test/contract/sqlite.test.ts',
+  },
+  {
+    name: 'what is no form is read as one',
+    file: 'interactions/federation/routes.ts',
+    find: "if (!ctx.is('application/x-www-form-urlencoded'))",
+    replace: 'if (false)',
+    test: 'test/interactions/federation/acs.test.ts',
+  },
+  handOff(
+    'nobody is told by mail of a link',
+    'federation/index.ts',
+    'if (linked) await parts.outbox',
+    'if (false) await parts.outbox',
+  ),
+  {
     name: 'a reference that comes again is an outage',
     file: 'adapters/sqlite/traces.ts',
     find: 'ON CONFLICT DO NOTHING',

@@ -781,11 +781,15 @@ describe('federation: the hand-off', () => {
       await sso(email, { person: { name } })
       const [row] = await rows('federation.linked')
       assert.equal(row!.accountId, id)
+      const letters = async () =>
+        (await test.database.outbox.list({ accountId: id, limit: 9 })).filter(({ kind }) => kind === 'company_linked')
+      assert.equal((await letters()).length, 1)
       const visitor = test.visitor()
       const hinted = await visitor.go(test.authUrl({ login_hint: '@acme.example' }))
       const answer = await comeBack(visitor, hinted.location, { email: newEmail(), name })
       assert.equal(claimsIn((await test.exchange(answer)).id_token).sub, id)
       assert.equal((await rows('federation.linked'))[0]!.id, row!.id)
+      assert.equal((await letters()).length, 1)
     })
     it('does not let a changed address take somebody’s account over', async () => {
       const email = newEmail()
