@@ -4,7 +4,8 @@ import { setTimeout } from 'node:timers/promises'
 import { createPasswordHasher, type Letter, passwordCounter } from '../../interactions/index.ts'
 import { changeDirectory } from '../../server/changes.ts'
 import { tellOfDeadlines } from '../../server/deadlines.ts'
-import { planningOf } from '../../server/provider.ts'
+import { openHouse } from '../../server/open.ts'
+import { planningOf, sallyportOf } from '../../server/provider.ts'
 import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
 import type { Company } from '../../server/stores.ts'
 import { now, wait } from '../support/clock.ts'
@@ -324,10 +325,13 @@ describe('company rules', () => {
 
     it('goes out 14, 7 and 1 days before, once each, however many look; and anew for another date', async () => {
       const { id, company } = await member(undefined)
+      // A second server on the same database.
+      const second = await openHouse(test.house.config, { createKeys: false, logger: test.house.logger })
+      const other = (at: number) => tellOfDeadlines(second, at)
       const begin = now()
       await set(company, date(20))
       const day = async (days: number) => {
-        await Promise.all([look(begin + days * DAY), look(begin + days * DAY), look(begin + days * DAY + 3600)])
+        await Promise.all([look(begin + days * DAY), other(begin + days * DAY), look(begin + days * DAY + 3600)])
         return deadlines(id)
       }
       assert.deepEqual(
@@ -337,6 +341,7 @@ describe('company rules', () => {
       assert.deepEqual([await day(19), await day(20), await day(21)], [3, 3, 3])
       await set(company, date(22))
       assert.equal(await day(19), 4, 'another date, and three days before it the letter of the seventh day')
+      await second.close()
     })
 
     it('tells of company, date and zone, leads to the account, and is of no use after the day', async () => {
@@ -345,6 +350,18 @@ describe('company rules', () => {
       await look()
       const letter = await letterTo(id, 'mfa_deadline')
       assert.equal(letter.link, `${test.url}/account`)
+      const { letters } = sallyportOf(test.house)
+      for (const lang of ['en', 'es', 'fr']) {
+        const { subject, text } = letters.write({ kind: 'mfa_deadline', body: JSON.stringify({ ...letter, lang }) })
+        const year = letter.day!.slice(0, 4)
+        for (const part of [`Rules ${count}`, year, 'UTC', `${test.url}/account`]) assert.ok(text.includes(part), part)
+        assert.ok(subject.includes(year), subject)
+        assert.doesNotMatch(subject + text, /\{\w+\}/)
+        assert.doesNotMatch(
+          letters.write({ kind: 'locked_out', body: JSON.stringify({ to: letter.to, lang }) }).text,
+          /\{/,
+        )
+      }
       const [state] = await test.database.outbox.list({ accountId: id, limit: 9 })
       assert.ok(state!.expiresAt <= now() + 3 * DAY)
     })
