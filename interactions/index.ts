@@ -83,6 +83,7 @@ export {
   type SessionFacts,
   type SessionLimits,
   sessionAlive,
+  smsCountries,
 } from './policy.ts'
 
 /** SAML 2.0: its libraries load with the first call. */

@@ -4,6 +4,7 @@ import { setTimeout } from 'node:timers/promises'
 import { createPasswordHasher, type Letter, passwordCounter } from '../../interactions/index.ts'
 import { changeDirectory } from '../../server/changes.ts'
 import { tellOfDeadlines } from '../../server/deadlines.ts'
+import { explainFor } from '../../server/explain.ts'
 import { openHouse } from '../../server/open.ts'
 import { planningOf, sallyportOf } from '../../server/provider.ts'
 import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
@@ -11,6 +12,8 @@ import type { Company } from '../../server/stores.ts'
 import { now, wait } from '../support/clock.ts'
 import {
   acknowledge,
+  CHALLENGE,
+  codeOf,
   enrol,
   errorOf,
   hasCode,
@@ -197,6 +200,20 @@ describe('company rules', () => {
       assert.equal(Object.keys(after.payload['authorizations'] as object).length, 1)
     })
 
+    it('a question that was left open does not outlive the session', async () => {
+      const { email } = await member({ idle_minutes: 15 })
+      const visitor = test.visitor()
+      const start = await signIn(visitor, await visitor.go(test.authUrl({ client_id: 'strict' })), email)
+      const choose = await visitor.go(/href="([^"]*\/choose)"/.exec(start.text)![1]!)
+      const { page, secret } = await enrol(visitor, await visitor.submit(choose, { method: 'otp' }))
+      assert.ok(hasCode(await acknowledge(visitor, page)))
+      const challenge = await visitor.go(test.authUrl({ second_factor_max_age: '0' }))
+      assert.equal(headingOf(challenge), CHALLENGE)
+      wait(15 * 60)
+      const answer = await visitor.submit(challenge, { code: await codeOf(secret) })
+      assert.deepEqual([hasCode(answer), headingOf(answer)], [false, 'Sign in'])
+    })
+
     it('the shortest of several companies wins, none makes it longer than the server’s hour, and a new rule counts at once', async () => {
       const two = await member({ idle_minutes: 120 }, { also: [{ idle_minutes: 30 }] })
       const visitor = test.visitor()
@@ -300,9 +317,18 @@ describe('company rules', () => {
     })
 
     it('where nothing is left, only the app is offered', async () => {
-      const { email } = await member({ sms_countries: ['DE'] })
+      const { id, email } = await member({ sms_countries: ['DE'] })
       const { page } = await choosePhone(email)
       assert.equal(headingOf(page), 'Secure Your Account')
+      const { directory, accounts } = test.database
+      const [user, account, client] = [
+        await directory.user(id),
+        await accounts.find(id),
+        await directory.client('strict'),
+      ]
+      const who = { user: user!, account: account!, client: client!, countries: ['US', 'GB', 'FR'] }
+      const { requirement } = await explainFor(test.database, who, {}, undefined, now())
+      assert.deepEqual(requirement.methods, ['otp'], 'and `explain` says so')
     })
   })
 
