@@ -88,6 +88,7 @@ export {
   type SessionFacts,
   type SessionLimits,
   sessionAlive,
+  smsCountries,
 } from './policy.ts'
 export { companiesInCare, type Powers, powersOver, type ResetRight } from './resets.ts'
 /** SAML 2.0: its libraries load with the first call. */

@@ -6,6 +6,7 @@ import { endingCertificates } from './certificate-expiry.ts'
 import type { Config, Environment } from './config.ts'
 import { isLoopback, loadConfig } from './config.ts'
 import { storeName } from './database.ts'
+import { mailOf } from './delivery.ts'
 import { readKeyRing } from './key-ring-file.ts'
 import { createLogger } from './log.ts'
 import { type House, openHouse } from './open.ts'
@@ -48,6 +49,7 @@ export async function diagnose(env: Environment, cwd: string, file?: string): Pr
       await signingKey(house),
       await audit(house),
       ...(await people(house)),
+      ...(await companyRules(house)),
       ...(await connections(house)),
       ...(await defaultClient(house)),
     )
@@ -178,6 +180,30 @@ async function people({ database }: House): Promise<Finding[]> {
         ]
       : []),
   ]
+}
+
+/** Rules that this server cannot keep as they were meant. Nothing is said where there are none. */
+async function companyRules({ config, database }: House): Promise<Finding[]> {
+  const name = 'company rules'
+  const { SALLYPORT_SMS: sms, SALLYPORT_SMS_COUNTRIES: countries } = config
+  const all = (await database.directory.companies()).filter(({ disabled }) => !disabled)
+  return all.flatMap(({ id, mfa, rules = {} }): Finding[] => {
+    const mute = mailOf(config) === 'none'
+    const allowed = rules.sms_countries?.filter((country) => countries.includes(country))
+    return [
+      ...(rules.password_resets === 'mail' && mute
+        ? [
+            `${id} wants passwords to be set by mail, and mail is off: set SALLYPORT_SMTP_URL, or nobody there can set one`,
+          ]
+        : []),
+      ...(mfa && mute
+        ? [`${id} demands a second factor, and mail is off: tell its people before the date yourself`]
+        : []),
+      ...(sms && allowed?.length === 0
+        ? [`${id} allows phones nowhere that SALLYPORT_SMS_COUNTRIES has: the app is the only second factor there`]
+        : []),
+    ].map((message) => ({ name, status: 'warn', message }))
+  })
 }
 
 /** Nothing is said where no company signs in by an identity provider of its own. */

@@ -1,5 +1,5 @@
 /** What a person of this server would be asked at one of its apps, and why. */
-import { type Account, type ClientRules, type Explanation, explain } from '../interactions/index.ts'
+import { type Account, type ClientRules, type Explanation, explain, smsCountries } from '../interactions/index.ts'
 import type { Client, Company, Database, User } from './stores.ts'
 
 /** What an app asks for. */
@@ -19,14 +19,14 @@ const SCOPES = ['openid', 'email', 'profile', 'offline_access']
 /**
  * The same decision that the server makes, with what is stored now.
  *
- * `texts`: this server sends text messages.
+ * `countries`: where this server sends text messages; none: nowhere.
  *
  * @param proved seconds ago, of a session; without it there is none
  * @param now seconds since 1970
  */
 export async function explainFor(
   { consents, connections }: Pick<Database, 'consents' | 'connections'>,
-  { user, account, client, texts = false }: { user: User; account: Account; client: Client; texts?: boolean },
+  { user, account, client, countries = [] }: { user: User; account: Account; client: Client; countries?: string[] },
   request: Request,
   proved: Record<string, number> | undefined,
   now: number,
@@ -59,7 +59,7 @@ export async function explainFor(
       asked: SCOPES.filter((scope) => scopes.includes(scope) && may(scope)),
       agreed: agreed?.permissions ?? [],
     },
-    available: texts ? ['otp', 'sms'] : ['otp'],
+    available: smsCountries(account, countries).length > 0 ? ['otp', 'sms'] : ['otp'],
     now,
   })
 }

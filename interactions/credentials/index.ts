@@ -1,7 +1,7 @@
 /** E-mail address first, then the password. Answers `login`. */
 import { z } from 'zod'
 import type { PasswordHasher } from '../factors/password.ts'
-import { InteractionError, wrongCredentials } from '../kit/errors.ts'
+import { InteractionError, wrongCredentials, wrongCredentialsAgain } from '../kit/errors.ts'
 import { digest } from '../kit/keyring.ts'
 import type { NoticeFacts } from '../kit/letters.ts'
 import { normaliseEmail } from '../kit/network.ts'
@@ -14,6 +14,8 @@ const PASSWORD: ThrottleRule = { kind: 'streak', every: 10, wait: 30 * 60, delay
 const KNOWN_DEVICE: ThrottleRule = { kind: 'streak', every: 10, wait: 60, delayAfter: 5 }
 const NETWORK_MINUTE: ThrottleRule = { kind: 'window', limit: 20, seconds: 60 }
 const NETWORK_HOUR: ThrottleRule = { kind: 'window', limit: 100, seconds: 60 * 60 }
+/** Wrong passwords for one address, known or not, from which on the page tells of lock-outs. */
+const TOLD_MORE_AT = 3
 const IDENTIFIER: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 }
 
 /** What this room stands on. */
@@ -145,13 +147,14 @@ export const credentials = ({
         const right = await passwords.verify(known?.passwordHash, password)
         // Of devices that the person has not signed in with.
         const attempt = counted(passwordCounter(typed))
-        if (!known || known.account.disabled) throw wrongCredentials(attempt)
+        const wrong = (cause?: string) => (attempt < TOLD_MORE_AT ? wrongCredentials() : wrongCredentialsAgain(cause))
+        if (!known || known.account.disabled) throw wrong()
         const { account, passwordHash } = known
         // Refused as a wrong one is: a stranger learns neither of the lock nor of the account (R21).
-        if (isLockedOut(account, attempt)) throw wrongCredentials(attempt, 'locked_out')
+        if (isLockedOut(account, attempt)) throw wrong('locked_out')
         if (!right) {
           if (isLockedOut(account, attempt + 1)) tellLockedOut(account, visit.facts)
-          throw wrongCredentials(attempt)
+          throw wrong()
         }
 
         if (passwordHash !== undefined && passwords.isOutdated(passwordHash))

@@ -110,14 +110,11 @@ export class InteractionError extends Error {
 }
 
 /** One message for an unknown, disabled, locked or mistyped account, so that none can be told from another. */
-export const wrongCredentials = (attempt: number, cause?: string) =>
-  new InteractionError(attempt < TOLD_MORE_AT ? 'wrong_credentials' : 'wrong_credentials_again', {
-    field: 'password',
-    cause,
-  })
+export const wrongCredentials = () => new InteractionError('wrong_credentials', { field: 'password' })
 
-/** From the third one on a person learns that their company may have closed it: it is told of every address, whose there is none too. */
-const TOLD_MORE_AT = 3
+/** The same when it happens again: their company may have closed it, a person learns, whatever the address. `cause` is for the audit only. */
+export const wrongCredentialsAgain = (cause?: string) =>
+  new InteractionError('wrong_credentials_again', { field: 'password', cause })
 
 /** One message for a mistyped, expired and replayed code. `cause` is for the audit only. */
 export const wrongCode = (cause?: string) => new InteractionError('wrong_code', { field: 'code', cause })

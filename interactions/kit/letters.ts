@@ -109,7 +109,11 @@ export function createLetters({
       const { to, lang, link, at, browser, ip, day, vars } = JSON.parse(body) as Letter
       const messages = languages.best([lang])
       const { t } = messages
-      const say = (key: string) => t(messages.has(`mail.${kind}.${key}`) ? `mail.${kind}.${key}` : `mail.${key}`)
+      /** Some letters say it in words of their own. */
+      const say = (key: `mail.${string}`) => {
+        const own = key.replace('mail.', `mail.${kind}.`)
+        return t(messages.has(own) ? own : key)
+      }
       const date = day === undefined ? undefined : messages.date(Date.parse(day) / 1000)
       const words = { brand: brand.name, ...(date !== undefined && { date }), ...vars }
       const facts = [
@@ -120,11 +124,11 @@ export function createLetters({
       const isNotice = link === undefined
       const paragraphs = [t(`mail.${kind}.text`, words)]
       const button = isNotice
-        ? { href: notYou(accountId, at ?? 0), label: say('not_you') }
+        ? { href: notYou(accountId, at ?? 0), label: say('mail.not_you') }
         : { href: link, label: t(`mail.${kind}.link`, words) }
-      const unasked = kind === 'email_changed' ? 'was_you' : 'not_asked'
+      const unasked = kind === 'email_changed' ? 'mail.was_you' : 'mail.not_asked'
       const after = isNotice
-        ? [say('was_you'), say('was_not_you')]
+        ? [say('mail.was_you'), say('mail.was_not_you')]
         : [t(`mail.${kind}.after`, words), ...(UNASKED.includes(kind) ? [] : [say(unasked)])]
       const contact = brand.supportContact === undefined ? [] : [t('mail.contact', { contact: brand.supportContact })]
       const title = t(`mail.${kind}.subject`, words)

@@ -40,7 +40,12 @@ Examples:
         const now = Math.floor(Date.now() / 1000)
         const explanation = await explainFor(
           database,
-          { user, account, client, texts: config.SALLYPORT_SMS !== undefined },
+          {
+            user,
+            account,
+            client,
+            countries: config.SALLYPORT_SMS === undefined ? [] : config.SALLYPORT_SMS_COUNTRIES,
+          },
           request,
           proved,
           now,

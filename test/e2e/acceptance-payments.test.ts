@@ -163,7 +163,7 @@ describe('acceptance: Payments', () => {
     assert.doesNotMatch(paid.text, /not made yet/)
   })
 
-  it('26: a payor’s token is never issued on SMS alone, and a payee changes a bank account by SMS', async () => {
+  it('26: a code by SMS changes a payee’s bank account, and makes no disbursement', async () => {
     people += 1
     const email = `paid${people}@best.example`
     const id = await test.person(email, 'payee')

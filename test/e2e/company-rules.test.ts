@@ -4,12 +4,16 @@ import { setTimeout } from 'node:timers/promises'
 import { createPasswordHasher, type Letter, passwordCounter } from '../../interactions/index.ts'
 import { changeDirectory } from '../../server/changes.ts'
 import { tellOfDeadlines } from '../../server/deadlines.ts'
-import { planningOf } from '../../server/provider.ts'
+import { explainFor } from '../../server/explain.ts'
+import { openHouse } from '../../server/open.ts'
+import { planningOf, sallyportOf } from '../../server/provider.ts'
 import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
 import type { Company } from '../../server/stores.ts'
 import { now, wait } from '../support/clock.ts'
 import {
   acknowledge,
+  CHALLENGE,
+  codeOf,
   enrol,
   errorOf,
   hasCode,
@@ -196,6 +200,20 @@ describe('company rules', () => {
       assert.equal(Object.keys(after.payload['authorizations'] as object).length, 1)
     })
 
+    it('a question that was left open does not outlive the session', async () => {
+      const { email } = await member({ idle_minutes: 15 })
+      const visitor = test.visitor()
+      const start = await signIn(visitor, await visitor.go(test.authUrl({ client_id: 'strict' })), email)
+      const choose = await visitor.go(/href="([^"]*\/choose)"/.exec(start.text)![1]!)
+      const { page, secret } = await enrol(visitor, await visitor.submit(choose, { method: 'otp' }))
+      assert.ok(hasCode(await acknowledge(visitor, page)))
+      const challenge = await visitor.go(test.authUrl({ second_factor_max_age: '0' }))
+      assert.equal(headingOf(challenge), CHALLENGE)
+      wait(15 * 60)
+      const answer = await visitor.submit(challenge, { code: await codeOf(secret) })
+      assert.deepEqual([hasCode(answer), headingOf(answer)], [false, 'Sign in'])
+    })
+
     it('the shortest of several companies wins, none makes it longer than the server’s hour, and a new rule counts at once', async () => {
       const two = await member({ idle_minutes: 120 }, { also: [{ idle_minutes: 30 }] })
       const visitor = test.visitor()
@@ -299,9 +317,18 @@ describe('company rules', () => {
     })
 
     it('where nothing is left, only the app is offered', async () => {
-      const { email } = await member({ sms_countries: ['DE'] })
+      const { id, email } = await member({ sms_countries: ['DE'] })
       const { page } = await choosePhone(email)
       assert.equal(headingOf(page), 'Secure Your Account')
+      const { directory, accounts } = test.database
+      const [user, account, client] = [
+        await directory.user(id),
+        await accounts.find(id),
+        await directory.client('strict'),
+      ]
+      const who = { user: user!, account: account!, client: client!, countries: ['US', 'GB', 'FR'] }
+      const { requirement } = await explainFor(test.database, who, {}, undefined, now())
+      assert.deepEqual(requirement.methods, ['otp'], 'and `explain` says so')
     })
   })
 
@@ -324,10 +351,13 @@ describe('company rules', () => {
 
     it('goes out 14, 7 and 1 days before, once each, however many look; and anew for another date', async () => {
       const { id, company } = await member(undefined)
+      // A second server on the same database.
+      const second = await openHouse(test.house.config, { createKeys: false, logger: test.house.logger })
+      const other = (at: number) => tellOfDeadlines(second, at)
       const begin = now()
       await set(company, date(20))
       const day = async (days: number) => {
-        await Promise.all([look(begin + days * DAY), look(begin + days * DAY), look(begin + days * DAY + 3600)])
+        await Promise.all([look(begin + days * DAY), other(begin + days * DAY), look(begin + days * DAY + 3600)])
         return deadlines(id)
       }
       assert.deepEqual(
@@ -337,6 +367,7 @@ describe('company rules', () => {
       assert.deepEqual([await day(19), await day(20), await day(21)], [3, 3, 3])
       await set(company, date(22))
       assert.equal(await day(19), 4, 'another date, and three days before it the letter of the seventh day')
+      await second.close()
     })
 
     it('tells of company, date and zone, leads to the account, and is of no use after the day', async () => {
@@ -345,6 +376,18 @@ describe('company rules', () => {
       await look()
       const letter = await letterTo(id, 'mfa_deadline')
       assert.equal(letter.link, `${test.url}/account`)
+      const { letters } = sallyportOf(test.house)
+      for (const lang of ['en', 'es', 'fr']) {
+        const { subject, text } = letters.write({ kind: 'mfa_deadline', body: JSON.stringify({ ...letter, lang }) })
+        const year = letter.day!.slice(0, 4)
+        for (const part of [`Rules ${count}`, year, 'UTC', `${test.url}/account`]) assert.ok(text.includes(part), part)
+        assert.ok(subject.includes(year), subject)
+        assert.doesNotMatch(subject + text, /\{\w+\}/)
+        assert.doesNotMatch(
+          letters.write({ kind: 'locked_out', body: JSON.stringify({ to: letter.to, lang }) }).text,
+          /\{/,
+        )
+      }
       const [state] = await test.database.outbox.list({ accountId: id, limit: 9 })
       assert.ok(state!.expiresAt <= now() + 3 * DAY)
     })

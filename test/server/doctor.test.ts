@@ -44,6 +44,41 @@ describe('doctor', () => {
     assert.equal(found['server'], 'warn')
   })
 
+  it('warns of rules of companies that this server cannot keep', async () => {
+    assert.equal((await statuses())['company rules'], undefined)
+    const company = (id: string, more: object) => ({
+      id,
+      name: id,
+      side: 'none' as const,
+      domains: [],
+      disabled: false,
+      ...more,
+    })
+    const rules = { password_resets: 'mail' as const, sms_countries: ['FR'] }
+    const mfa = { enforced_from: '2027-01-31', zone: 'UTC' }
+    await inHouse((database) =>
+      database.directory.commit([
+        { kind: 'company', op: 'put', value: company('acme', { rules, mfa }) },
+        { kind: 'company', op: 'put', value: company('gone', { rules, mfa, disabled: true }) },
+      ]),
+    )
+    const told = async (env: Environment) =>
+      (await diagnose(env, cwd)).filter(({ name }) => name === 'company rules').map(({ message }) => message)
+    assert.deepEqual(await told(ENV), [])
+    const [texts, ...more] = await told({ ...ENV, SALLYPORT_SMS: 'outbox' })
+    assert.match(texts!, /^acme allows phones nowhere that SALLYPORT_SMS_COUNTRIES has/)
+    assert.deepEqual(more, [])
+    const production = {
+      PORT: '1',
+      NODE_ENV: 'production',
+      SALLYPORT_ISSUER: 'https://login.example.com',
+      SALLYPORT_KEYS: join(cwd, 'data', 'keys.json'),
+    }
+    const [byMail, told2fa] = await told(production)
+    assert.match(byMail!, /^acme wants passwords to be set by mail, and mail is off: set SALLYPORT_SMTP_URL/)
+    assert.match(told2fa!, /^acme demands a second factor, and mail is off/)
+  })
+
   it('tells a broken configuration as a finding', async () => {
     const [, configuration, ...rest] = await diagnose({ PORT: 'many' }, cwd)
     assert.equal(configuration?.status, 'fail')

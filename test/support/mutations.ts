@@ -786,7 +786,7 @@ export const MUTATIONS: Mutation[] = [
       [
         'a lock-out',
         'interactions/credentials/index.ts',
-        "if (isLockedOut(account, attempt)) throw wrongCredentials(attempt, 'locked_out')",
+        "if (isLockedOut(account, attempt)) throw wrong('locked_out')",
         '',
       ],
       [
