@@ -39,6 +39,12 @@ export function touchedBy(sql: string): Touched {
   return table === 'artifacts' ? 'artifacts' : 'settled'
 }
 
+/** @throws {TypeError} for a statement that reads what changes without a word to {@link CurrentRows.forget} */
+function refuseUnsettled(sql: string): void {
+  const table = sql.match(/\w+/g)?.find((word) => word === 'artifacts' || NEVER_KEPT.has(word))
+  if (table !== undefined) throw new TypeError(`rows of ${table} are not settled: read them with get or all`)
+}
+
 /** Of one connection. */
 export class CurrentRows {
   readonly #version: () => Value
@@ -73,7 +79,9 @@ export class CurrentRows {
     const rows = read()
     if (this.#size >= MOST) this.forget('settled')
     this.#size += 1
-    this.#settled.set(sql, (this.#settled.get(sql) ?? new Map<string, readonly Row[]>()).set(value, rows))
+    const ofStatement = this.#settled.get(sql) ?? new Map<string, readonly Row[]>()
+    if (ofStatement.size === 0) refuseUnsettled(sql)
+    this.#settled.set(sql, ofStatement.set(value, rows))
     return rows
   }
 
