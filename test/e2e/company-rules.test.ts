@@ -378,13 +378,17 @@ describe('company rules', () => {
       assert.equal(letter.link, `${test.url}/account`)
       const { letters } = sallyportOf(test.house)
       for (const lang of ['en', 'es', 'fr']) {
-        const { subject, text } = letters.write({ kind: 'mfa_deadline', body: JSON.stringify({ ...letter, lang }) })
+        const { subject, text } = letters.write({
+          accountId: id,
+          kind: 'mfa_deadline',
+          body: JSON.stringify({ ...letter, lang }),
+        })
         const year = letter.day!.slice(0, 4)
         for (const part of [`Rules ${count}`, year, 'UTC', `${test.url}/account`]) assert.ok(text.includes(part), part)
         assert.ok(subject.includes(year), subject)
         assert.doesNotMatch(subject + text, /\{\w+\}/)
         assert.doesNotMatch(
-          letters.write({ kind: 'locked_out', body: JSON.stringify({ to: letter.to, lang }) }).text,
+          letters.write({ accountId: id, kind: 'locked_out', body: JSON.stringify({ to: letter.to, lang }) }).text,
           /\{/,
         )
       }

@@ -13,6 +13,7 @@ const ACCEPTANCE = 'test/e2e/acceptance.test.ts'
 const ATTACKS = 'test/e2e/attacks.test.ts'
 const EPOCH = 'test/e2e/epoch.test.ts'
 export const PROPERTY = 'test/e2e/property.test.ts'
+const CURRENT = 'test/contract/current-rows.test.ts'
 const DUTIES = 'test/contract/duties.test.ts'
 const CONTRACT = 'test/contract/sqlite.test.ts'
 const POLICY = 'test/interactions/policy.test.ts'
@@ -50,6 +51,24 @@ const artifacts = (name: string, find: string, replace: string): Mutation => ({
   replace,
   test: DUTIES,
 })
+
+/** Durability: what an answer speaks of is on the disk. */
+const ON_DISK: Mutation[] = [
+  {
+    name: 'tokens wait for the disk',
+    file: 'interactions/kit/oidc-adapter.ts',
+    find: 'await behindTheRequest(() => this.#artifacts.onDisk())',
+    replace: '',
+    test: DUTIES,
+  },
+  {
+    name: 'only who says so is answered ahead',
+    file: 'adapters/sqlite/commit-queue.ts',
+    find: 'outcomes.filter(({ entry }) => !entry.ahead)',
+    replace: '[]',
+    test: 'test/contract/group-commit.test.ts',
+  },
+]
 
 const saml = (name: string, file: string, find: string, replace: string, test = SAML): Mutation => ({
   name: `SAML: ${name}`,
@@ -817,4 +836,28 @@ export const MUTATIONS: Mutation[] = [
       ],
     ] as const
   ).map(([name, file, find, replace]): Mutation => ({ name: `rules: ${name}`, file, find, replace, test: RULES })),
+  ...ON_DISK,
+  ...(
+    [
+      ['others are asked', 'current-rows', "if (version !== this.#seen) this.forget('all')", ''],
+      ['others are asked again', 'current-rows', 'this.#looked = false\n', ''],
+      ['a write of ours counts', 'driver', 'this.#rows.forget(touched)\n      return Number', 'return Number'],
+      ['a write to one token counts', 'driver', 'this.#rows.forgetArtifact(model, key)', ''],
+      [
+        'not from within a write',
+        'driver',
+        'return this.#writing ? read() : this.#guarded(() => this.#rows.settled',
+        'return this.#guarded(() => this.#rows.settled',
+      ],
+      ['of settled tables only', 'current-rows', 'if (ofStatement.size === 0) refuseUnsettled(sql)', ''],
+    ] as const
+  ).map(
+    ([name, file, find, replace]): Mutation => ({
+      name: `rows kept in memory: ${name}`,
+      file: `adapters/sqlite/${file}.ts`,
+      find,
+      replace,
+      test: CURRENT,
+    }),
+  ),
 ]
