@@ -1,10 +1,11 @@
 /** The authenticator app: a code whose time step is claimed once. */
 import { z } from 'zod'
 import { matchingStep, readCode } from '../factors/totp.ts'
+import { codesFromNetwork, isFromNetwork } from '../kit/codes.ts'
 import { wrongCode } from '../kit/errors.ts'
 import { type Attempt, definePage, person } from '../kit/room.ts'
 import type { Account, FactorStore } from '../kit/stores.ts'
-import { CODES, codeCounter, isNetwork, networkCounter, type SecondFactor } from './factor.ts'
+import { CODES, codeCounter, type SecondFactor } from './factor.ts'
 
 /** What it stands on. */
 export interface AppParts {
@@ -40,10 +41,10 @@ export const app = ({ factors, totpWindow, helpFor }: AppParts): SecondFactor =>
 
     async attempt(visit): Promise<Attempt> {
       return {
-        counters: [networkCounter(visit), { key: codeCounter('otp', person(visit)), rule: CODES }],
+        counters: [codesFromNetwork(visit), { key: codeCounter('otp', person(visit)), rule: CODES }],
         event: 'mfa.otp',
         refusal(key, wait) {
-          if (isNetwork(key)) return 'too_many_from_network'
+          if (isFromNetwork(key)) return 'too_many_from_network'
           return wait === Number.POSITIVE_INFINITY ? 'code_disabled' : 'code_blocked'
         },
         endsInteraction: true,

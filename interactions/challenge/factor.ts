@@ -20,12 +20,6 @@ export interface SecondFactor {
 
 /** Every tenth wrong code since the last right one waits half an hour; a hundred close the factor until recovery or reset. */
 export const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 30 * 60, disableAt: 100 }
-/** Answers of any kind from one network. */
-export const NETWORK: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 }
-
-/** The counter of answers from the network of this visit. */
-export const networkCounter = ({ network }: Visit) => ({ key: `code|network|${network}`, rule: NETWORK })
-export const isNetwork = (key: string): boolean => key.startsWith('code|network|')
 
 /** The counter of wrong codes of one factor. The version is part of it: a new factor starts with a new count. */
 export const codeCounter = (method: Method, { id, factorVersion }: { id: string; factorVersion: number }): string =>

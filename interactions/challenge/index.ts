@@ -2,12 +2,13 @@
 import { z } from 'zod'
 import type { PasswordHasher } from '../factors/password.ts'
 import { readRecoveryCode } from '../factors/recovery-code.ts'
+import { codesFromNetwork, isFromNetwork } from '../kit/codes.ts'
 import { InteractionError, wrongRecoveryCode } from '../kit/errors.ts'
 import { type Attempt, definePage, person, type Room, type Visit } from '../kit/room.ts'
 import type { Account, FactorStore, ThrottleRule } from '../kit/stores.ts'
 import type { Texts } from '../kit/texts.ts'
 import { app } from './app.ts'
-import { codeCounter, isNetwork, networkCounter, type SecondFactor } from './factor.ts'
+import { codeCounter, type SecondFactor } from './factor.ts'
 import { text } from './text.ts'
 
 const RECOVERY_CODES: ThrottleRule = { kind: 'streak', every: 5, wait: 30 * 60 }
@@ -72,9 +73,9 @@ export const challenge = ({ factors, passwords, texts, totpWindow, reservationSe
 
       async attempt(visit): Promise<Attempt> {
         return {
-          counters: [networkCounter(visit), { key: recoveryCodeCounter(person(visit)), rule: RECOVERY_CODES }],
+          counters: [codesFromNetwork(visit), { key: recoveryCodeCounter(person(visit)), rule: RECOVERY_CODES }],
           event: 'recovery_code.reserved',
-          refusal: (key) => (isNetwork(key) ? 'too_many_from_network' : 'recovery_code_blocked'),
+          refusal: (key) => (isFromNetwork(key) ? 'too_many_from_network' : 'recovery_code_blocked'),
         }
       },
 

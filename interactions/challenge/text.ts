@@ -1,11 +1,12 @@
 /** A code by text message to the person's phone. Sent when they ask for it: opening a page sends nothing. */
 import { endingOf } from '../factors/sms.ts'
 import { readCode } from '../factors/totp.ts'
+import { codesFromNetwork, isFromNetwork } from '../kit/codes.ts'
 import { wrongSmsCode } from '../kit/errors.ts'
 import { type Attempt, definePage, person, type Visit } from '../kit/room.ts'
 import type { Account, FactorStore } from '../kit/stores.ts'
 import { noteOfText, sending, type Texts, textForm } from '../kit/texts.ts'
-import { CODES, codeCounter, isNetwork, networkCounter, type SecondFactor } from './factor.ts'
+import { CODES, codeCounter, type SecondFactor } from './factor.ts'
 
 /** What it stands on. */
 export interface TextParts {
@@ -66,13 +67,13 @@ export const text = ({ factors, texts, helpFor }: TextParts): SecondFactor => {
         const sent = await texts.sent(visit, 'challenge')
         return {
           counters: [
-            networkCounter(visit),
+            codesFromNetwork(visit),
             ...(sent ? [texts.tries(sent)] : []),
             { key: codeCounter('sms', person(visit)), rule: CODES },
           ],
           event: 'mfa.sms',
           refusal(key, wait) {
-            if (isNetwork(key)) return 'too_many_from_network'
+            if (isFromNetwork(key)) return 'too_many_from_network'
             if (!key.startsWith('code|')) return 'sms_code_used_up'
             return wait === Number.POSITIVE_INFINITY ? 'sms_disabled' : 'code_blocked'
           },

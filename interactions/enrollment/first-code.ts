@@ -1,4 +1,5 @@
 /** What the first code of a new factor has in common, whichever factor it is. */
+import { codesFromNetwork, isFromNetwork } from '../kit/codes.ts'
 import type { Tell } from '../kit/letters.ts'
 import type { Answer, Attempt, Visit } from '../kit/room.ts'
 import { person } from '../kit/room.ts'
@@ -6,18 +7,13 @@ import type { Counter, FactorStore, NewFactor, ThrottleRule } from '../kit/store
 
 /** Codes at enrolment have a count of their own: they prove what nobody else knows. */
 const CODES: ThrottleRule = { kind: 'streak', every: 10, wait: 60 }
-const NETWORK: ThrottleRule = { kind: 'window', limit: 30, seconds: 60 }
 
 /** Limits the answers. @param more limits of this factor's own */
 export const firstCode = (visit: Visit, more: Counter[] = []): Attempt => ({
-  counters: [
-    { key: `code|network|${visit.network}`, rule: NETWORK },
-    ...more,
-    { key: `enrolment|${person(visit).id}|${visit.cid}`, rule: CODES },
-  ],
+  counters: [codesFromNetwork(visit), ...more, { key: `enrolment|${person(visit).id}|${visit.cid}`, rule: CODES }],
   event: 'mfa.enrolled',
   refusal(key) {
-    if (key.startsWith('code|network|')) return 'too_many_from_network'
+    if (isFromNetwork(key)) return 'too_many_from_network'
     return key.startsWith('sms|') ? 'sms_code_used_up' : 'too_many_attempts'
   },
 })

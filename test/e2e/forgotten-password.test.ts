@@ -1,11 +1,16 @@
 /** "Forgot your password?" and the link to a new one (R32, R73, R74, R75; behaviour 51, 56, 59). */
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
+import { decodeJwt } from 'jose'
 import type { Letter } from '../../interactions/index.ts'
 import { invitation, resetLink } from '../../server/account/links.ts'
 import { now, wait } from '../support/clock.ts'
 import {
+  CALLBACK,
   CHALLENGE,
+  CLIENT_SECRET,
   codeOf,
   firstSignIn,
   hasCode,
@@ -100,6 +105,41 @@ describe('a forgotten password', () => {
     await letters(account.id, 'password_changed', 1)
     const events = (await test.database.auditReader.auditRows({ accountId: account.id })).map(({ event }) => event)
     assert.ok(events.includes('password.link_sent') && events.includes('password.reset'))
+  })
+
+  it('ends sessions at the apps too, which are told (back-channel logout)', async () => {
+    const heard: string[] = []
+    const app = createServer((request, response) => {
+      let body = ''
+      request.on('data', (chunk) => {
+        body += chunk
+      })
+      request.on('end', () => {
+        heard.push(decodeJwt(new URLSearchParams(body).get('logout_token')!).sub!)
+        response.writeHead(204).end()
+      })
+    })
+    await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve))
+    try {
+      const books = {
+        client_id: 'books',
+        client_secret: CLIENT_SECRET,
+        redirect_uris: [CALLBACK],
+        backchannel_logout_uri: `http://127.0.0.1:${(app.address() as AddressInfo).port}/`,
+        sallyport: { first_party: true },
+      }
+      await test.database.directory.commit([{ kind: 'client', op: 'put', value: books }])
+      const id = await test.person('told@acme.example')
+      const { answer } = await firstSignIn(test, 'told@acme.example', { client_id: 'books' })
+      await test.exchange(answer, 'books')
+      const other = test.visitor()
+      await setTo(other, await other.go(await linkFor('told@acme.example', other)), NEW)
+      for (let looks = 0; heard.length === 0 && looks < 100; looks++) await setTimeout(20)
+      assert.deepEqual(heard, [id])
+    } finally {
+      app.closeAllConnections()
+      app.close()
+    }
   })
 
   it('has a link that works once, is used up by no GET, and leaves no trace of its token', async () => {
@@ -343,12 +383,16 @@ describe('a forgotten password', () => {
   it('is nobody’s business here whose company signs them in: by the domain alone, before and after the link (acceptance 51)', async () => {
     const forward = { ...CONNECTION, mode: 'forward' as const }
     let isConnected = false
+    let client: string | undefined
     const sso = await openTestHouse(
       {},
       {
         connections: {
           connection: async () => undefined,
-          connectionFor: async (domain) => (isConnected && domain === 'acme.example' ? forward : undefined),
+          connectionFor: async (domain, asking) =>
+            isConnected && domain === 'acme.example' && (client === undefined || client === asking)
+              ? forward
+              : undefined,
           anyFor: async () => isConnected,
         },
       },
@@ -371,6 +415,13 @@ describe('a forgotten password', () => {
       assert.equal(texts.size, 1)
       assert.equal((await sso.database.outbox.list({ accountId: id, limit: 9 })).length, 1)
       assert.equal(headingOf(await ana.go(link!)), 'This link does not work')
+
+      // Where one app alone sends people to their company, the others ask for the password: so it can be forgotten.
+      client = 'payments'
+      assert.equal(headingOf(await ana.go(link!)), 'Choose a new password')
+      const again = sso.visitor()
+      const sent = await again.submit(await again.go(`${sso.url}/forgot`), { email: 'ana@acme.example' })
+      assert.equal(headingOf(sent), 'Look into your mail')
     } finally {
       await sso.close()
     }

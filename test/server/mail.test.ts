@@ -1,6 +1,8 @@
 /** Letters, from the outbox to a real SMTP server. */
 import assert from 'node:assert/strict'
+import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { openSqlite } from '../../adapters/sqlite/index.ts'
 import { createSallyport, KeyRing, newKeyRing, tell } from '../../interactions/index.ts'
 import { loadConfig } from '../../server/config.ts'
@@ -8,6 +10,9 @@ import { deliverDue, LATE_SECONDS, mailOf, smtpTransport, type Transport, waitAf
 import { createLogger } from '../../server/log.ts'
 import { hasherOf } from '../../server/provider.ts'
 import type { Database } from '../../server/stores.ts'
+import { wait } from '../support/clock.ts'
+import { freePort } from '../support/free-port.ts'
+import { hasCode, openTestHouse, signIn } from '../support/house.ts'
 import { startSmtp, type TestSmtp } from '../support/smtp.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
@@ -147,6 +152,57 @@ describe('mail', () => {
     assert.equal(new Set(smtp.letters.map(({ messageId }) => messageId)).size, 30)
     assert.equal(smtp.letters.length, 30)
   })
+  for (const [what, greet] of [
+    ['is not there', undefined],
+    ['says nothing', () => {}],
+    ['answers nonsense', (socket: Socket) => void socket.write('HTTP/1.1 200 OK\r\n\r\n')],
+  ] as const)
+    it(`people sign in, and health says so after five minutes, while the mail server ${what}; then nothing is lost`, async function () {
+      this.timeout(60_000)
+      const port = await freePort()
+      const sockets = new Set<Socket>()
+      const broken = createServer((socket) => {
+        sockets.add(socket.on('error', () => {}))
+        greet?.(socket)
+      })
+      if (greet) await new Promise<void>((resolve) => broken.listen(port, '127.0.0.1', resolve))
+      const test = await openTestHouse({
+        SALLYPORT_SMTP_URL: `smtp://127.0.0.1:${port}`,
+        SALLYPORT_MAIL_FROM: 'Acme <id@acme.example>',
+      })
+      let back: TestSmtp | undefined
+      try {
+        const ready = async () => {
+          const answer = await fetch(`${test.url}/readyz`)
+          return [answer.status, await answer.json()]
+        }
+        await test.person('ana@city.example', 'standard')
+        const ana = test.visitor()
+        assert.ok(hasCode(await signIn(ana, await ana.go(test.authUrl()), 'ana@city.example')))
+        assert.deepEqual(await ready(), [200, { status: 'ok' }])
+        wait(LATE_SECONDS + 1)
+        assert.deepEqual(await ready(), [200, { status: 'degraded', mail: 'mail is late' }])
+        const again = test.visitor()
+        assert.ok(hasCode(await signIn(again, await again.go(test.authUrl()), 'ana@city.example')))
+
+        for (const socket of sockets) socket.destroy()
+        await new Promise((resolve) => (greet ? broken.close(resolve) : resolve(undefined)))
+        back = await startSmtp(port)
+        for (let looks = 0; back.letters.length < 2 && looks < 100; looks++) {
+          wait(60)
+          await setTimeout(200)
+        }
+        assert.deepEqual(
+          back.letters.map(({ to, subject }) => [to[0], subject]),
+          Array(2).fill(['ana@city.example', 'Sign-in to your Sallyport account from a new device']),
+        )
+        await setTimeout(50)
+        assert.deepEqual(await ready(), [200, { status: 'ok' }])
+      } finally {
+        await back?.kill()
+        await test.close()
+      }
+    })
   it('waits 1, 2, 4 … minutes, and four hours at the most', () => {
     assert.deepEqual([1, 2, 3, 4, 20].map(waitAfter), [60, 120, 240, 480, 4 * 60 * 60])
     assert.ok(LATE_SECONDS >= 60)

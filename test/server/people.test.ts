@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { decodeJwt } from 'jose'
-import type { Letter } from '../../interactions/index.ts'
+import { type Letter, tell } from '../../interactions/index.ts'
 import type { AuditRow, Client } from '../../server/stores.ts'
 import { nextStep } from '../support/clock.ts'
 import { command } from '../support/command.ts'
@@ -29,7 +29,7 @@ import { headingOf, type Visitor } from '../support/visitor.ts'
 
 for (const store of ['SQLite', 'MongoDB'])
   describe(`people at the command line, ${store}`, function () {
-    this.timeout(60_000)
+    this.timeout(180_000)
     const server = store === 'MongoDB' ? useMongo(this) : undefined
     let test: TestHouse
     let app: Server
@@ -77,7 +77,8 @@ for (const store of ['SQLite', 'MongoDB'])
       const page = await visitor.go(test.authUrl({ client_id: client }))
       return test.exchange(hasCode(page) ? page : await signIn(visitor, page, email), client)
     }
-    const sallyport = (...args: string[]) => {
+    const sallyport = (...args: string[]) => sallyportWith({}, ...args)
+    const sallyportWith = (more: Record<string, string>, ...args: string[]) => {
       const { config } = test.house
       const { SALLYPORT_STORE: address } = config
       return command(test.folder, args, {
@@ -85,6 +86,7 @@ for (const store of ['SQLite', 'MongoDB'])
         SALLYPORT_STORE: address.kind === 'sqlite' ? `sqlite:${address.file}` : address.url(),
         SALLYPORT_ISSUER: test.url,
         SALLYPORT_LOG_LEVEL: 'silent',
+        ...more,
       })
     }
     const silent = async (visitor: Visitor, client = 'books') =>
@@ -260,6 +262,97 @@ for (const store of ['SQLite', 'MongoDB'])
       assert.equal(headingOf(challenge), CHALLENGE)
       nextStep()
       assert.ok(hasCode(await visitor.submit(challenge, { code: await codeOf(secret) })))
+    })
+
+    it('invite: a link for who has no password; a former one is void; who has one, or is shut out, is refused', async () => {
+      const email = `invited${people}@best.example`
+      const memberships = [{ company: 'best', roles: ['payments_admin' as const], disabled: false }]
+      const value = { id: `invited${people}`, email, disabled: false, memberships, serverRoles: [] }
+      await test.database.directory.commit([{ kind: 'user', op: 'put', value }])
+      const before = Date.now()
+      const invited = await sallyport('user', 'invite', email, '--json')
+      assert.equal(invited.code, 0, invited.stderr)
+      const { until, ...told } = invited.json() as { until: string }
+      assert.deepEqual(told, { email, invited: true })
+      const days = (Date.parse(until) - before) / 86_400_000
+      assert.ok(Math.abs(days - 14) < 0.01, `a payee has fourteen days, not ${days}`)
+      assert.equal((await newest(value.id, 'invitation.sent'))?.outcome, 'success')
+
+      const links = async () => {
+        const shown = await sallyport('outbox', 'list', '--user', email, '--json')
+        assert.equal(shown.code, 0, shown.stderr)
+        const letters = shown.json() as { kind: string; text: string; state: string }[]
+        assert.ok(letters.every(({ state }) => state === 'waiting'))
+        return new Set(letters.map(({ text }) => /https?:\S+\/welcome\?token=\S+/.exec(text)![0]))
+      }
+      const [first, ...others] = await links()
+      assert.deepEqual(others, [], 'reminders bring the same link')
+      assert.equal((await sallyport('user', 'invite', email)).code, 0)
+      const [second, ...more] = await links()
+      assert.deepEqual(more, [], 'the letters of the former invitation are taken back')
+      assert.notEqual(second, first)
+      assert.equal(headingOf(await test.visitor().go(first!)), 'This link does not work')
+      const guest = test.visitor()
+      const form = await guest.go(second!)
+      assert.equal(headingOf(form), 'Welcome to Sallyport')
+      await guest.submit(form, { name: 'A Guest', new_password: 'ponies dance at midnight' })
+      assert.match((await sallyport('user', 'invite', email)).complaint, /has a password/)
+      assert.match((await sallyport('user', 'invite', 'nobody@best.example')).complaint, /there is no user/)
+
+      await test.database.directory.commit([
+        { kind: 'user', op: 'put', value: { ...value, id: 'out', email: 'out@best.example', disabled: true } },
+      ])
+      assert.match(
+        (await sallyport('user', 'invite', 'out@best.example')).complaint,
+        /`sallyport user enable` comes first/,
+      )
+      const production = { NODE_ENV: 'production', SALLYPORT_KEYS: test.house.config.SALLYPORT_KEYS }
+      const off = await sallyportWith(production, 'user', 'invite', email)
+      assert.match(off.complaint, /mail is off: set SALLYPORT_SMTP_URL and SALLYPORT_MAIL_FROM/)
+      const change = await sallyportWith(production, 'user', 'require-password-change', email, '--reason', 'x')
+      assert.match(change.complaint, /mail is off/)
+    })
+
+    it('outbox list: what a developer reads, and what an operator in production does not', async () => {
+      const { email, id } = await somebody()
+      const at = Math.floor(Date.now() / 1000)
+      const late = { createdAt: at, dueAt: at + 60, expiresAt: at + 3600 }
+      await test.database.outbox.put([
+        ...tell({ id, email }, 'app_added', { now: at, lang: 'es', ip: '192.0.2.7' }),
+        {
+          id: 'sms',
+          channel: 'sms',
+          kind: 'sms_code',
+          accountId: id,
+          body: '{"to":"+12025550123","text":"123456 is"}',
+          ...late,
+        },
+      ])
+      const list = async (more: Record<string, string> = {}, ...args: string[]) => {
+        const done = await sallyportWith(more, 'outbox', 'list', '--user', email, ...args)
+        assert.equal(done.code, 0, done.stderr)
+        return done
+      }
+      const shown = (await list({}, '--json')).json() as Record<string, unknown>[]
+      const [letter] = shown.filter(({ channel }) => channel === 'mail')
+      assert.equal(letter!['to'], email)
+      assert.match(String(letter!['subject']), /Aplicación de autenticación añadida/)
+      assert.match(String(letter!['text']), /192\.0\.2\.7/)
+      const [text] = shown.filter(({ channel }) => channel === 'sms')
+      assert.deepEqual(text!['body'], { to: '+12025550123', text: '123456 is' })
+      assert.equal(shown.length, 2)
+      assert.equal(((await list({}, '--json', '--limit', '1')).json() as unknown[]).length, 1)
+
+      const words = (await list()).stdout
+      assert.match(words, /^created +state +channel +kind +user/m)
+      assert.doesNotMatch(words, /123456|192\.0\.2\.7/, 'a table says what became of them')
+      const production = { NODE_ENV: 'production', SALLYPORT_KEYS: test.house.config.SALLYPORT_KEYS }
+      const { stdout } = await list(production, '--json')
+      assert.match(stdout, /app_added/)
+      assert.doesNotMatch(stdout, /123456|12025550123|192\.0\.2\.7|subject/)
+      for (const limit of ['0', 'many'])
+        assert.equal((await sallyport('outbox', 'list', '--limit', limit)).code, 2, limit)
+      assert.deepEqual((await sallyport('outbox', 'list', '--user', 'nobody@x.example')).code, 1)
     })
 
     it('consents: what was agreed to, and taken back', async () => {

@@ -78,6 +78,69 @@ const saml = (name: string, file: string, find: string, replace: string, test = 
   test,
 })
 
+const PEOPLE = 'test/server/people.test.ts'
+const NOTICES = 'test/e2e/notices.test.ts'
+const withdrawn = (
+  [
+    [
+      'a stolen password: the file that has it brings it back',
+      'server/seed.ts',
+      'present?.hasPassword || present?.passwordWithdrawn',
+      'present?.hasPassword',
+      PEOPLE,
+    ],
+    [
+      'a stolen password: who had one is invited',
+      'server/account/index.ts',
+      '(await database.passwords.recent(found.account.id)).length === 0',
+      'found.passwordHash === undefined',
+      PEOPLE,
+    ],
+    [
+      'a stolen password: may be chosen again',
+      'adapters/sqlite/passwords.ts',
+      'nowFormer(found),\n        accountId',
+      'null,\n        accountId',
+      CONTRACT,
+    ],
+    [
+      'a stolen password: sessions go on',
+      'adapters/sqlite/passwords.ts',
+      'SET password_hash = NULL, former_passwords = ?, security_epoch = security_epoch + 1',
+      'SET password_hash = NULL, former_passwords = ?',
+      CONTRACT,
+    ],
+    [
+      'alerts: a finished sign-in is told of',
+      'interactions/kit/router.ts',
+      '      if (outcome.alert) await alerts.callOff(after.account!, outcome.alert)\n',
+      '',
+      NOTICES,
+    ],
+    [
+      'alerts: an owner’s sign-in takes back what tells of a thief',
+      'interactions/kit/alerts.ts',
+      "      if (!allowed) return ''\n",
+      '',
+      NOTICES,
+    ],
+    [
+      'alerts: a known browser is told of',
+      'interactions/kit/alerts.ts',
+      ' || (device !== undefined && (await devices.knows(device, account.id)))',
+      '',
+      NOTICES,
+    ],
+    [
+      'the demo’s messages: by any name',
+      'server/demo/outbox.ts',
+      ".includes(request.headers.host ?? ''))",
+      ".concat(request.headers.host ?? '').includes(request.headers.host ?? ''))",
+      'test/browser/invitation.test.ts',
+    ],
+  ] as const
+).map(([name, file, find, replace, test]): Mutation => ({ name, file, find, replace, test }))
+
 const SMS = 'test/e2e/sms.test.ts'
 const SMS_LIMITS = 'test/e2e/sms-limits.test.ts'
 const text = (name: string, file: string, find: string, replace: string, test: string): Mutation => ({
@@ -153,6 +216,7 @@ export const MUTATIONS: Mutation[] = [
     replace: 'known?.metadata === metadata',
     test: 'test/server/client-secret.test.ts',
   },
+  ...withdrawn,
   // The decision.
   policy(
     'self-service: a factor is set up on what the session proved',
