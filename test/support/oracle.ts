@@ -17,7 +17,7 @@ export interface Person {
   app?: { secret: string; used: Set<number> } | undefined
   recovery?: Recovery | undefined
   /** The factors were reset, and none was added since; `linked`: by a mailed link, that request may enrol. */
-  reset?: { linked?: { by: Flow; until: number } | undefined } | undefined
+  reset?: { linked?: { by: Flow; until: number; epoch: number } | undefined } | undefined
   /** "Always require 2FA": on from the first app. */
   asksAlways: boolean
   formerRecoveryCodes: string[]
@@ -189,8 +189,9 @@ export class Oracle {
   }
 
   /** After a reset a password alone enrols nothing. */
-  mayEnrol({ reset }: Person, flow: Flow): boolean {
-    return !reset || (reset.linked?.by === flow && this.#now() < reset.linked.until)
+  mayEnrol({ reset, epoch }: Person, flow: Flow): boolean {
+    if (!reset) return true
+    return reset.linked?.by === flow && reset.linked.epoch === epoch && this.#now() < reset.linked.until
   }
 
   #asksForSecond({ params }: Flow): boolean {
