@@ -90,7 +90,8 @@ export function createDecision(
       renewed: outcome?.renewedFor === known.id,
       reset: known.factorReset?.open === true,
       linked:
-        outcome?.linkedFor === known.id &&
+        outcome?.linkedFor?.accountId === known.id &&
+        outcome.linkedFor.securityEpoch === known.securityEpoch &&
         cid !== undefined &&
         known.factorReset?.heldBy === cid &&
         (known.factorReset.heldUntil ?? 0) > at,

@@ -80,6 +80,7 @@ export function sourceInWords(source: string, companies: readonly Company[]): st
   const words: Record<string, string> = {
     client: 'the app demands it of everybody',
     person: 'their own switch "Always require 2FA"',
+    reset: 'the reset of their second factors, until they have one again',
     acr_values: 'the request, by acr_values',
     claims: 'the request, by claims',
     second_factor_max_age: 'the request, by second_factor_max_age',

@@ -34,8 +34,8 @@ export interface Outcome {
   reservedFor?: string | undefined
   /** The account whose new recovery code this chain has shown, and the person has acknowledged. */
   renewedFor?: string | undefined
-  /** The account whose mailed link this chain has opened after a reset. */
-  linkedFor?: string | undefined
+  /** Whose mailed link this chain has opened after a reset, and under which security epoch. */
+  linkedFor?: Pick<ChainProofs, 'accountId' | 'securityEpoch'> | undefined
   /** The e-mail address typed on the identifier page. */
   identifier?: string | undefined
   /** The company's sign-in of this chain. */

@@ -118,12 +118,16 @@ export const mailedLink = ({ links, mails, pending, throttle, issuer, heldSecond
         },
 
         async submit(visit) {
-          const { id } = person(visit)
+          const { id, securityEpoch } = person(visit)
           const { cid, now, link: hash } = visit
           const until = now + heldSeconds
           if (hash === undefined || !(await links?.holdEnrolment(hash, { accountId: id, cid, until, now })))
             throw new InteractionError(mails ? 'link_not_opened' : 'link_not_given')
-          return { is: 'settled', outcome: { linkedFor: id }, audit: { event: 'enrolment.link_used' } }
+          return {
+            is: 'settled',
+            outcome: { linkedFor: { accountId: id, securityEpoch } },
+            audit: { event: 'enrolment.link_used' },
+          }
         },
       }),
 

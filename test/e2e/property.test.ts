@@ -910,7 +910,7 @@ class Play {
     assert.equal(opened.epoch, person.epoch, 'a link of before')
     assert.ok(!opened.usedBy || opened.usedBy === flow, 'a link works twice')
     opened.usedBy = flow
-    person.reset.linked = { by: flow, until: now() + 60 * 60 }
+    person.reset.linked = { by: flow, until: now() + 60 * 60, epoch: person.epoch }
   }
 
   async #proved(event: string, flow: Flow, person: Person, page: Page, fields: Record<string, string>): Promise<void> {

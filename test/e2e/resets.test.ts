@@ -255,6 +255,18 @@ describe('after a reset', () => {
     assert.equal(headingOf(await visitor.submit(back, {})), SECURE)
   })
 
+  it('a new password, or the end of all sessions, voids the right to enrol', async () => {
+    const { email } = await afterReset()
+    const { visitor } = await atTheLink(email)
+    const enrolment = await openMailedLink(test, visitor, email)
+    await test.database.directory.raiseEpoch(await idOf(email))
+    const again = await signIn(visitor, await visitor.go(enrolment.at), email)
+    assert.equal(headingOf(again), MAILED_LINK)
+    assert.equal((await letters(email)).length, 2)
+    assert.match((await visitor.submit(again, {})).text, /in this browser first/)
+    assert.equal(headingOf(await openMailedLink(test, visitor, email)), SECURE)
+  })
+
   it('no app gets a code, whatever it asks for, and whatever it is', async () => {
     people += 1
     const email = `reset${people}@city.example`

@@ -20,6 +20,7 @@ const POLICY = 'test/interactions/policy.test.ts'
 const ROUTER = 'test/interactions/router.test.ts'
 const OUTAGE = 'test/faults/outage.test.ts'
 const ACCOUNT = 'test/e2e/account.test.ts'
+const RESETS = 'test/e2e/resets.test.ts'
 const SAML = 'test/interactions/federation/saml.test.ts'
 const RULES = 'test/e2e/company-rules.test.ts'
 
@@ -220,8 +221,8 @@ export const MUTATIONS: Mutation[] = [
   // The decision.
   policy(
     'self-service: a factor is set up on what the session proved',
-    '    const first = openProof(subject, proofs, now)\n',
-    '    const first = undefined as Open | undefined\n',
+    '    const first = openProof(subject, proofs, now) ?? openLink(subject, counting)\n',
+    '    const first = openLink(subject, counting) as Open | undefined\n',
   ),
   policy('self-service: any app may ask for it', 'client.self_service ? SET_UP', 'true ? SET_UP'),
   policy(
@@ -924,4 +925,108 @@ export const MUTATIONS: Mutation[] = [
       test: CURRENT,
     }),
   ),
+  ...(
+    [
+      [
+        'resets: a password alone enrols nothing',
+        '  reset && !linked && counting.fed === undefined ?',
+        '  reset && linked && counting.fed === undefined ?',
+      ],
+      ['resets: whoever was reset needs a factor', "if (account?.factorReset?.open) raise(2, 'reset')", ''],
+    ] as const
+  ).map(([name, find, replace]) => policy(name, find, replace, RESETS)),
+  ...(
+    [
+      ['resets: nobody themselves', "if (person.id === who.id) return { reset: 'own', unlock: false }", ''],
+      ['resets: by somebody with a factor', '!person || Object.keys(who.enrolled).length === 0', '!person'],
+      ['resets: both roles', "holds('company_admin') && holds('directory_admin')", "holds('directory_admin')"],
+      ['resets: a role that is switched off counts', 'if (others.some(pays)) return undefined', ''],
+      [
+        'resets: the company speaks for all that ask',
+        'others.some((one) => one.active && enforces(one, now, undefined))',
+        'others.length < 0',
+      ],
+      ['resets: payors are the operator’s', 'return payee && isPayee && paid', 'return payee && paid'],
+      ['resets: roles at this server', 'if (disabled || serverRoles.length > 0)', 'if (disabled)'],
+    ] as const
+  ).map(
+    ([name, find, replace]): Mutation => ({
+      name,
+      file: 'interactions/resets.ts',
+      find,
+      replace,
+      test: 'test/interactions/resets.test.ts',
+    }),
+  ),
+  ...(
+    [
+      [
+        'resets: not theirs is unknown',
+        "if (outcome === 'failure') throw new InteractionError('person_unknown', { field: 'email' })",
+        "if (outcome === 'failure' && !person) throw new InteractionError('person_unknown', { field: 'email' })",
+      ],
+      ['resets: no page of somebody else', 'isFor: async (visit) => (await inCare(visit)) !== undefined,', ''],
+      [
+        'resets: the policy is asked again',
+        "if (powers.reset === 'own' || powers.reset === 'operator')",
+        "if (powers.reset !== 'own' && powers.reset !== 'company' && powers.reset !== 'payee' && powers.reset !== 'operator')",
+      ],
+      ['resets: what was seen', 'messages, factorVersion }))', 'messages }))'],
+      [
+        'resets: sessions end',
+        'const { ended, told } = await endSessions(ending, sessions)',
+        'const { ended, told } = await endSessions(ending, sessions.slice(1))',
+      ],
+      ['resets: unlocking has its role', 'if (!powers.unlock) throw', "if (powers.reset === 'own') throw"],
+      ['resets: five unlocks', 'rule: UNLOCKS }]', 'rule: SEARCHES }]'],
+    ] as const
+  ).map(
+    ([name, find, replace]): Mutation => ({
+      name,
+      file: 'server/account/company.ts',
+      find,
+      replace,
+      test: 'test/e2e/company-resets.test.ts',
+    }),
+  ),
+  ...(
+    [
+      ['resets: a link for one person', 'link?.accountId !== id || link.purpose', 'link?.purpose'],
+      ['resets: three links', 'limit: 3, seconds: LINK_SECONDS', 'limit: 30, seconds: LINK_SECONDS'],
+      ['resets: one letter a chain', 'if (kept !== mine) return undefined', ''],
+    ] as const
+  ).map(
+    ([name, find, replace]): Mutation => ({
+      name,
+      file: 'interactions/mailed-link/index.ts',
+      find,
+      replace,
+      test: RESETS,
+    }),
+  ),
+  ...(
+    [
+      ['resets: a link is used once', "if (found['used_at'] !== null)", "if (found['used_at'] === 'never')"],
+      ['resets: a link is of its epoch', ' AND l.epoch = a.security_epoch', ''],
+      ['resets: a link for enrolment alone', "AND l.purpose = 'enrolment' ", ''],
+      ['resets: a link for enrolment sets no password', " AND l.purpose IN ('reset', 'welcome')", ''],
+      ['resets: of something that is open', ' AND a.reset_open = 1', ''],
+    ] as const
+  ).map(
+    ([name, find, replace]): Mutation => ({
+      name,
+      file: 'adapters/sqlite/passwords.ts',
+      find,
+      replace,
+      test: CONTRACT,
+    }),
+  ),
+  {
+    name: 'resets: a right ends with its epoch',
+    file: 'interactions/decision.ts',
+    find: 'outcome.linkedFor.securityEpoch === known.securityEpoch &&',
+    replace: '',
+    test: RESETS,
+  },
+  factors('resets: an activation closes them', 'reset_open = 0, reset_held_by', 'reset_held_by', CONTRACT),
 ]

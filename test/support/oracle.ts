@@ -25,7 +25,7 @@ export interface Person {
   numbers: string[]
   recovery?: Recovery | undefined
   /** The factors were reset, and none was added since; `linked`: by a mailed link, that request may enrol. */
-  reset?: { linked?: { by: Flow; until: number } | undefined } | undefined
+  reset?: { linked?: { by: Flow; until: number; epoch: number } | undefined } | undefined
   /** "Always require 2FA": on from the first factor. */
   asksAlways: boolean
   formerRecoveryCodes: string[]
@@ -238,8 +238,9 @@ export class Oracle {
   }
 
   /** After a reset a password alone enrols nothing. */
-  mayEnrol({ reset }: Person, flow: Flow): boolean {
-    return !reset || (reset.linked?.by === flow && this.#now() < reset.linked.until)
+  mayEnrol({ reset, epoch }: Person, flow: Flow): boolean {
+    if (!reset) return true
+    return reset.linked?.by === flow && reset.linked.epoch === epoch && this.#now() < reset.linked.until
   }
 
   /** Whether this code by text is right: the newest one of this request, young, not taken, and of this person's factors. */

@@ -148,6 +148,20 @@ describe('federation: the hand-off', () => {
       assert.deepEqual([...claimsIn((await test.exchange(second)).id_token).amr].sort(), ['mfa', 'otp'])
     })
 
+    it('enrols anew after a reset without a mailed link: the company’s sign-in stands for it (R109)', async () => {
+      const email = newEmail()
+      const id = await test.person(email)
+      await test.database.directory.resetMfa(id, { now: now() })
+      const { visitor, page } = await sso(email)
+      assert.equal(headingOf(page), 'Secure Your Account')
+      const { page: recovery } = await enrol(visitor, page)
+      assert.ok(hasCode(await acknowledge(visitor, recovery)))
+      assert.equal((await test.database.accounts.find(id))?.factorReset?.open, undefined)
+      assert.ok(
+        !(await test.database.outbox.list({ accountId: id, limit: 9 })).some(({ kind }) => kind === 'enrolment_link'),
+      )
+    })
+
     it('needs the challenge in every sign-in, and none within the session', async () => {
       const email = newEmail()
       await test.person(email)
