@@ -12,7 +12,7 @@ import {
   type Message,
   type ThrottleRule,
 } from '../../interactions/index.ts'
-import { ChangedMeanwhile, StoreConflict, writtenOf } from '../stores.ts'
+import { isChangedMeanwhile, isConflict, writtenOf } from '../stores.ts'
 import { EMAIL_FIELD } from './form.ts'
 import { isElsewhere, newLink, UNDO_SECONDS } from './links.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
@@ -187,8 +187,10 @@ export function confirmPage(parts: OwnAccountParts, purpose: Proving): AccountPa
   async function changeEmail(visit: AccountVisit, email: string): Promise<boolean> {
     const refusal = await emailRefusal(parts, visit)
     if (refusal) throw refusal
-    const user = await database.directory.user(visit.account.id)
-    if (!user || user.securityEpoch !== visit.account.securityEpoch) return false
+    const { account } = visit
+    const user = await database.directory.user(account.id)
+    // Of somebody who has the address already it would be a change of nothing, and told once more.
+    if (user?.securityEpoch !== account.securityEpoch || user.email !== account.email) return false
     const was = writtenOf(user)
     try {
       await database.directory.commit([
@@ -196,9 +198,9 @@ export function confirmPage(parts: OwnAccountParts, purpose: Proving): AccountPa
       ])
       return true
     } catch (error) {
-      if (error instanceof ChangedMeanwhile) return false
+      if (isChangedMeanwhile(error)) return false
       // Whoever came here has the mailbox: they may know.
-      if (error instanceof StoreConflict) throw new InteractionError('email_taken', { cause: error })
+      if (isConflict(error)) throw new InteractionError('email_taken', { cause: error })
       throw error
     }
   }

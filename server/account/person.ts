@@ -1,7 +1,7 @@
 /** What a person changes of themselves: their name and their password. */
 import { z } from 'zod'
 import { InteractionError, passwordCounter } from '../../interactions/index.ts'
-import { ChangedMeanwhile, type User, writtenOf } from '../stores.ts'
+import { isChangedMeanwhile, type User, writtenOf } from '../stores.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
 import { passwordRule } from './password-rules.ts'
 import { goOnAlone } from './reach.ts'
@@ -23,7 +23,7 @@ async function write(
       { kind: 'user', op: 'put', value: { ...was, ...rest }, was, passwordHash, messages: tell(account, kind, letter) },
     ])
   } catch (error) {
-    if (error instanceof ChangedMeanwhile) throw new InteractionError('form_expired', { cause: error })
+    if (isChangedMeanwhile(error)) throw new InteractionError('form_expired', { cause: error })
     throw error
   }
 }
