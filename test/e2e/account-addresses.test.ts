@@ -88,7 +88,7 @@ describe('addresses of an account', () => {
   }
 
   describe('the one to sign in with', () => {
-    it('changes when the link that went to the new one is used; the former one is told, and signs nobody in (R35)', async () => {
+    it('changes when the link that went to the new one is used; the former one is told, and signs nobody in (R76)', async () => {
       const person = await payor()
       const sent = await ask(person.visitor, person.wanted.toUpperCase())
       assert.match(sent.text, /We sent a link to the address/)

@@ -1,4 +1,4 @@
-/** "This was not me": what the link in a letter about a sign-in, or about any change, does (R87, R107). */
+/** "This was not me": what the link in a letter about a sign-in, or about any change, does. */
 import assert from 'node:assert/strict'
 import { NOT_ME_SECONDS } from '../../interactions/index.ts'
 import { sallyportOf } from '../../server/provider.ts'
