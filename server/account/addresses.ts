@@ -24,6 +24,13 @@ const PROOF_SECONDS = 60 * 60
 const PERSON: ThrottleRule = { kind: 'window', limit: 10, seconds: 24 * 60 * 60 }
 const ADDRESS: ThrottleRule = { kind: 'window', limit: 3, seconds: 60 * 60 }
 
+/** Titles of the page for a link that is not good. */
+const FAULTS = {
+  used: 'page.link_used.title',
+  expired: 'page.link_expired.title',
+  unknown: 'page.link_unknown.title',
+} as const
+
 type Proving = 'email' | 'notice'
 /** The letter with the link, and the title of the page that it leads to. */
 const ASKS = {
@@ -222,7 +229,7 @@ export function confirmPage(parts: OwnAccountParts, purpose: Proving): AccountPa
       const { link, fault } = await proven(visit)
       if (fault) visit.ctx.status = 400
       const locals = { purpose, email: link?.email, former: visit.account.email, fault, back }
-      return { view: 'account/confirm', title: ASKS[purpose].title, locals }
+      return { view: 'account/confirm', title: fault ? FAULTS[fault] : ASKS[purpose].title, locals }
     },
     async submit(visit) {
       const { account, ctx } = visit

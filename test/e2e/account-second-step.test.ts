@@ -202,7 +202,7 @@ describe('the second step of an account', () => {
 
       const payor = await withApp('payor')
       const refused = await open(payor.visitor, '/app/remove')
-      assert.match(refused.text, /You need it to sign in, because:/)
+      assert.match(refused.text, /no other of yours would do:/)
       assert.match(refused.text, /You handle payments at Acme Builders/)
       assert.doesNotMatch((await open(payor.visitor)).text, /\/account\/app\/remove/)
       assert.equal((await forge(payor.visitor, '/app/remove', { remove: 'otp' })).status, 400)
