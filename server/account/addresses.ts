@@ -13,7 +13,7 @@ import {
   type ThrottleRule,
 } from '../../interactions/index.ts'
 import { isChangedMeanwhile, isConflict, writtenOf } from '../stores.ts'
-import { EMAIL_FIELD } from './form.ts'
+import { NEW_EMAIL_FIELD } from './form.ts'
 import { isElsewhere, newLink, UNDO_SECONDS } from './links.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
 import { dropToken, tokenOf } from './token.ts'
@@ -100,7 +100,7 @@ export const emailPage = (parts: OwnAccountParts): AccountPage =>
   accountPage({
     proof: 'password',
     proofFirst: true,
-    form: z.strictObject({ email: EMAIL_FIELD }),
+    form: z.strictObject({ email: NEW_EMAIL_FIELD }),
     async show(visit) {
       const { account, messages } = visit
       const refusal = await emailRefusal(parts, visit)
@@ -134,7 +134,7 @@ export const noticePage = (parts: OwnAccountParts): AccountPage => {
   return accountPage({
     proof: 'other',
     proofFirst: true,
-    form: z.union([z.strictObject({ remove: z.literal('yes') }), z.strictObject({ email: EMAIL_FIELD })]),
+    form: z.union([z.strictObject({ remove: z.literal('yes') }), z.strictObject({ email: NEW_EMAIL_FIELD })]),
     async show(visit) {
       const { email, noticeEmail } = visit.account
       return {

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { InteractionError, passwordCounter } from '../../interactions/index.ts'
 import { isChangedMeanwhile, type User, writtenOf } from '../stores.ts'
+import { NAME_FIELD } from './form.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
 import { passwordRule } from './password-rules.ts'
 import { goOnAlone } from './reach.ts'
@@ -30,9 +31,7 @@ async function write(
 
 export const namePage = (parts: OwnAccountParts): AccountPage =>
   accountPage({
-    form: z.strictObject({
-      name: z.string('name_missing').trim().min(1, 'name_missing').max(200, 'form_invalid'),
-    }),
+    form: z.strictObject({ name: NAME_FIELD }),
     show: async ({ account }) => ({
       view: 'account/name',
       title: 'account.name.title',

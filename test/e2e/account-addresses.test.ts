@@ -230,6 +230,9 @@ describe('addresses of an account', () => {
       for (const [typed, said] of [
         ['', /Enter your email address/],
         ['nobody', /correct format/],
+        ['ana\0@new.example', /correct format/],
+        ['"ana lima"@new.example', /correct format/],
+        [`${'a'.repeat(250)}@new.example`, /correct format/],
         [` ${email} `, /in your account already/],
         ['ana@forward.example', /People with an address at forward\.example sign in at their company/],
       ] as const) {
@@ -384,11 +387,13 @@ describe('addresses of an account', () => {
       const both = [person.email, person.wanted]
       assert.deepEqual((await letters(person.id, 'notice_added')).map(({ to }) => to).sort(), both)
 
-      await person.visitor.submit(await open(person.visitor, '/password'), { new_password: 'a quite new battery' })
-      await test.database.directory.resetMfa(person.id, [])
-      assert.deepEqual((await letters(person.id, 'password_changed')).map(({ to }) => to).sort(), both)
       const device = test.visitor()
-      await signIn(device, await device.go(test.authUrl()), person.email, 'a quite new battery')
+      const challenge = await signIn(device, await device.go(test.authUrl()), person.email)
+      assert.ok(hasCode(await device.submit(challenge, { code: await codeOf(person.secret) })))
+      assert.deepEqual((await letters(person.id, 'new_device')).map(({ to }) => to).sort(), [person.email, ...both])
+
+      await person.visitor.submit(await open(person.visitor, '/password'), { new_password: 'a quite new battery' })
+      assert.deepEqual((await letters(person.id, 'password_changed')).map(({ to }) => to).sort(), both)
       assert.ok(!(await test.database.accounts.findByEmail(person.wanted)), 'nobody signs in with it')
     })
 
