@@ -76,7 +76,7 @@ const markOf = ({ company, from, zone, notice }: Deadline, now: number) => ({
 const concerns = ({ company }: Deadline, { disabled, factors, memberships }: User): boolean =>
   !disabled && factors.length === 0 && memberships.some((one) => one.company === company.id && !one.disabled)
 
-/** Whom the company signs in itself: its own enforcement is met by that. */
+/** Whom the company signs in itself: its own enforcement is met by that, unless it wants them to be asked here as well. */
 function signedInBy({ database, connections = database.connections }: Pick<House, 'database' | 'connections'>) {
   const known = new Map<string, Promise<string | undefined>>()
   const companyOf = async (domain: string) => {
@@ -84,6 +84,7 @@ function signedInBy({ database, connections = database.connections }: Pick<House
     return connection?.mode === 'forward' ? connection.company : undefined
   }
   return async ({ email }: User, company: Company): Promise<boolean> => {
+    if (company.mfa?.sso === 'challenge') return false
     const domain = email.slice(email.lastIndexOf('@') + 1)
     const found = known.get(domain) ?? companyOf(domain)
     known.set(domain, found)

@@ -28,6 +28,7 @@ import {
   type Client,
   type Company,
   type Database,
+  isChangedMeanwhile,
   type Resource,
   type Side,
   type StoredConnection,
@@ -526,8 +527,7 @@ export async function untilItHolds<P>(planned: () => Promise<P>, apply: (plan: P
       await apply(plan)
       return plan
     } catch (error) {
-      // By name: the database may have been opened by another copy of this module.
-      if ((error as Error).name !== 'ChangedMeanwhile' || tries === TRIES) throw error
+      if (!isChangedMeanwhile(error) || tries === TRIES) throw error
     }
   }
 }

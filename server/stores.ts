@@ -307,6 +307,11 @@ export class ChangedMeanwhile extends StoreConflict {
   override readonly name = 'ChangedMeanwhile'
 }
 
+/** Which of the two it is. By name: the database may have been opened by another copy of this module. */
+export const isConflict = (error: unknown): boolean => error instanceof Error && error.name === 'StoreConflict'
+export const isChangedMeanwhile = (error: unknown): boolean =>
+  error instanceof Error && error.name === 'ChangedMeanwhile'
+
 /**
  * @param stored what is stored now, as the directory reads it; of a person what {@link writtenOf} says
  * @throws {ChangedMeanwhile} when the change was planned from something else

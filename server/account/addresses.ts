@@ -12,8 +12,8 @@ import {
   type Message,
   type ThrottleRule,
 } from '../../interactions/index.ts'
-import { ChangedMeanwhile, StoreConflict, writtenOf } from '../stores.ts'
-import { EMAIL_FIELD } from './form.ts'
+import { isChangedMeanwhile, isConflict, writtenOf } from '../stores.ts'
+import { NEW_EMAIL_FIELD } from './form.ts'
 import { isElsewhere, newLink, UNDO_SECONDS } from './links.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
 import { dropToken, tokenOf } from './token.ts'
@@ -23,6 +23,13 @@ const PROOF_SECONDS = 60 * 60
 /** Letters that one person has sent to addresses which are not theirs yet, and letters to one such address. */
 const PERSON: ThrottleRule = { kind: 'window', limit: 10, seconds: 24 * 60 * 60 }
 const ADDRESS: ThrottleRule = { kind: 'window', limit: 3, seconds: 60 * 60 }
+
+/** Titles of the page for a link that is not good. */
+const FAULTS = {
+  used: 'page.link_used.title',
+  expired: 'page.link_expired.title',
+  unknown: 'page.link_unknown.title',
+} as const
 
 type Proving = 'email' | 'notice'
 /** The letter with the link, and the title of the page that it leads to. */
@@ -93,7 +100,7 @@ export const emailPage = (parts: OwnAccountParts): AccountPage =>
   accountPage({
     proof: 'password',
     proofFirst: true,
-    form: z.strictObject({ email: EMAIL_FIELD }),
+    form: z.strictObject({ email: NEW_EMAIL_FIELD }),
     async show(visit) {
       const { account, messages } = visit
       const refusal = await emailRefusal(parts, visit)
@@ -127,7 +134,7 @@ export const noticePage = (parts: OwnAccountParts): AccountPage => {
   return accountPage({
     proof: 'other',
     proofFirst: true,
-    form: z.union([z.strictObject({ remove: z.literal('yes') }), z.strictObject({ email: EMAIL_FIELD })]),
+    form: z.union([z.strictObject({ remove: z.literal('yes') }), z.strictObject({ email: NEW_EMAIL_FIELD })]),
     async show(visit) {
       const { email, noticeEmail } = visit.account
       return {
@@ -187,8 +194,10 @@ export function confirmPage(parts: OwnAccountParts, purpose: Proving): AccountPa
   async function changeEmail(visit: AccountVisit, email: string): Promise<boolean> {
     const refusal = await emailRefusal(parts, visit)
     if (refusal) throw refusal
-    const user = await database.directory.user(visit.account.id)
-    if (!user || user.securityEpoch !== visit.account.securityEpoch) return false
+    const { account } = visit
+    const user = await database.directory.user(account.id)
+    // Of somebody who has the address already it would be a change of nothing, and told once more.
+    if (user?.securityEpoch !== account.securityEpoch || user.email !== account.email) return false
     const was = writtenOf(user)
     try {
       await database.directory.commit([
@@ -196,9 +205,9 @@ export function confirmPage(parts: OwnAccountParts, purpose: Proving): AccountPa
       ])
       return true
     } catch (error) {
-      if (error instanceof ChangedMeanwhile) return false
+      if (isChangedMeanwhile(error)) return false
       // Whoever came here has the mailbox: they may know.
-      if (error instanceof StoreConflict) throw new InteractionError('email_taken', { cause: error })
+      if (isConflict(error)) throw new InteractionError('email_taken', { cause: error })
       throw error
     }
   }
@@ -220,7 +229,7 @@ export function confirmPage(parts: OwnAccountParts, purpose: Proving): AccountPa
       const { link, fault } = await proven(visit)
       if (fault) visit.ctx.status = 400
       const locals = { purpose, email: link?.email, former: visit.account.email, fault, back }
-      return { view: 'account/confirm', title: ASKS[purpose].title, locals }
+      return { view: 'account/confirm', title: fault ? FAULTS[fault] : ASKS[purpose].title, locals }
     },
     async submit(visit) {
       const { account, ctx } = visit

@@ -8,17 +8,23 @@ import {
   companiesInCare,
   endSessions,
   InteractionError,
+  isLockedOut,
   normaliseEmail,
   type Powers,
   passwordCounter,
   powersOver,
   type ThrottleRule,
+  type ThrottleState,
 } from '../../interactions/index.ts'
 import { audited } from '../audited.ts'
 import { factsHere } from '../provider.ts'
 import { logUntold, sessionsOf } from '../sessions.ts'
 import { valid } from './form.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
+
+/** By the throttle, or by a company of theirs: whether a new browser is refused whatever password it gives. */
+const isLocked = (person: Account, counter: ThrottleState | undefined, now: number): boolean =>
+  counter !== undefined && (counter.disabled || counter.blockedUntil > now || isLockedOut(person, counter.count + 1))
 
 /** Where the pages are. */
 const BASE = '/account/company'
@@ -147,7 +153,7 @@ function personPage(parts: OwnAccountParts, companyId: string, personId: string)
             return addedAt === undefined ? [] : [{ method, addedAt }]
           }),
           resetAt: person.factorReset?.open ? person.factorReset.at : undefined,
-          isLocked: counter !== undefined && (counter.disabled || counter.blockedUntil > visit.now),
+          isLocked: isLocked(person, counter, visit.now),
           powers,
           identities: Object.entries(IDENTITY).map(([way, label]) => ({ way, label: visit.messages.t(label) })),
           version: person.factorVersion,

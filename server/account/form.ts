@@ -18,6 +18,17 @@ export const EMAIL_FIELD = z
       .regex(/^[^@\s]+@[^@\s]+$/, 'email_invalid'),
   )
 
+/** One that is about to be somebody's: as a seed file takes it, so that what is exported can be applied. */
+export const NEW_EMAIL_FIELD = EMAIL_FIELD.pipe(z.email('email_invalid'))
+
+/** What a person is called. SQLite ends a text at NUL. */
+export const NAME_FIELD = z
+  .string('name_missing')
+  .trim()
+  .min(1, 'name_missing')
+  .max(200, 'form_invalid')
+  .refine((name) => !name.includes('\0'), 'form_invalid')
+
 /** The fields of a POST. @throws {InteractionError} for what is no form, or holds too much */
 export async function fieldsOf(ctx: Context): Promise<Record<string, unknown>> {
   if (!ctx.is('application/x-www-form-urlencoded')) throw new InteractionError('form_invalid', { status: 415 })

@@ -23,7 +23,7 @@ import { mailOf } from '../delivery.ts'
 import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
 import { logUntold } from '../sessions.ts'
-import { EMAIL_FIELD, fieldsOf, valid } from './form.ts'
+import { EMAIL_FIELD, fieldsOf, NAME_FIELD, valid } from './form.ts'
 import { INVITING, invitation, isElsewhere, PATHS, type PasswordPurpose, resetLink } from './links.ts'
 import { passwordRule } from './password-rules.ts'
 import { dropToken, keepToken, tokenOf } from './token.ts'
@@ -38,7 +38,7 @@ const ForgotForm = z.strictObject({ csrf: z.string(), email: EMAIL_FIELD })
 const PasswordForm = z.strictObject({
   csrf: z.string(),
   username: z.string().optional(),
-  name: z.string().trim().min(1, 'name_missing').max(200, 'form_invalid').optional(),
+  name: NAME_FIELD.optional(),
   new_password: z.string('new_password_missing').min(1, 'new_password_missing').max(4096, 'form_invalid'),
 })
 

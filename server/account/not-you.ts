@@ -18,7 +18,7 @@ import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
 import { untilItHolds } from '../seed.ts'
 import { logUntold } from '../sessions.ts'
-import { ChangedMeanwhile, StoreConflict, writtenOf } from '../stores.ts'
+import { isConflict, writtenOf } from '../stores.ts'
 import { fieldsOf } from './form.ts'
 import { PATHS } from './links.ts'
 import { dropToken, keepToken, type TokenName, tokenOf } from './token.ts'
@@ -153,7 +153,7 @@ export function notYouPages({ house, provider, screen }: NotYouParts): Middlewar
       )
       return true
     } catch (error) {
-      if (error instanceof StoreConflict && !(error instanceof ChangedMeanwhile)) return false
+      if (isConflict(error)) return false
       throw error
     }
   }

@@ -1,7 +1,8 @@
 /** What a person changes of themselves: their name and their password. */
 import { z } from 'zod'
 import { InteractionError, passwordCounter, rulesOf } from '../../interactions/index.ts'
-import { ChangedMeanwhile, type User, writtenOf } from '../stores.ts'
+import { isChangedMeanwhile, type User, writtenOf } from '../stores.ts'
+import { NAME_FIELD } from './form.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
 import { passwordRule } from './password-rules.ts'
 import { goOnAlone } from './reach.ts'
@@ -23,16 +24,14 @@ async function write(
       { kind: 'user', op: 'put', value: { ...was, ...rest }, was, passwordHash, messages: tell(account, kind, letter) },
     ])
   } catch (error) {
-    if (error instanceof ChangedMeanwhile) throw new InteractionError('form_expired', { cause: error })
+    if (isChangedMeanwhile(error)) throw new InteractionError('form_expired', { cause: error })
     throw error
   }
 }
 
 export const namePage = (parts: OwnAccountParts): AccountPage =>
   accountPage({
-    form: z.strictObject({
-      name: z.string('name_missing').trim().min(1, 'name_missing').max(200, 'form_invalid'),
-    }),
+    form: z.strictObject({ name: NAME_FIELD }),
     show: async ({ account }) => ({
       view: 'account/name',
       title: 'account.name.title',

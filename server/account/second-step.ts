@@ -49,7 +49,8 @@ export const removePage = (parts: OwnAccountParts, method: Method): AccountPage 
     form: z.strictObject({ remove: z.literal(method) }),
     async show({ account, messages }) {
       const isThere = account.enrolled[method] !== undefined
-      const isAllowed = sallyport.choicesOf(account).removable.includes(method)
+      const { lockedBy, removable } = sallyport.choicesOf(account)
+      const isAllowed = removable.includes(method)
       const { because } = sallyport.requirementOf(account)
       return {
         view: 'account/remove',
@@ -59,6 +60,7 @@ export const removePage = (parts: OwnAccountParts, method: Method): AccountPage 
           isThere,
           isAllowed,
           isLast: Object.keys(account.enrolled).length === 1,
+          canSwitchOff: lockedBy.length === 0,
           because: isAllowed ? [] : reasonsInWords(messages, because, await directory.companies()),
         },
       }

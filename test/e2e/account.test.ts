@@ -264,6 +264,7 @@ describe('own account', () => {
       const { email, visitor } = await payor()
       const empty = await visitor.submit(await open(visitor, '/name'), { name: '  ' })
       assert.equal(empty.status, 400)
+      assert.equal((await visitor.submit(await open(visitor, '/name'), { name: 'Ana\0Lopez' })).status, 400)
       const page = await visitor.submit(await open(visitor, '/name'), { name: ' Ana <b>Lopez ' })
       assert.match(page.text, /Your name was changed/)
       assert.match(page.text, /Ana &lt;b&gt;Lopez/)

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import type { Letter, MembershipRole } from '../../interactions/index.ts'
 import { passwordCounter } from '../../interactions/index.ts'
+import type { Company } from '../../server/stores.ts'
 import { nextStep, wait } from '../support/clock.ts'
 import {
   acknowledge,
@@ -29,16 +30,17 @@ describe('administrators of a company', () => {
   before(async () => {
     test = await openTestHouse()
     const enforced = { enforced_from: '2020-01-01', zone: 'UTC' }
-    const company = (id: string, name: string, mfa?: typeof enforced, side: 'none' | 'payee' = 'none') => ({
+    const company = (id: string, name: string, more: Partial<Company> = {}) => ({
       kind: 'company' as const,
       op: 'put' as const,
-      value: { id, name, side, domains: [], disabled: false, ...(mfa && { mfa }) },
+      value: { id, name, side: 'none' as const, domains: [], disabled: false, ...more },
     })
     await test.database.directory.commit([
-      company('town', 'Town Works', enforced),
-      company('port', 'Port Works', enforced),
+      company('town', 'Town Works', { mfa: enforced }),
+      company('port', 'Port Works', { mfa: enforced }),
       company('lax', 'Lax Works'),
-      company('pipes', 'Pipes', undefined, 'payee'),
+      company('careful', 'Careful Works', { rules: { lockout: true } }),
+      company('pipes', 'Pipes', { side: 'payee' }),
     ])
   })
   after(() => test.close())
@@ -385,6 +387,16 @@ describe('administrators of a company', () => {
     }
     await lock()
     assert.equal((await clerk.visitor.submit(await clerk.visitor.go(page.at), { unlock: 'yes' })).status, 429)
+    // By the rule of another company of theirs: from the third wrong password on.
+    const careful = await withApp(['town'], ['careful'])
+    const theirs = await find(clerk.visitor, careful.email)
+    const tries = async (count: number) => {
+      const counter = { key: passwordCounter(careful.email), rule: { kind: 'streak' as const, every: 10, wait: 1800 } }
+      for (let one = 0; one < count; one++) await test.database.throttle.take([counter], Math.floor(Date.now() / 1000))
+      return (await clerk.visitor.go(theirs.at)).text
+    }
+    assert.ok(!(await tries(2)).includes('this account is locked'))
+    assert.match(await tries(1), /this account is locked/)
     // A Payments Admin of a payee resets, and unlocks nobody.
     const payee = await withApp(['pipes', ['payments_admin']])
     const other = await withApp(['pipes', ['payments_admin']])

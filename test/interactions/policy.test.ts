@@ -19,6 +19,7 @@ import {
   isLockedOut,
   merge,
   openReasons,
+  ownChoices,
   type Proofs,
   proofBeforeChange,
   requirement,
@@ -60,6 +61,40 @@ const subject = (over: Partial<Subject> = {}): Subject => ({
 const reason = (
   ...[requirement_, who, what, options]: [ReturnType<typeof needed>, Subject | undefined, Proofs, object?]
 ) => openReasons(requirement_, who, what, NOW, options)?.reasons[0]
+
+describe('policy: what a person decides themselves', () => {
+  const enforced: Membership = { ...at('none'), enforcement: { from: '2020-01-01', zone: 'UTC' } }
+  const held = (memberships: Membership[], methods: Method[], alwaysRequire2fa = true): Account => ({
+    id: 'ana',
+    email: 'ana@acme.example',
+    disabled: false,
+    securityEpoch: 0,
+    factorVersion: 1,
+    memberships,
+    serverRoles: [],
+    alwaysRequire2fa,
+    enrolled: Object.fromEntries(methods.map((method) => [method, 1])),
+  })
+  const payor = at('payor', 'payments_admin')
+  const payee = at('payee', 'payments_admin')
+  for (const [who, account, isLocked, removable] of [
+    ['a standard user whose switch is on', held([at('none')], ['otp']), false, []],
+    ['a standard user whose switch is off', held([at('none')], ['otp'], false), false, ['otp']],
+    ['a standard user with both', held([at('none')], BOTH), false, ['otp', 'sms']],
+    ['a standard user with nothing', held([], [], false), false, []],
+    ['a payor', held([payor], ['otp']), true, []],
+    ['a payor with a phone of before', held([payor], BOTH), true, ['sms']],
+    ['a payor with nothing but a phone of before', held([payor], ['sms'], false), true, []],
+    ['a payee with an app', held([payee], ['otp']), true, []],
+    ['a payee with both', held([payee], BOTH), true, ['otp', 'sms']],
+    ['somebody of a company that enforces', held([enforced], ['sms'], false), true, []],
+    ['an operator', { ...held([], ['otp'], false), serverRoles: ['operator'] as const }, true, []],
+  ] as [string, Account, boolean, Method[]][])
+    it(`${who} ${isLocked ? 'cannot' : 'can'} switch it off, and may remove ${removable.join(' or ') || 'nothing'}`, () => {
+      const choices = ownChoices(account, BOTH, NOW)
+      assert.deepEqual([choices.lockedBy.length > 0, choices.removable], [isLocked, removable])
+    })
+})
 
 describe('policy: who needs a second factor, and which', () => {
   const enforced = (from: string, zone = 'UTC'): Membership => ({ ...at('none'), enforcement: { from, zone } })

@@ -1029,4 +1029,118 @@ export const MUTATIONS: Mutation[] = [
     test: RESETS,
   },
   factors('resets: an activation closes them', 'reset_open = 0, reset_held_by', 'reset_held_by', CONTRACT),
+  ...(
+    [
+      ['addresses: a link is its account’s', ' || link.accountId !== account.id', '', 'addresses'],
+      ['addresses: a link expires', 'link.expiresAt <= now || link.epoch', 'link.epoch', 'addresses'],
+      ['addresses: a link is of one epoch', ' || link.epoch !== account.securityEpoch', '', 'addresses'],
+      ['addresses: changed once', ' || user.email !== account.email', '', 'addresses'],
+      [
+        'addresses: one change at a time',
+        'if (undo && undo.expiresAt > now &&',
+        'if (undo && undo.expiresAt < 0 &&',
+        'addresses',
+      ],
+      ['addresses: none of a company sign-in', 'if (await isElsewhere(parts.house, email))', 'if (false)', 'addresses'],
+      [
+        'addresses: a company’s own',
+        '!user?.hasPassword || (await isElsewhere(house, account.email))',
+        '!user',
+        'addresses',
+      ],
+      [
+        'addresses: nobody learns who has one',
+        'owner\n    ? letterWithLink',
+        'owner && !account\n    ? letterWithLink',
+        'addresses',
+      ],
+      ['addresses: three letters an hour', 'rule: ADDRESS }', 'rule: PERSON }', 'addresses'],
+      ['the switch is locked', 'sallyport.choicesOf(account).lockedBy.length > 0) {', 'false) {', 'second-step'],
+      [
+        'a factor that is needed stays',
+        '!sallyport.choicesOf(account).removable.includes(method)',
+        'false',
+        'second-step',
+      ],
+      [
+        'a removal ends other sessions',
+        'const sessions = await goOnAlone(parts, visit)',
+        'const sessions = 0',
+        'second-step',
+      ],
+    ] as const
+  ).map(
+    ([name, find, replace, page]): Mutation => ({
+      name: `account: ${name}`,
+      file: `server/account/${page}.ts`,
+      find,
+      replace,
+      test: `test/e2e/account-${page}.test.ts`,
+    }),
+  ),
+  ...(
+    [
+      ['undo: of its days', "if (link.expiresAt <= now()) return say('link_expired')", '', 'account-addresses'],
+      ['undo: by its own kind of link', "link?.purpose !== 'email_undo' || ", '!link || ', 'account-addresses'],
+      ['undo: the epoch rises', 'raises: true, ', '', 'account-addresses'],
+      ['not me: the epoch rises', 'await database.directory.raiseEpoch(accountId)', '', 'not-you'],
+      ['not me: once', 'await database.pending.replace({', 'void ({', 'not-you'],
+      [
+        'not me: one of our forms',
+        'checkForm(ctx, new URL(config.SALLYPORT_ISSUER).origin, secret, csrf)',
+        '',
+        'not-you',
+      ],
+    ] as const
+  ).map(
+    ([name, find, replace, test]): Mutation => ({
+      name,
+      file: 'server/account/not-you.ts',
+      find,
+      replace,
+      test: `test/e2e/${test}.test.ts`,
+    }),
+  ),
+  {
+    name: 'not me: the link is ours',
+    file: 'interactions/kit/not-me.ts',
+    find: 'given.length !== expected.length || !timingSafeEqual(given, expected)',
+    replace: 'given.length > expected.length',
+    test: 'test/e2e/not-you.test.ts',
+  },
+  {
+    name: 'not me: the link has its time',
+    file: 'interactions/kit/not-me.ts',
+    find: 'now < at + NOT_ME_SECONDS',
+    replace: 'now > 0',
+    test: 'test/e2e/not-you.test.ts',
+  },
+  {
+    name: 'letters: to every proven address',
+    file: 'interactions/kit/letters.ts',
+    find: 'new Set([email, noticeEmail])',
+    replace: 'new Set([email])',
+    test: 'test/e2e/account-addresses.test.ts',
+  },
+  {
+    name: 'links: a new password leaves the way back',
+    file: 'interactions/kit/stores.ts',
+    find: "[...SETS_PASSWORD, 'enrolment', ...PROVING]",
+    replace: "[...SETS_PASSWORD, 'enrolment', 'email_undo', ...PROVING]",
+    test: CONTRACT,
+  },
+  {
+    name: 'factors: with the last one goes the recovery code',
+    file: 'adapters/sqlite/directory.ts',
+    find: 'DELETE FROM recovery_codes WHERE account_id = ?1 AND NOT EXISTS',
+    replace: 'DELETE FROM recovery_codes WHERE account_id = ?1 AND 0 AND NOT EXISTS',
+    test: CONTRACT,
+  },
+  {
+    name: 'factors: removed of one version',
+    file: 'adapters/sqlite/directory.ts',
+    find: 'WHERE id = ? AND factor_version = ? AND security_epoch = ?\n            AND EXISTS',
+    replace: 'WHERE id = ? AND factor_version <> ? + 1 AND security_epoch = ?\n            AND EXISTS',
+    test: CONTRACT,
+  },
 ]

@@ -240,7 +240,7 @@ const VIEWS = {
   'account/remove': {
     view: 'account/remove',
     heading: 'account.remove.sms',
-    locals: { ...own, method: 'sms', isThere: true, isAllowed: true, isLast: true, because: [] },
+    locals: { ...own, method: 'sms', isThere: true, isAllowed: true, isLast: true, canSwitchOff: true, because: [] },
   },
   'not-you': { view: 'not-you', locals: { ...own, text: 'Then end all sessions now.', submit: 'End all sessions' } },
   'account/sessions': {
@@ -536,7 +536,11 @@ const OTHER_FACTS: Record<string, First> = {
   ...Object.fromEntries(
     (['used', 'expired', 'unknown'] as const).map((fault) => [
       `account/confirm.${fault}`,
-      { ...VIEWS['account/confirm'], locals: { ...VIEWS['account/confirm'].locals, fault } },
+      {
+        ...VIEWS['account/confirm'],
+        heading: `page.link_${fault}.title`,
+        locals: { ...VIEWS['account/confirm'].locals, fault },
+      },
     ]),
   ),
   'account/confirm.notice': {
