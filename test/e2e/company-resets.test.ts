@@ -1,11 +1,15 @@
 /** Administrators of a company, for their own people only (R107, R108, R109; behaviour 35–41, 43). */
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout } from 'node:timers/promises'
 import type { Letter, MembershipRole } from '../../interactions/index.ts'
 import { passwordCounter } from '../../interactions/index.ts'
 import type { Company } from '../../server/stores.ts'
-import { nextStep, wait } from '../support/clock.ts'
+import { nextStep, now, wait } from '../support/clock.ts'
 import {
   acknowledge,
+  claimsIn,
   codeOf,
   enrol,
   errorOf,
@@ -232,10 +236,28 @@ describe('administrators of a company', () => {
 
   it('40, 41: all that was is void, apps are told, the person is told; a mailed link and a new app end it (R109)', async () => {
     const { visitor: boss } = await admin()
+    const heard: string[] = []
+    const app = createServer((request, response) => {
+      request.on('data', (chunk: Buffer) => heard.push(new URLSearchParams(String(chunk)).get('logout_token')!))
+      request.on('end', () => response.writeHead(204).end())
+    })
+    await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve))
+    const { port } = app.address() as AddressInfo
+    const strict = (await test.database.directory.client('strict'))!
+    const value = { ...strict, backchannel_logout_uri: `http://127.0.0.1:${port}/` }
+    await test.database.directory.commit([{ kind: 'client', op: 'put', value }])
     const person = await withApp(['town'])
     const tokens = await test.exchange(person.answer, 'strict')
     assert.ok(tokens['refresh_token'])
     await boss.submit(await find(boss, person.email), ENTERED)
+    assert.deepEqual(await test.database.artifacts.sessionsOf(person.id, now()), [])
+    for (let looks = 0; heard.length === 0 && looks < 100; looks++) await setTimeout(20)
+    assert.deepEqual(
+      heard.map((token) => claimsIn(token).sub),
+      [person.id],
+    )
+    await new Promise((resolve) => app.close(resolve))
+    await test.database.directory.commit([{ kind: 'client', op: 'put', value: strict }])
     const refreshed = await test.token(
       { grant_type: 'refresh_token', refresh_token: tokens['refresh_token']! },
       'strict',

@@ -255,6 +255,16 @@ describe('after a reset', () => {
     assert.equal(headingOf(await visitor.submit(back, {})), SECURE)
   })
 
+  it('a link that was opened for somebody else is none: another one is mailed', async () => {
+    const [{ email: one }, { email: two }] = [await afterReset(), await afterReset()]
+    const { visitor } = await atTheLink(one)
+    await visitor.go(await mailedLinkTo(test, one))
+    const { page } = await atTheLink(two, visitor)
+    assert.equal((await letters(two)).length, 1)
+    assert.match((await visitor.submit(page, {})).text, /in this browser first/)
+    assert.equal((await accountOf(one)).factorReset?.heldBy, undefined)
+  })
+
   it('a new password, or the end of all sessions, voids the right to enrol', async () => {
     const { email } = await afterReset()
     const { visitor } = await atTheLink(email)
