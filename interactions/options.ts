@@ -53,7 +53,8 @@ export interface SallyportOptions {
   onEvent?: ((event: SamlEvent) => void) | undefined
   /**
    * People are told by mail of what happens to their accounts: letters are kept in `stores.outbox`, for you to deliver.
-   * Without it none are written.
+   * Without it none are written. "This was not me" in them leads to a page of yours, `/not-you?token=…`: `readNotMe` says whose sessions
+   * to end.
    */
   notices?: boolean
   /** Takes what could not be answered. Never given a secret. */

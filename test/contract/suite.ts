@@ -951,6 +951,19 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
     })
 
+    /** A letter to somebody, and those that there are. */
+    const told = (id: string): Message => ({
+      id,
+      kind: 'address',
+      channel: 'mail',
+      accountId: 'ana',
+      body: '',
+      createdAt: NOW,
+      dueAt: NOW,
+      expiresAt: NOW + 3600,
+    })
+    const ids = async () => (await other.outbox.list({ limit: 99 })).map(({ id }) => id).sort()
+
     describe('addresses', () => {
       const NEW = 'ana@new.example'
       const link = (hash: string, email: string, more: object = {}) => ({
@@ -960,18 +973,7 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         expiresAt: NOW + 1800,
         ...more,
       })
-      const told = (id: string): Message => ({
-        id,
-        kind: 'address',
-        channel: 'mail',
-        accountId: 'ana',
-        body: '',
-        createdAt: NOW,
-        dueAt: NOW,
-        expiresAt: NOW + 3600,
-      })
       const written = async () => writtenOf((await db.directory.user('ana'))!)
-      const ids = async () => (await other.outbox.list({ limit: 99 })).map(({ id }) => id).sort()
 
       it('have links that prove another one, which a new password voids', async () => {
         assert.equal(await db.passwords.issueLink('ana', 'email', link('e', NEW), [told('asked')]), true)
@@ -1075,7 +1077,11 @@ export function contract(name: string, open: () => Promise<Opened>): void {
       })
       it('the switch: once, and nothing else with it', async () => {
         const before = await ana()
-        assert.equal(winners(await fifty((one) => one.directory.setAlwaysRequire2fa('ana', true, []))), 1)
+        const switched = await fifty((one, index) =>
+          one.directory.setAlwaysRequire2fa('ana', true, [told(`s${index}`)]),
+        )
+        assert.equal(winners(switched), 1)
+        assert.deepEqual(await ids(), [`s${switched.findIndex(Boolean)}`], 'its letter, and no other')
         assert.deepEqual(await ana(), { ...before, alwaysRequire2fa: true })
         assert.equal(await db.directory.setAlwaysRequire2fa('ana', false, []), true)
         assert.deepEqual(await ana(), before)
@@ -1085,9 +1091,13 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await enrolled()
         await db.factors.activate('ana', byPhone({ factorVersion: 1, recoveryCodeId: 'code-3' }))
         const results = await fifty((one, index) =>
-          one.directory.removeFactor('ana', removal(index % 3 === 0 ? 'otp' : 'sms', 2)),
+          one.directory.removeFactor(
+            'ana',
+            removal(index % 3 === 0 ? 'otp' : 'sms', 2, { messages: [told(`r${index}`)] }),
+          ),
         )
         assert.equal(winners(results), 1)
+        assert.deepEqual(await ids(), [`r${results.findIndex(Boolean)}`])
         const account = await ana()
         assert.deepEqual([account.factorVersion, account.securityEpoch], [3, 1])
         assert.equal(Object.keys(account.enrolled).length, 1)

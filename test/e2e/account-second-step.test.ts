@@ -97,7 +97,7 @@ describe('the second step of an account', () => {
   }
 
   describe('"Always require 2FA"', () => {
-    it('is a standard user’s own: off, apps ask for no second step; on, every one does; both are told (acceptance 13)', async () => {
+    it('is a standard user’s own: off, apps ask for no second step; on, every one does; both are told', async () => {
       const person = await withApp('standard')
       assert.equal((await account(person.id)).alwaysRequire2fa, true)
       const before = await account(person.id)
@@ -168,6 +168,25 @@ describe('the second step of an account', () => {
       const asked = await signIn(other, await other.go(test.authUrl()), person.email)
       assert.match(headingOf(asked), /Two-Factor Authentication Required/)
     })
+  })
+
+  it('15: a deadline in the future leads to an app on the account’s own page, after the current password', async () => {
+    const city = (await test.database.directory.company('city'))!
+    const put = (value: typeof city) => test.database.directory.commit([{ kind: 'company', op: 'put', value }])
+    await put({ ...city, mfa: { enforced_from: '2199-01-01', zone: 'UTC' } })
+    try {
+      const person = await somebody('standard')
+      const visitor = test.visitor()
+      const home = await signIn(visitor, await open(visitor), person.email)
+      assert.equal(headingOf(home), 'Your account', 'nobody is forced yet')
+      assert.match(home.text, /<a href="\/account\/app">Add an authenticator app<\/a>/)
+      wait(5 * 60 + 1)
+      const asked = await open(visitor, '/app')
+      assert.equal(headingOf(asked), 'Sign in')
+      assert.equal(headingOf(await signIn(visitor, asked, person.email)), 'Secure Your Account')
+    } finally {
+      await put(city)
+    }
   })
 
   describe('what goes', () => {

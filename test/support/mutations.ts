@@ -1140,7 +1140,7 @@ export const MUTATIONS: Mutation[] = [
     name: 'factors: removed of one version',
     file: 'adapters/sqlite/directory.ts',
     find: 'WHERE id = ? AND factor_version = ? AND security_epoch = ?\n            AND EXISTS',
-    replace: 'WHERE id = ? AND factor_version <> ? + 1 AND security_epoch = ?\n            AND EXISTS',
+    replace: 'WHERE id = ? AND factor_version >= ? AND security_epoch = ?\n            AND EXISTS',
     test: CONTRACT,
   },
 ]
