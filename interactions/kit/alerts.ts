@@ -1,6 +1,7 @@
 /** What the owner of an account is told of sign-ins that came to nothing: somebody has the password, or looks over a shoulder. */
 import { digest } from './keyring.ts'
 import type { NoticeFacts, NoticeKind, Tell } from './letters.ts'
+import type { WaitingAlert } from './room.ts'
 import type { Account, Stores, ThrottleRule } from './stores.ts'
 
 const DAY = 24 * 60 * 60
@@ -17,11 +18,14 @@ export interface Alerts {
    * the sign-in can no longer be finished.
    *
    * @param dueAt seconds since 1970
-   * @returns the letter's name, for {@link Alerts.callOff}; '' when there is none
+   * @returns what {@link Alerts.callOff} is to be given
    */
-  unlessFinished(account: Whom, device: string | undefined, facts: NoticeFacts, dueAt: number): Promise<string>
-  /** The sign-in came to its end: nobody is told, and the day's letter is still to be had. */
-  callOff(account: Whom, name: string): Promise<void>
+  unlessFinished(account: Whom, device: string | undefined, facts: NoticeFacts, dueAt: number): Promise<WaitingAlert>
+  /**
+   * This person's sign-in came to its end: nobody is told, and the day's letter is still to be had. A letter to somebody else, whose
+   * password was given before in the same browser, stays.
+   */
+  callOff(account: Whom, waiting: WaitingAlert | undefined): Promise<void>
 }
 
 /** @param tell who is told of what; nobody, where there is no mail */
@@ -37,17 +41,19 @@ export function alertsOf(
     },
 
     async unlessFinished(account, device, facts, dueAt) {
+      const none = { accountId: account.id, letter: '' }
       const [letter] = tell(account, 'sign_in_unfinished', facts)
-      if (!letter || (device !== undefined && (await devices.knows(device, account.id)))) return ''
+      if (!letter || (device !== undefined && (await devices.knows(device, account.id)))) return none
       const { allowed } = await throttle.take([{ key: counter(account), rule: ONE_A_DAY }], facts.now)
-      if (!allowed) return ''
+      if (!allowed) return none
       await outbox.put([{ ...letter, dueAt }])
-      return letter.id
+      return { ...none, letter: letter.id }
     },
 
-    async callOff(account, name) {
+    async callOff(account, waiting) {
+      if (!waiting?.letter || waiting.accountId !== account.id) return
       // When it has left already, it was late: and it was the day's.
-      if (await outbox.takeBack(name)) await throttle.clear([counter(account)])
+      if (await outbox.takeBack(waiting.letter)) await throttle.clear([counter(account)])
     },
   }
 }

@@ -25,6 +25,13 @@ export interface ChainProofs {
   until?: number | undefined
 }
 
+/** A letter that waits, and whose it is. */
+export interface WaitingAlert {
+  accountId: string
+  /** Its id; '' when there is to be none. */
+  letter: string
+}
+
 /** What the rooms leave in the stored Interaction (`result`, carried on by `lastSubmission`). */
 export interface Outcome {
   /** Start of the request: the first /auth of the chain. Ages are measured from here. */
@@ -49,8 +56,8 @@ export interface Outcome {
     | undefined
   /** What the next page tells the person: a message key. Until a page is answered. */
   notice?: string | undefined
-  /** The letter that tells of this sign-in if it comes to nothing (kit/alerts.ts); '' when there is to be none. */
-  alert?: string | undefined
+  /** The letter that tells its owner of this sign-in if it comes to nothing (kit/alerts.ts). */
+  alert?: WaitingAlert | undefined
   /** "Not you?": the session in this browser does not count for this request. */
   differentAccount?: boolean | undefined
   /** Submitted to oidc-provider only when nothing is open: the deferred login. */

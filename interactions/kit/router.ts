@@ -317,10 +317,10 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       const ts = proofs.times.pwd ?? proofs.times.fed ?? open.started
       pending.login = { accountId: proofs.accountId, ts, remember: false, amr: [], acr: '' }
       pending.deadSession = after.alive ? undefined : open.interaction.session?.uid
-      if (outcome.alert) await alerts.callOff(after.account!, outcome.alert)
+      await alerts.callOff(after.account!, outcome.alert)
       await rememberDevice(ctx, proofs.accountId)
       leave(ctx, open, true)
-    } else if (proofs?.times.pwd !== undefined && after.account && outcome.alert === undefined)
+    } else if (proofs?.times.pwd !== undefined && after.account && outcome.alert?.accountId !== after.account.id)
       pending.alert = await alerts.unlessFinished(after.account, deviceOf(ctx), factsOf(ctx), open.interaction.exp)
     await keep(open, pending)
     seeOther(ctx, open.interaction.returnTo)
@@ -355,7 +355,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
   async function end(ctx: Context, open: Open, { account }: Judgement) {
     const { interaction, client, outcome } = open
     if (account) {
-      if (outcome.alert) await alerts.callOff(account, outcome.alert)
+      await alerts.callOff(account, outcome.alert)
       await alerts.once(account, 'wrong_codes', factsOf(ctx))
     }
     const { uid, accountId } = interaction.session ?? {}

@@ -8,6 +8,7 @@ import {
   enrol,
   firstSignIn,
   openTestHouse,
+  PASSWORD,
   recoveryCodeOn,
   signIn,
   type TestHouse,
@@ -108,6 +109,28 @@ describe('notices', () => {
     const again = test.visitor()
     await signIn(again, await again.go(test.authUrl()), 'dot@acme.example')
     assert.equal((await unfinished()).length, 2)
+  })
+
+  it('go out for a password of somebody else in the same browser, whatever is finished after it', async () => {
+    const victim = await test.person('fay@acme.example')
+    await firstSignIn(test, 'fay@acme.example')
+    await test.person('mallory@city.example', 'standard')
+    const thief = test.visitor()
+    const start = await thief.go(test.authUrl())
+    const password = await thief.submit(start, { email: 'fay@acme.example' })
+    const challenge = await thief.submit(password, { password: PASSWORD })
+    assert.equal(headingOf(challenge), CHALLENGE)
+    // "Not you?", the pages of before, and a new request: each then with a sign-in that needs no second factor.
+    const { action, hidden } = formOf(challenge, '/different')
+    const again = await thief.go(action, { form: hidden })
+    for (const at of [again.at, start.at, test.authUrl()]) {
+      const page = await thief.go(at)
+      if (/name="email"/.test(page.text)) await signIn(thief, page, 'mallory@city.example')
+    }
+    const waiting = (await test.database.outbox.list({ accountId: victim, limit: 99 })).filter(
+      ({ kind }) => kind === 'sign_in_unfinished',
+    )
+    assert.equal(waiting.length, 1)
   })
 
   it('go out for ten wrong codes, and for a code that was used before, once a day each (R35, R56)', async () => {

@@ -114,14 +114,14 @@ const withdrawn = (
     [
       'alerts: a finished sign-in is told of',
       'interactions/kit/router.ts',
-      '      if (outcome.alert) await alerts.callOff(after.account!, outcome.alert)\n',
+      '      await alerts.callOff(after.account!, outcome.alert)\n',
       '',
       NOTICES,
     ],
     [
       'alerts: an owner’s sign-in takes back what tells of a thief',
       'interactions/kit/alerts.ts',
-      "      if (!allowed) return ''\n",
+      '      if (!allowed) return none\n',
       '',
       NOTICES,
     ],
