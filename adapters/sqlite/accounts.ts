@@ -18,6 +18,9 @@ const READ = `
   FROM accounts a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN phones p ON p.account_id = a.id
     LEFT JOIN recovery_codes r ON r.account_id = a.id`
 
+const BY_ID = `${READ} WHERE a.id = ?`
+const BY_EMAIL = `${READ} WHERE a.email = ?`
+
 /** Of an authenticator app: the step that was used last says when (RFC 6238). */
 const STEP_SECONDS = 30
 
@@ -40,12 +43,12 @@ export class SqliteAccounts implements AccountStore {
   }
 
   async find(accountId: string): Promise<Account | undefined> {
-    const row = this.#connection.get(`${READ} WHERE a.id = ?`, accountId)
+    const [row] = this.#connection.settled(BY_ID, accountId)
     return row && accountOf(row)
   }
 
   async findByEmail(email: string) {
-    const row = this.#connection.get(`${READ} WHERE a.email = ?`, email)
+    const [row] = this.#connection.settled(BY_EMAIL, email)
     return row && { account: accountOf(row), passwordHash: (row['password_hash'] as string | null) ?? undefined }
   }
 

@@ -35,7 +35,8 @@ export class SqliteArtifacts implements ArtifactStore {
   }
 
   async find(model: string, key: string, now: number): Promise<Artifact | undefined> {
-    return alive(this.read('WHERE model = ? AND key = ?', model, key), now)
+    const row = this.connection.artifact(model, key)
+    return alive(row && artifactOf(row), now)
   }
 
   async findByUid(model: string, uid: string, now: number): Promise<Artifact | undefined> {
@@ -49,13 +50,16 @@ export class SqliteArtifacts implements ArtifactStore {
   async consume(model: string, key: string, at: number): Promise<boolean> {
     const sql = `UPDATE artifacts SET consumed_at = ?
       WHERE model = ? AND key = ? AND consumed_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`
-    return this.connection.write(() => this.connection.run(sql, at, model, key, at - TOLERANCE) === 1)
+    return this.connection.write(
+      () => this.connection.runOnArtifact(model, key, sql, at, model, key, at - TOLERANCE) === 1,
+    )
   }
 
   async destroy(model: string, key: string, now: number): Promise<boolean> {
     return this.connection.write(() => {
       if (ENDS_FOR_GOOD.has(model)) this.bury(model, key, now)
-      return this.connection.run('DELETE FROM artifacts WHERE model = ? AND key = ?', model, key) === 1
+      const sql = 'DELETE FROM artifacts WHERE model = ? AND key = ?'
+      return this.connection.runOnArtifact(model, key, sql, model, key) === 1
     })
   }
 
@@ -83,7 +87,7 @@ export class SqliteArtifacts implements ArtifactStore {
 
   /** Every request saves its session, most of them as it was. */
   #says({ model, key, payload, expiresAt, uid, accountId }: Artifact): boolean {
-    const row = this.connection.get('SELECT * FROM artifacts WHERE model = ? AND key = ?', model, key)
+    const row = this.connection.artifact(model, key)
     return (
       row !== undefined &&
       row['payload'] === JSON.stringify(payload) &&
@@ -164,7 +168,9 @@ export class SqliteArtifacts implements ArtifactStore {
 
   protected write(artifact: Artifact): void {
     const { model, key, payload, expiresAt, uid, grantId, accountId, userCode, consumedAt } = artifact
-    this.connection.run(
+    this.connection.runOnArtifact(
+      model,
+      key,
       `INSERT INTO artifacts (model, key, payload, expires_at, uid, grant_id, account_id, user_code, consumed_at)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (model, key) DO UPDATE SET payload = excluded.payload, expires_at = excluded.expires_at, uid = excluded.uid,

@@ -6,6 +6,8 @@ export interface Transactions {
   /** Takes the write lock without waiting for it. @throws when another process holds it */
   begin(): void
   exec(sql: string): void
+  /** The transaction is over, one way or the other. */
+  end?: (() => void) | undefined
   /** Makes what was committed so far survive a power loss, away from the event loop. Absent: nothing waits for the disk. */
   sync?: (() => Promise<void>) | undefined
   /** True for the error of a lock that somebody else holds: it is worth another try. */
@@ -119,6 +121,8 @@ export class CommitQueue {
       const message = `the commit failed, nothing was written: ${(cause as Error).message}`
       for (const { reject } of entries) reject(new StoreUnavailable(message, { cause }))
       return
+    } finally {
+      this.#transactions.end?.()
     }
     if (this.#transactions.sync) void this.#sync(this.#transactions.sync, outcomes)
     else answer(outcomes)

@@ -29,7 +29,7 @@ export class SqliteConnections implements ConnectionStore {
   }
 
   async connectionFor(domain: string, clientId: string): Promise<SamlConnection | undefined> {
-    const row = this.#connection.get(
+    const [row] = this.#connection.settled(
       `SELECT c.* FROM connection_domains d JOIN connections c ON c.id = d.connection_id
         JOIN companies o ON o.id = c.company_id
         WHERE d.domain = ? AND d.client_id IN (?, '') AND c.state = 'active' AND o.disabled = 0
@@ -42,7 +42,7 @@ export class SqliteConnections implements ConnectionStore {
 
   async anyFor(clientId: string): Promise<boolean> {
     const sql = `SELECT 1 FROM connections WHERE state = 'active' AND (client_id IS NULL OR client_id = ?) LIMIT 1`
-    return this.#connection.get(sql, clientId) !== undefined
+    return this.#connection.settled(sql, clientId).length > 0
   }
 
   /** For the directory: without private keys. */

@@ -38,7 +38,7 @@ export class SqliteConsents implements ConsentStore {
   #read(where: string, ...values: string[]): Consent[] {
     const sql = `SELECT client_id, min(given_at) AS since, json_group_array(permission) AS permissions
       FROM consents ${where} GROUP BY client_id ORDER BY client_id`
-    return this.#connection.all(sql, ...values).map((row) => ({
+    return this.#connection.settled(sql, ...values).map((row) => ({
       clientId: String(row['client_id']),
       permissions: (JSON.parse(String(row['permissions'])) as string[]).sort(),
       since: Number(row['since']),

@@ -72,7 +72,7 @@ export class SqliteDirectory implements DirectoryStore {
   }
 
   async client(clientId: string): Promise<Client | undefined> {
-    const row = this.#connection.get('SELECT * FROM clients WHERE client_id = ?', clientId)
+    const [row] = this.#connection.settled('SELECT * FROM clients WHERE client_id = ?', clientId)
     if (!row) return undefined
     const { metadata, secret } = row as Record<'metadata' | 'secret', Value>
     const known = this.#known.get(clientId)
@@ -84,7 +84,7 @@ export class SqliteDirectory implements DirectoryStore {
   }
 
   async resources(): Promise<Resource[]> {
-    return this.#connection.all('SELECT * FROM resources ORDER BY id').map(resourceOf)
+    return this.#connection.settled('SELECT * FROM resources ORDER BY id').map(resourceOf)
   }
 
   async connections(): Promise<StoredConnection[]> {

@@ -5,6 +5,7 @@ import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { StoreUnavailable } from '../../interactions/kit/stores.ts'
 import { CommitQueue } from './commit-queue.ts'
+import { CurrentRows, type Touched, touchedBy } from './current-rows.ts'
 
 /** What can be bound to a parameter. */
 export type Value = string | number | null | Uint8Array
@@ -57,7 +58,10 @@ export interface ConnectionOptions {
 export class Connection {
   readonly #file: string
   readonly #database: DatabaseSync
-  readonly #statements = new Map<string, Statement>()
+  readonly #statements = new Map<string, { statement: Statement; touched: Touched }>()
+  readonly #rows = new CurrentRows(() => this.get('PRAGMA data_version')!['data_version']!)
+  #writing = false
+  #waits = 0
   readonly #busyMs: number
   readonly #queue: CommitQueue
   #log: number | undefined
@@ -74,8 +78,14 @@ export class Connection {
     this.#busyMs = options.busyMs
     this.#queue = new CommitQueue(
       {
-        begin: () => this.#tryBegin(),
+        begin: () => {
+          this.#tryBegin()
+          this.#writing = true
+        },
         exec: (sql) => void this.run(sql),
+        end: () => {
+          this.#writing = false
+        },
         isBusy,
         sync: options.synchronous === 'FULL' && file !== ':memory:' ? () => this.#sync() : undefined,
       },
@@ -97,7 +107,7 @@ export class Connection {
   }
 
   #configure({ maxPages, busyMs }: ConnectionOptions): void {
-    this.exec(`PRAGMA busy_timeout = ${busyMs}`)
+    this.#waitInside(busyMs)
     this.#refuseForeign()
     if (this.#readOnly) return
     if (this.#file !== ':memory:') chmodSync(this.#file, 0o600)
@@ -109,12 +119,25 @@ export class Connection {
   }
 
   exec(sql: string): void {
+    this.#rows.forget(touchedBy(sql))
     this.#guarded(() => this.#database.exec(sql))
   }
 
   /** @returns the number of rows that were changed */
   run(sql: string, ...values: Value[]): number {
-    return this.#guarded(() => Number(this.#statement(sql).run(...values).changes))
+    return this.#guarded(() => {
+      const { statement, touched } = this.#statement(sql)
+      this.#rows.forget(touched)
+      return Number(statement.run(...values).changes)
+    })
+  }
+
+  /** As {@link run}, for a statement that changes no other row of `artifacts` than this one, and no other table. */
+  runOnArtifact(model: string, key: string, sql: string, ...values: Value[]): number {
+    return this.#guarded(() => {
+      this.#rows.forgetArtifact(model, key)
+      return Number(this.#statement(sql).statement.run(...values).changes)
+    })
   }
 
   get(sql: string, ...values: Value[]): Row | undefined {
@@ -123,7 +146,23 @@ export class Connection {
   }
 
   all(sql: string, ...values: Value[]): Row[] {
-    return this.#guarded(() => this.#statement(sql).all(...values))
+    return this.#guarded(() => {
+      const { statement, touched } = this.#statement(sql)
+      this.#rows.forget(touched)
+      return this.#patiently(() => statement.all(...values))
+    })
+  }
+
+  /** The row of `artifacts` with this key, from memory as long as it says the same there. Not to be changed. */
+  artifact(model: string, key: string): Row | undefined {
+    const read = () => this.get('SELECT * FROM artifacts WHERE model = ? AND key = ?', model, key)
+    return this.#writing ? read() : this.#guarded(() => this.#rows.artifact(model, key, read))
+  }
+
+  /** As {@link all}, of tables that seldom change, from memory as long as it says the same there. Not to be changed. */
+  settled(sql: string, ...values: string[]): readonly Row[] {
+    const read = () => this.all(sql, ...values)
+    return this.#writing ? read() : this.#guarded(() => this.#rows.settled(sql, values.join('\0'), read))
   }
 
   /**
@@ -159,6 +198,7 @@ export class Connection {
 
   /** Runs `work` at once, all or nothing, with the write lock held from the start. Blocks: only for opening a file. */
   transaction<T>(work: () => T): T {
+    this.#waitInside(this.#busyMs)
     this.exec('BEGIN IMMEDIATE')
     try {
       const result = work()
@@ -190,12 +230,24 @@ export class Connection {
 
   /** The event loop must not stand still while another process writes: the queue waits, not SQLite. */
   #tryBegin(): void {
-    this.exec('PRAGMA busy_timeout = 0')
-    try {
-      this.run('BEGIN IMMEDIATE')
-    } finally {
-      this.exec(`PRAGMA busy_timeout = ${this.#busyMs}`)
-    }
+    this.#waitInside(0)
+    this.run('BEGIN IMMEDIATE')
+  }
+
+  /** Whether SQLite itself waits for others. Said only when it changes: it costs as much as a read. */
+  #waitInside(milliseconds: number): void {
+    if (this.#waits !== milliseconds) this.exec(`PRAGMA busy_timeout = ${milliseconds}`)
+    this.#waits = milliseconds
+  }
+
+  /** A reader waits only for somebody who makes the log ready, for a moment. */
+  #patiently<T>(read: () => T): T {
+    for (const start = Date.now(); ; pause(1))
+      try {
+        return read()
+      } catch (error) {
+        if (!LOCKED.test((error as Error).message) || Date.now() - start > this.#busyMs) throw error
+      }
   }
 
   /** A mistyped path must not change another program's database: nothing is written before this. */
@@ -234,10 +286,10 @@ export class Connection {
     }
   }
 
-  #statement(sql: string): Statement {
+  #statement(sql: string) {
     const known = this.#statements.get(sql)
     if (known) return known
-    const fresh = this.#database.prepare(sql)
+    const fresh = { statement: this.#database.prepare(sql), touched: touchedBy(sql) }
     this.#statements.set(sql, fresh)
     return fresh
   }
@@ -255,8 +307,9 @@ const toDisk = promisify(fdatasync)
 
 const pause = (milliseconds: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 
-const isBusy = (error: unknown): boolean =>
-  error instanceof StoreUnavailable && /database (table )?is locked/.test(error.message)
+const LOCKED = /database (table )?is locked/
+
+const isBusy = (error: unknown): boolean => error instanceof StoreUnavailable && LOCKED.test(error.message)
 
 /** True for a violated UNIQUE or PRIMARY KEY constraint. */
 export const isDuplicate = (error: unknown): boolean =>

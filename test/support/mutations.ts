@@ -13,6 +13,7 @@ const ACCEPTANCE = 'test/e2e/acceptance.test.ts'
 const ATTACKS = 'test/e2e/attacks.test.ts'
 const EPOCH = 'test/e2e/epoch.test.ts'
 export const PROPERTY = 'test/e2e/property.test.ts'
+const CURRENT = 'test/contract/current-rows.test.ts'
 const DUTIES = 'test/contract/duties.test.ts'
 const CONTRACT = 'test/contract/sqlite.test.ts'
 const POLICY = 'test/interactions/policy.test.ts'
@@ -714,6 +715,29 @@ export const MUTATIONS: Mutation[] = [
       find,
       replace,
       test: 'test/e2e/forgotten-password.test.ts',
+    }),
+  ),
+  ...(
+    [
+      ['others are asked', 'current-rows', "if (version !== this.#seen) this.forget('all')", ''],
+      ['others are asked again', 'current-rows', 'this.#looked = false\n', ''],
+      ['a write of ours counts', 'driver', 'this.#rows.forget(touched)\n      return Number', 'return Number'],
+      ['a write to one token counts', 'driver', 'this.#rows.forgetArtifact(model, key)', ''],
+      [
+        'not from within a write',
+        'driver',
+        'return this.#writing ? read() : this.#guarded(() => this.#rows.settled',
+        'return this.#guarded(() => this.#rows.settled',
+      ],
+      ['of settled tables only', 'current-rows', 'if (ofStatement.size === 0) refuseUnsettled(sql)', ''],
+    ] as const
+  ).map(
+    ([name, file, find, replace]): Mutation => ({
+      name: `rows kept in memory: ${name}`,
+      file: `adapters/sqlite/${file}.ts`,
+      find,
+      replace,
+      test: CURRENT,
     }),
   ),
 ]
