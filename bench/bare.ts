@@ -112,6 +112,14 @@ const provider = new Provider(issuer, {
   },
 })
 
+/** The time step of this code: the present one, or the one before (RFC 6238 §5.2), since a sign-in may begin at its end. */
+async function stepOf(code: string | undefined): Promise<number | undefined> {
+  const now = Math.floor(Date.now() / 30_000)
+  for (const step of [now, now - 1])
+    if (code === (await generate({ secret: TOTP_SECRET, epoch: step * 30 }))) return step
+  return undefined
+}
+
 const parse = bodyParser({ enableTypes: ['form'] })
 provider.use(async (ctx, next) => {
   if (!ctx.path.startsWith('/interaction/')) return next()
@@ -126,9 +134,8 @@ provider.use(async (ctx, next) => {
   const { email = '', password = '', code } = ctx.request.body as Record<string, string>
   const person = people.get(email)
   if (!person || !(await verify(passwordHash, password))) return ctx.throw(400, 'wrong password')
-  const step = Math.floor(Date.now() / 30_000)
-  if (person.lastStep >= step || code !== (await generate({ secret: TOTP_SECRET, epoch: step * 30 })))
-    return ctx.throw(400, 'wrong code')
+  const step = await stepOf(code)
+  if (step === undefined || person.lastStep >= step) return ctx.throw(400, 'wrong code')
   person.lastStep = step
   const result = { login: { accountId: person.id, amr: ['pwd', 'otp', 'mfa'], remember: false } }
   ctx.redirect(await provider.interactionResult(ctx.req, ctx.res, result))

@@ -2,7 +2,7 @@
 import { cpus, loadavg, tmpdir } from 'node:os'
 import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { checkOnce, OPERATIONS, type Operation, Target } from './operations.ts'
+import { checkOnce, OPERATIONS, type Operation, Target, WARM } from './operations.ts'
 import { compare, type Figures, type Footprint, figures, footprintLines, median, type Round, table } from './report.ts'
 import { hashOfPassword, Product, pin, type ServerProcess, startBare } from './servers.ts'
 
@@ -68,8 +68,8 @@ async function measureOperations() {
       }),
     )
     say('warming up')
-    for (const { server, target } of pairs)
-      for (let turn = 0; turn < 2; turn++) for (const operation of offered) await round(operation, server, target, 0.5)
+    for (const { target } of pairs)
+      for (const operation of offered) await answers(operation, target, operation.warm ?? WARM)
 
     const rounds = new Map<string, Round[][]>(offered.map(({ name }) => [name, [[], []]]))
     for (let number = 0; number < Number(options.rounds); number++) {
@@ -91,6 +91,16 @@ async function measureOperations() {
   } finally {
     for (const server of servers) await server.stop()
   }
+}
+
+/** Asks so many times, or until there is nothing left to ask for. */
+async function answers({ run, left }: Operation, target: Target, count: number): Promise<void> {
+  let open = count
+  await Promise.all(
+    target.workers.map(async (worker) => {
+      while (open-- > 0 && (left?.(target) ?? true)) await run(target, worker)
+    }),
+  )
 }
 
 /** Asks for so many seconds, or until there is nothing left to ask for. */
@@ -134,17 +144,9 @@ async function measureFootprint(): Promise<Footprint> {
     const target = new Target('sallyport', server.origin)
     await target.prepare(IN_FLIGHT)
     const refresh = OPERATIONS.find(({ name }) => name === 'refresh')!
-    const issue = async (count: number) => {
-      let left = count
-      await Promise.all(
-        target.workers.map(async (worker) => {
-          while (left-- > 0) await refresh.run(target, worker)
-        }),
-      )
-    }
-    await issue(1000)
+    await answers(refresh, target, 1000)
     const after1000MiB = server.rssMiB()
-    await issue(9000)
+    await answers(refresh, target, 9000)
     const after10000MiB = server.rssMiB()
     target.close()
     return { startMs: median(starts), rssMiB, after1000MiB, after10000MiB }
