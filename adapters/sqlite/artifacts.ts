@@ -47,12 +47,17 @@ export class SqliteArtifacts implements ArtifactStore {
     return alive(this.read('WHERE model = ? AND user_code = ?', model, userCode), now)
   }
 
-  async consume(model: string, key: string, at: number): Promise<boolean> {
+  async consume(model: string, key: string, at: number, { ahead = false } = {}): Promise<boolean> {
     const sql = `UPDATE artifacts SET consumed_at = ?
       WHERE model = ? AND key = ? AND consumed_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`
     return this.connection.write(
       () => this.connection.runOnArtifact(model, key, sql, at, model, key, at - TOLERANCE) === 1,
+      { ahead },
     )
+  }
+
+  async onDisk(): Promise<void> {
+    await this.connection.write(() => {})
   }
 
   async destroy(model: string, key: string, now: number): Promise<boolean> {

@@ -33,8 +33,10 @@ export class SqliteAudit implements AuditStore, AuditReader {
         // Only now: a row that could not be written leaves no gap.
         this.#head = { number, hash }
       },
-      () => {
-        this.#head = before
+      {
+        undo: () => {
+          this.#head = before
+        },
       },
     )
   }

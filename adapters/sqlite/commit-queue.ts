@@ -14,9 +14,16 @@ export interface Transactions {
   isBusy(error: unknown): boolean
 }
 
+/** How a work is answered. */
+export interface WriteOptions {
+  undo?: (() => void) | undefined
+  ahead?: boolean | undefined
+}
+
 interface Entry {
   work: () => unknown
   undo: (() => void) | undefined
+  ahead: boolean
   since: number
   resolve: (result: never) => void
   reject: (error: unknown) => void
@@ -54,16 +61,18 @@ export class CommitQueue {
   /**
    * Runs `work` in the next transaction. It must be synchronous and must not begin a transaction of its own.
    *
-   * @param undo takes back what `work` changed in memory, when the commit fails after it
+   * @param options.undo takes back what `work` changed in memory, when the commit fails after it
+   * @param options.ahead answer when it is committed and not on the disk yet. Whoever says so adds another work before
+   * anything leaves: the log has one order, so what is on the disk then was written after this
    * @returns what `work` returned, once it is committed and on the disk
    * @throws what `work` threw: then nothing of it is written, and its neighbours are not disturbed
    * @throws {StoreUnavailable} when the commit failed: then nothing of the whole transaction is written. When the disk
    * failed, nobody knows what is written, and every later work is refused
    */
-  add<T>(work: () => T, undo?: () => void): Promise<T> {
+  add<T>(work: () => T, { undo, ahead = false }: WriteOptions = {}): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (this.#lost) return reject(this.#lost)
-      this.#waiting.push({ work, undo, since: performance.now(), resolve, reject })
+      this.#waiting.push({ work, undo, ahead, since: performance.now(), resolve, reject })
       this.#schedule()
     })
   }
@@ -124,8 +133,12 @@ export class CommitQueue {
     } finally {
       this.#transactions.end?.()
     }
-    if (this.#transactions.sync) void this.#sync(this.#transactions.sync, outcomes)
-    else answer(outcomes)
+    const { sync } = this.#transactions
+    const waiting = sync ? outcomes.filter(({ entry }) => !entry.ahead) : []
+    answer(outcomes.filter((outcome) => !waiting.includes(outcome)))
+    // Who was answered ahead comes back for the disk: together with others, which is one wait less.
+    if (sync && waiting.length > 0) void this.#sync(sync, waiting)
+    else this.#schedule()
   }
 
   async #sync(sync: () => Promise<void>, outcomes: Outcome[]): Promise<void> {

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { StoreUnavailable } from '../../interactions/kit/stores.ts'
-import { CommitQueue } from './commit-queue.ts'
+import { CommitQueue, type WriteOptions } from './commit-queue.ts'
 import { CurrentRows, type Touched, touchedBy } from './current-rows.ts'
 
 /** What can be bound to a parameter. */
@@ -170,8 +170,8 @@ export class Connection {
    *
    * @see CommitQueue.add
    */
-  write<T>(work: () => T, undo?: () => void): Promise<T> {
-    return this.#queue.add(work, undo)
+  write<T>(work: () => T, options?: WriteOptions): Promise<T> {
+    return this.#queue.add(work, options)
   }
 
   /** Resolves when every write has been answered. */

@@ -91,7 +91,10 @@ class ArtifactAdapter implements Adapter {
 
   /** Of two exchanges of one code, one gets the tokens (RFC 6749 §4.1.2): the library itself reads first and writes later. */
   async consume(id: string): Promise<void> {
-    if (await this.#artifacts.consume(this.#model, this.#key(id), this.#now())) return
+    const won = await this.#artifacts.consume(this.#model, this.#key(id), this.#now(), { ahead: true })
+    // The tokens that are made now are written later, and the answer waits for both together.
+    await behindTheRequest(() => this.#artifacts.onDisk())
+    if (won) return
     const artifact = await this.#artifacts.find(this.#model, this.#key(id), this.#now())
     if (artifact?.grantId !== undefined) await this.#revoke(artifact.grantId)
     throw this.#model === 'PushedAuthorizationRequest'

@@ -626,8 +626,15 @@ export interface ArtifactStore {
   find(model: string, key: string, now: number): Promise<Artifact | undefined>
   findByUid(model: string, uid: string, now: number): Promise<Artifact | undefined>
   findByUserCode(model: string, userCode: string, now: number): Promise<Artifact | undefined>
-  /** Uses the row up. Once: false for every caller but the first, and when there is no such row. */
-  consume(model: string, key: string, at: number): Promise<boolean>
+  /**
+   * Uses the row up. Once: false for every caller but the first, and when there is no such row.
+   *
+   * @param options.ahead it may answer as soon as nobody else can use the row, before the disk has that: no answer may
+   * leave then before {@link onDisk}
+   */
+  consume(model: string, key: string, at: number, options?: { ahead?: boolean }): Promise<boolean>
+  /** Resolves when the disk has all that was answered before. */
+  onDisk(): Promise<void>
   /**
    * Removes the row. The key of a session or an interaction stays known as destroyed for an hour.
    * Once: false for every caller but the first, and when there was no such row.

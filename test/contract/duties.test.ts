@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
 import type { Middleware } from 'koa'
 import { Provider } from 'oidc-provider'
-import type { ArtifactStore } from '../../interactions/kit/stores.ts'
+import { type ArtifactStore, StoreUnavailable } from '../../interactions/kit/stores.ts'
 import { openTestHouse, PASSWORD, signIn, type TestHouse } from '../support/house.ts'
 import { freshName, useMongo } from '../support/mongo.ts'
 import { type Answer, formOf, type Visitor } from '../support/visitor.ts'
@@ -220,6 +220,32 @@ const answeredLate: Scenario = async (test, slow) => {
   assert.ok(!again.location?.includes('code='), 'one interaction, one code')
 }
 
+/** Tokens for a code that a power loss would give back may not leave; nor for one of which nobody knows. */
+const onDiskFirst: Scenario = async (test, { store }) => {
+  const { answer, visitor } = await signedIn(test)
+  const asked = latch()
+  const release = latch()
+  store.onDisk = async () => {
+    asked.resolve()
+    await release.promise
+  }
+  let left = false
+  const exchange = test.exchange(answer).then((result) => {
+    left = true
+    return result
+  })
+  await Promise.race([asked.promise, exchange])
+  await setTimeout(100)
+  assert.equal(left, false, 'no answer before the disk')
+  release.resolve()
+  assert.equal((await exchange).status, 200)
+
+  store.onDisk = () => Promise.reject(new StoreUnavailable('the disk failed'))
+  const lost = await test.exchange(await silently(test, visitor, 'payments'))
+  assert.equal(lost.status, 503)
+  assert.equal(lost['access_token'], undefined)
+}
+
 /** Everything, on the database that the settings name. */
 function duties(settings: () => Record<string, string>): void {
   const all: [string, Scenario, Unguard][] = [
@@ -230,6 +256,7 @@ function duties(settings: () => Record<string, string>): void {
     ['keeps what an app authorized while the session was renamed', renamedMeanwhile, handsNothingOver],
     ['keeps what an app authorized just before the session was renamed', savedBeforeTheRename, leavesBuriedBehind],
   ]
+  it('sends tokens only when the disk has that the code is used up', () => play(onDiskFirst, settings()))
   for (const [title, scenario, unguard] of all) {
     it(title, () => play(scenario, settings()))
     it(`${title}: not without the guard`, () =>

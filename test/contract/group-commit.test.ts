@@ -101,6 +101,33 @@ describe('group commit', () => {
     assert.deepEqual(said.slice(8), [])
     await queue.idle()
   })
+  it('answers ahead who comes back for the disk, and waits for it once', async () => {
+    let waits = 0
+    const queue = new CommitQueue(
+      {
+        begin() {},
+        exec() {},
+        isBusy: () => false,
+        async sync() {
+          waits += 1
+          if (waits > 1) throw new Error('EIO')
+        },
+      },
+      1000,
+    )
+    assert.equal(await queue.add(() => 'ahead', { ahead: true }), 'ahead')
+    assert.equal(waits, 0)
+    await queue.add(() => {})
+    assert.equal(waits, 1)
+    // Beside one that waits: answered also when the disk fails afterwards. What comes back for the disk is not.
+    const both = [queue.add(() => 'ahead', { ahead: true }), queue.add(() => {})]
+    assert.deepEqual(states(await Promise.allSettled(both)), ['fulfilled', 'rejected'])
+    await assert.rejects(
+      queue.add(() => {}),
+      StoreUnavailable,
+    )
+    await queue.idle()
+  })
   it('waits for the disk by default, and not where a process crash is all that it shall survive', async () => {
     for (const [synchronous, expected] of [
       ['FULL', 2],

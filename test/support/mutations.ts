@@ -51,6 +51,24 @@ const artifacts = (name: string, find: string, replace: string): Mutation => ({
   test: DUTIES,
 })
 
+/** Durability: what an answer speaks of is on the disk. */
+const ON_DISK: Mutation[] = [
+  {
+    name: 'tokens wait for the disk',
+    file: 'interactions/kit/oidc-adapter.ts',
+    find: 'await behindTheRequest(() => this.#artifacts.onDisk())',
+    replace: '',
+    test: DUTIES,
+  },
+  {
+    name: 'only who says so is answered ahead',
+    file: 'adapters/sqlite/commit-queue.ts',
+    find: 'outcomes.filter(({ entry }) => !entry.ahead)',
+    replace: '[]',
+    test: 'test/contract/group-commit.test.ts',
+  },
+]
+
 const saml = (name: string, file: string, find: string, replace: string, test = SAML): Mutation => ({
   name: `SAML: ${name}`,
   file: `interactions/federation/saml/${file}.ts`,
@@ -717,6 +735,7 @@ export const MUTATIONS: Mutation[] = [
       test: 'test/e2e/forgotten-password.test.ts',
     }),
   ),
+  ...ON_DISK,
   ...(
     [
       ['others are asked', 'current-rows', "if (version !== this.#seen) this.forget('all')", ''],
