@@ -7,7 +7,7 @@ import { normaliseEmail } from '../interactions/index.ts'
 import { clientEntry, companyEntry, connectionEntry, type Entry, resourceEntry, userEntry } from './export.ts'
 import type { House } from './open.ts'
 import { planningOf } from './provider.ts'
-import { applyPlan, type Plan, planSeed, readSeed, type Section, SeedError, untilItHolds } from './seed.ts'
+import { applyPlan, type Plan, planSeed, readSeed, type Section, SeedError, untilItHolds } from './seed/index.ts'
 import { endTheseSessions, sessionsOf } from './sessions.ts'
 import { type Client, type DirectoryStore, StoreConflict } from './stores.ts'
 

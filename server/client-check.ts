@@ -4,7 +4,7 @@
  */
 import { type Config, isLoopback } from './config.ts'
 import { clientEntry } from './export.ts'
-import { type PlanOptions, planSeed, readSeed, SeedError } from './seed.ts'
+import { type PlanOptions, planSeed, readSeed, SeedError } from './seed/index.ts'
 import { type Client, type Database, goodFormer, type Resource } from './stores.ts'
 
 /** One thing about a client. */

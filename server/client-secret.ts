@@ -1,7 +1,7 @@
 /** A client's secret is replaced; the former one stays good for a while, so that the app can be told the new one first. */
 import { audited } from './audited.ts'
 import { authenticatesBySecret, newClientSecret } from './changes.ts'
-import { untilItHolds } from './seed.ts'
+import { untilItHolds } from './seed/index.ts'
 import { type Change, type Client, type Database, goodFormer, StoreConflict } from './stores.ts'
 
 /** Seconds that a former secret may stay good. */

@@ -1,6 +1,6 @@
 /** The configuration as `apply` takes it: companies, people, APIs, clients and connections, and of none of them a secret. */
 import { stringify } from 'yaml'
-import { entryOf, type Section } from './seed.ts'
+import { entryOf, type Section } from './seed/index.ts'
 import {
   type Client,
   type Company,

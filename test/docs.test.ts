@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { PROMPTS } from '../interactions/policy.ts'
 import { directoryCommands } from '../server/cli/directory.ts'
 import { Config, loadConfig } from '../server/config.ts'
-import { SEED_KEYS } from '../server/seed.ts'
+import { SEED_KEYS } from '../server/seed/index.ts'
 
 const read = (file: string) => readFileSync(new URL(`../${file}`, import.meta.url), 'utf8')
 const operations = read('docs/operations.md')

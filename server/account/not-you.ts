@@ -16,7 +16,7 @@ import {
 import { mailOf } from '../delivery.ts'
 import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
-import { untilItHolds } from '../seed.ts'
+import { untilItHolds } from '../seed/index.ts'
 import { logUntold } from '../sessions.ts'
 import { isConflict, writtenOf } from '../stores.ts'
 import { fieldsOf } from './form.ts'

@@ -31,7 +31,7 @@ export function applyCommand(): Command {
         if ((options.reason !== undefined) !== (options.force ?? false))
           throw new Misused('--force and --reason: one goes with the other')
         const untested = options.reason === undefined ? {} : { untested: reasonGiven(options.reason) }
-        const { applyPlan, parseSeed, planSeed, SeedError, untilItHolds } = await import('../seed.ts')
+        const { applyPlan, parseSeed, planSeed, SeedError, untilItHolds } = await import('../seed/index.ts')
         const { planningOf } = await import('../provider.ts')
         const { endTheseSessions } = await import('../sessions.ts')
         const { environment } = await import('../config.ts')

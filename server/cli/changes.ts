@@ -253,7 +253,7 @@ function membershipsOf(values: string[], present: Entry): Entry[] {
 }
 
 async function secretFrom(given: string, command: string, option: string): Promise<string> {
-  const { readSecret, SeedError } = await import('../seed.ts')
+  const { readSecret, SeedError } = await import('../seed/index.ts')
   if (given !== '-') {
     const { environment } = await import('../config.ts')
     const value = given.startsWith('env:') ? given : `file:${resolve(given)}`

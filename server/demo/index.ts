@@ -10,7 +10,7 @@ import { type Config, ConfigError, environment, isLoopback, loadConfig } from '.
 import { createLogger } from '../log.ts'
 import { openHouse } from '../open.ts'
 import { planningOf, sallyportOf } from '../provider.ts'
-import { applyPlan, planSeed } from '../seed.ts'
+import { applyPlan, planSeed } from '../seed/index.ts'
 import { startIdentityProvider } from './identity-provider.ts'
 import { startOutboxPage } from './outbox.ts'
 import { play, playCompanySignIn } from './play.ts'

@@ -2,7 +2,7 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseSeed, type Seed } from '../seed.ts'
+import { parseSeed, type Seed } from '../seed/index.ts'
 
 /** The resource indicator of the Payments API. */
 export const API = 'https://api.payments.example'

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
 import { countersOf, type Letter } from '../../interactions/index.ts'
 import { factsHere, noticesOf, planningOf } from '../../server/provider.ts'
-import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
+import { applyPlan, parseSeed, planSeed } from '../../server/seed/index.ts'
 import { endSessionsOf } from '../../server/sessions.ts'
 import { nextStep, wait } from '../support/clock.ts'
 import {

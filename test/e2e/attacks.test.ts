@@ -6,7 +6,7 @@ import { openSqlite } from '../../adapters/sqlite/index.ts'
 import { createPasswordHasher, KeyRing, newKeyRing, passwordCounter } from '../../interactions/index.ts'
 import { ACR_2FA } from '../../interactions/policy.ts'
 import { planningOf } from '../../server/provider.ts'
-import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
+import { applyPlan, parseSeed, planSeed } from '../../server/seed/index.ts'
 import { nextStep, wait } from '../support/clock.ts'
 import {
   CALLBACK,

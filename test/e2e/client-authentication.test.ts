@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { exportJWK, type GenerateKeyPairResult, generateKeyPair, SignJWT } from 'jose'
 import * as oidc from 'openid-client'
 import { planningOf } from '../../server/provider.ts'
-import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
+import { applyPlan, parseSeed, planSeed } from '../../server/seed/index.ts'
 import { now, wait } from '../support/clock.ts'
 import {
   CALLBACK,

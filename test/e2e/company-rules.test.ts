@@ -7,7 +7,7 @@ import { tellOfDeadlines } from '../../server/deadlines.ts'
 import { explainFor } from '../../server/explain.ts'
 import { openHouse } from '../../server/open.ts'
 import { planningOf, sallyportOf } from '../../server/provider.ts'
-import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
+import { applyPlan, parseSeed, planSeed } from '../../server/seed/index.ts'
 import type { Company } from '../../server/stores.ts'
 import { now, wait } from '../support/clock.ts'
 import {

@@ -8,7 +8,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createRemoteJWKSet, decodeProtectedHeader, type JWTPayload, jwtVerify, UnsecuredJWT } from 'jose'
 import { planningOf } from '../../server/provider.ts'
-import { applyPlan, parseSeed, planSeed } from '../../server/seed.ts'
+import { applyPlan, parseSeed, planSeed } from '../../server/seed/index.ts'
 import { wait } from '../support/clock.ts'
 import {
   claimsIn,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { createPasswordHasher } from '../../interactions/index.ts'
 import { loadConfig } from '../../server/config.ts'
 import { type House, openHouse } from '../../server/open.ts'
-import { applyPlan, type PlanOptions, parseSeed, planSeed, SeedError, untilItHolds } from '../../server/seed.ts'
+import { applyPlan, type PlanOptions, parseSeed, planSeed, SeedError, untilItHolds } from '../../server/seed/index.ts'
 import { temporaryFolder } from '../support/temporary.ts'
 
 const hasher = createPasswordHasher({ memoryKiB: 19456, passes: 2, parallelism: 1, concurrency: 2, queue: 100 })

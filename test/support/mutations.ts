@@ -85,7 +85,7 @@ const withdrawn = (
   [
     [
       'a stolen password: the file that has it brings it back',
-      'server/seed.ts',
+      'server/seed/plan.ts',
       'present?.hasPassword || present?.passwordWithdrawn',
       'present?.hasPassword',
       PEOPLE,
@@ -709,7 +709,7 @@ export const MUTATIONS: Mutation[] = [
   },
   {
     name: 'another secret leaves the former ones good',
-    file: 'server/seed.ts',
+    file: 'server/seed/plan.ts',
     find: 'former_secrets: stays ? present.former_secrets : undefined',
     replace: 'former_secrets: present?.former_secrets',
     test: 'test/server/client-secret.test.ts',
@@ -892,7 +892,7 @@ export const MUTATIONS: Mutation[] = [
         '',
       ],
       ['passwords by mail: not in the account', 'server/account/own.ts', 'if (closed) {', 'if (closed && !page) {'],
-      ['passwords by mail: not by an operator', 'server/seed.ts', '  if (!strict) return\n', '  return\n'],
+      ['passwords by mail: not by an operator', 'server/seed/plan.ts', '  if (!strict) return\n', '  return\n'],
       [
         'one letter of a date for each person',
         'server/deadlines.ts',

@@ -1,10 +1,8 @@
 /** What a seed says of connections, compared with what is stored. */
 import { isDeepStrictEqual } from 'node:util'
-import { saml } from '../interactions/index.ts'
-import { isPublicMailDomain } from './mail-domains.ts'
-import { didYouMean } from './nearest.ts'
-import type { PlanOptions, Seed } from './seed.ts'
-import { SeedError } from './seed-error.ts'
+import { saml } from '../../interactions/index.ts'
+import { isPublicMailDomain } from '../mail-domains.ts'
+import { didYouMean } from '../nearest.ts'
 import {
   checkConnections,
   StoreConflict,
@@ -12,7 +10,10 @@ import {
   testedAlike,
   type WrittenConnection,
   writtenConnection,
-} from './stores.ts'
+} from '../stores.ts'
+import { SeedError } from './error.ts'
+import type { PlanOptions } from './plan.ts'
+import type { Seed } from './schema.ts'
 
 /** Seconds for which a dry run lets a connection be activated in the mode `forward`. */
 export const TEST_GOOD_SECONDS = 24 * 60 * 60
