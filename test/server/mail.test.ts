@@ -64,7 +64,8 @@ describe('mail', () => {
     tell({ id: 'ana', email }, 'app_added', { now: NOW, lang: 'en', ...more })
 
   it('says what happened, when, from where, and what to do, as text and as HTML', async () => {
-    await database.outbox.put(notice('ana@acme.example', { browser: 'Firefox <b>', ip: '192.0.2.1' }))
+    const browser = 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
+    await database.outbox.put(notice('ana@acme.example', { browser, ip: '192.0.2.1' }))
     assert.equal(await deliver(NOW), 1)
     const [letter] = smtp.letters
     assert.deepEqual(letter!.to, ['ana@acme.example'])
@@ -72,6 +73,7 @@ describe('mail', () => {
     for (const part of [
       'An authenticator app was added to your account.',
       'When: January 15, 2027',
+      'Browser: Firefox, Linux',
       'Network address: 192.0.2.1',
       'If this was you, you need do nothing.',
       `${ISSUER}/not-you`,
@@ -80,11 +82,25 @@ describe('mail', () => {
       assert.ok(letter!.text.includes(part), part)
       assert.ok(letter!.html.includes(part.split('/not-you')[0]!), part)
     }
-    assert.ok(letter!.text.includes('Browser: Firefox <b>'))
-    assert.ok(letter!.html.includes('Firefox &lt;b&gt;'))
+    assert.ok(letter!.html.includes('Acme &lt;Pay&gt;'))
     assert.match(letter!.source, /^From: Acme <id@acme\.example>/m)
     assert.match(letter!.source, /^Auto-Submitted: auto-generated/m)
   })
+  for (const browser of [
+    'Your account is closed: open https://evil.example/unlock',
+    'evil.example/unlock Mozilla',
+    'Unlock at www.evil.example/Firefox',
+    'Firefox/140.0 (Windows) https://evil.example',
+    '<a href="https://evil.example">',
+    `${'a'.repeat(80)}.evil.example`,
+  ])
+    it(`says nothing of what a stranger has a browser say: ${browser.slice(0, 40)}`, async () => {
+      await database.outbox.put(notice('ana@acme.example', { browser, ip: '192.0.2.1' }))
+      await deliver(NOW)
+      const { text, html } = smtp.letters[0]!
+      assert.doesNotMatch(text + html, /evil|closed|aaaa/)
+    })
+
   for (const [lang, subject] of [
     ['es', 'Aplicación de autenticación añadida a su cuenta de Acme <Pay>'],
     ['fr', 'Application d’authentification ajoutée à votre compte Acme <Pay>'],
