@@ -9,10 +9,11 @@ import type { Context, Middleware } from 'koa'
 import { type Configuration, errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import type { Recorder } from './kit/audit.ts'
 import { comesFrom } from './kit/csrf.ts'
+import { deviceOf } from './kit/device-cookie.ts'
 import { type ErrorCode, InteractionError } from './kit/errors.ts'
 import { digest } from './kit/keyring.ts'
 import { basePath, networkOf } from './kit/network.ts'
-import { againPath, appLink, deviceCookie } from './kit/router.ts'
+import { againPath, appLink } from './kit/router.ts'
 import { isOneOf, pathOf } from './kit/routes.ts'
 import { type Screen, seeOther } from './kit/screen.ts'
 import type { AccountStore, Counter, PendingStore, ThrottleRule } from './kit/stores.ts'
@@ -130,7 +131,7 @@ export function deviceGate(
       })
 
     // A browser that somebody signed in with before is not shut out by strangers.
-    const known = ctx.cookies.get(deviceCookie(ctx), { signed: true }) !== undefined
+    const known = deviceOf(ctx) !== undefined
     const counters: Counter[] = [
       { key: `user_code|network|${networkOf(ctx.ip)}`, rule: OF_A_NETWORK },
       ...(known ? [] : [{ key: 'user_code|all', rule: OF_ALL }]),

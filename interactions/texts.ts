@@ -24,6 +24,7 @@ const OWN: [name: string, rule: ThrottleRule][] = [
   ['hour', limit(5, HOUR)],
   ['day', limit(10, DAY)],
 ]
+/** One count for those who say that a number is theirs, another for its owner: strangers use up only their own. */
 const NUMBER: [name: string, rule: ThrottleRule][] = [
   ['hour', limit(5, HOUR)],
   ['day', limit(10, DAY)],
@@ -88,12 +89,12 @@ export function createTexts({ sms, pending, keyRing, brand, host }: TextParts): 
   return {
     countries,
 
-    limits(visit, phone) {
+    limits(visit, purpose, phone) {
       const { id } = person(visit)
       const country = phoneOf(phone)?.country ?? ''
       return [
         ...OWN.map(([name, rule]) => ({ key: `sms|own|${name}|${id}`, rule })),
-        ...NUMBER.map(([name, rule]) => ({ key: `sms|number|${name}|${hash(phone)}`, rule })),
+        ...NUMBER.map(([name, rule]) => ({ key: `sms|number|${purpose}|${name}|${hash(phone)}`, rule })),
         { key: `sms|network|${visit.network}`, rule: NETWORK },
         { key: `sms|prefix|${prefixOf(phone)}`, rule: PREFIX },
         { key: `sms|country|${country}`, rule: limit(sms.perCountryAndDay, DAY) },

@@ -15,8 +15,9 @@ export class Undeliverable extends Error {
   override readonly name = 'Undeliverable'
 }
 
-/** Seconds that a worker has to hand over one letter: longer than all timeouts of the transport. */
+/** Seconds that a letter stays a worker's own without a word from it, and milliseconds between two words: a mail server may be slow. */
 const LEASE_SECONDS = 2 * 60
+const HOLD_MS = 30_000
 /** Milliseconds between two looks into the outbox. */
 const LOOK_MS = 2000
 /** Seconds before a second try, doubled each time up to the longest wait. */
@@ -49,7 +50,7 @@ export async function deliverDue({
     const message = await outbox.lease('mail', { now: now(), until: now() + LEASE_SECONDS })
     if (!message) return count
     try {
-      await transport.send({ id: message.id, ...letters.write(message) })
+      await handOver(message)
     } catch (error) {
       await putOff(message, error as Error)
       continue
@@ -58,10 +59,24 @@ export async function deliverDue({
     count += 1
   }
 
+  /** However long it takes, nobody else takes it meanwhile. */
+  async function handOver(message: LeasedMessage): Promise<void> {
+    const { id, tries } = message
+    const hold = () => outbox.putOff(id, tries, { error: 'under way', now: now(), dueAt: now() + LEASE_SECONDS })
+    // A store that does not answer now may at the next word.
+    const holding = setInterval(() => void hold().catch(() => undefined), HOLD_MS)
+    try {
+      await transport.send({ id, ...letters.write(message) })
+    } finally {
+      clearInterval(holding)
+    }
+  }
+
   async function putOff({ id, kind, tries, expiresAt }: LeasedMessage, error: Error): Promise<void> {
     const next = now() + waitAfter(tries)
     const again = !(error instanceof Undeliverable) && next < expiresAt
-    const why = error.message.slice(0, 300)
+    // Mail servers quote what they do not like: a link's token is nothing for a log.
+    const why = error.message.replace(/[\w-]{20,}/g, '…').slice(0, 300)
     logger.warn({ message: id, kind, tries, again, error: why }, 'a letter could not be delivered')
     await outbox.putOff(id, tries, { error: why, now: now(), ...(again && { dueAt: next }) })
   }

@@ -157,7 +157,7 @@ export class MongoPasswords implements PasswordStore {
           { _id: accountId, disabled: false, removed: null, passwordHash: stored.passwordHash! },
           {
             $unset: { passwordHash: 1 },
-            $set: formerAfter(stored),
+            $set: formerAfter(stored, PASSWORDS_BARRED),
             $inc: { securityEpoch: 1 },
             ...this.#outbox.along(messages),
           },
@@ -182,11 +182,11 @@ export class MongoPasswords implements PasswordStore {
   }
 }
 
-/** What is remembered once another password takes the place of this one's. */
-export function formerAfter({
-  passwordHash,
-  formerPasswords = [],
-}: Pick<AccountDocument, 'passwordHash' | 'formerPasswords'>): { formerPasswords?: string[] } {
-  if (passwordHash === undefined) return {}
-  return { formerPasswords: [passwordHash, ...formerPasswords].slice(0, PASSWORDS_BARRED - 1) }
+/** What is remembered once another password takes the place of this one's, or none does: then one more is kept. */
+export function formerAfter(
+  { passwordHash, formerPasswords = [] }: Pick<AccountDocument, 'passwordHash' | 'formerPasswords'>,
+  kept = PASSWORDS_BARRED - 1,
+): { formerPasswords?: string[] } {
+  const former = passwordHash === undefined ? formerPasswords : [passwordHash, ...formerPasswords]
+  return former.length === 0 ? {} : { formerPasswords: former.slice(0, kept) }
 }

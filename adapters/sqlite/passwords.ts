@@ -121,7 +121,7 @@ export class SqlitePasswords implements PasswordStore {
       if (!found) return false
       connection.run(
         `UPDATE accounts SET password_hash = NULL, former_passwords = ?, security_epoch = security_epoch + 1 WHERE id = ?`,
-        nowFormer(found),
+        nowFormer(found, PASSWORDS_BARRED),
         accountId,
       )
       this.#outbox.inPut(messages)
@@ -141,8 +141,8 @@ const linkOf = (row: Row): MailedLink => ({
 const formerOf = (row: Row): string[] =>
   typeof row['former_passwords'] === 'string' ? (JSON.parse(row['former_passwords']) as string[]) : []
 
-/** What `former_passwords` is once another password takes the place of this row's. */
-export function nowFormer(row: Row): string | null {
+/** What `former_passwords` is once another password takes the place of this row's, or none does: then one more is kept. */
+export function nowFormer(row: Row, kept = PASSWORDS_BARRED - 1): string | null {
   const former = typeof row['password_hash'] === 'string' ? [row['password_hash'], ...formerOf(row)] : formerOf(row)
-  return former.length === 0 ? null : JSON.stringify(former.slice(0, PASSWORDS_BARRED - 1))
+  return former.length === 0 ? null : JSON.stringify(former.slice(0, kept))
 }

@@ -7,7 +7,7 @@ import { type AccessToken, askForMore, createGuard } from './guard.ts'
 const ANY = 'urn:sallyport:acr:2fa'
 const APP = 'urn:sallyport:acr:2fa-app'
 
-/** Characters of a call's body that are read. */
+/** Bytes of a call's body at the most. */
 const BODY = 200
 
 /**
@@ -25,14 +25,23 @@ export async function createApi({ issuer, audience }: { issuer: string; audience
   const spent = new Map<string, number>()
 
   /**
-   * One code, one transaction: a call that names no refused one is new and is refused; the same call after that needs a proof that
-   * is newer, and has served no other. Whatever code was given at a sign-in or an entry meanwhile carries out nothing.
+   * One code, one transaction: a call that names no refused one is new and is refused; the same call after that, to the last byte and
+   * by the same app, needs a proof that is newer, and has served no other. Whatever code was given at a sign-in or an entry meanwhile
+   * carries out nothing.
    */
-  const transaction = (acr: string[], carryOut: (ctx: Koa.Context, sub: string) => unknown): Koa.Middleware[] => [
+  const transaction = (
+    acr: string[],
+    carryOut: (ctx: Koa.Context, sub: string, body: string) => unknown,
+  ): Koa.Middleware[] => [
     guard({ scope: 'payments', acr }),
     async (ctx) => {
-      const { sub, second_factor_time = 0 } = tokenOf(ctx)
-      const whose = `${ctx.path} ${sub}`
+      const { sub, client_id, second_factor_time = 0 } = tokenOf(ctx)
+      const body = await bodyOf(ctx)
+      if (body === undefined) {
+        ctx.status = 413
+        return
+      }
+      const whose = JSON.stringify([sub, client_id, ctx.path, body])
       const known = waiting.get(ctx.get('transaction'))
       if (known?.whose !== whose || second_factor_time <= Math.max(known.before, spent.get(sub) ?? 0)) {
         const transaction = randomUUID()
@@ -41,7 +50,7 @@ export async function createApi({ issuer, audience }: { issuer: string; audience
       }
       waiting.delete(ctx.get('transaction'))
       spent.set(sub, second_factor_time)
-      await carryOut(ctx, sub)
+      await carryOut(ctx, sub, body)
     },
   ]
 
@@ -64,9 +73,7 @@ export async function createApi({ issuer, audience }: { issuer: string; audience
       ctx.body = { made: made.get(sub) }
     }),
     // Who is paid may have a phone in place of an app.
-    'POST /bank-account': transaction([ANY, APP], async (ctx) => {
-      let account = ''
-      for await (const part of ctx.req) account = (account + String(part)).slice(0, BODY)
+    'POST /bank-account': transaction([ANY, APP], (ctx, _sub, account) => {
       if (/^\d{4,17}$/.test(account)) ctx.body = { ends: account.slice(-4) }
       else ctx.status = 422
     }),
@@ -79,6 +86,16 @@ export async function createApi({ issuer, audience }: { issuer: string; audience
     await door(ctx, async () => answer(ctx, next))
   })
   return app
+}
+
+/** `undefined` when it is too long: of a part of it nobody says what the code was for. */
+async function bodyOf(ctx: Koa.Context): Promise<string | undefined> {
+  const parts: Buffer[] = []
+  for await (const part of ctx.req) {
+    parts.push(part as Buffer)
+    if (Buffer.concat(parts).length > BODY) return undefined
+  }
+  return Buffer.concat(parts).toString('utf8')
 }
 
 const tokenOf = (ctx: Koa.Context) => ctx.state['token'] as AccessToken

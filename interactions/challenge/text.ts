@@ -21,7 +21,7 @@ export const text = ({ factors, texts, helpFor }: TextParts): SecondFactor => {
     if (phone === undefined) throw wrongSmsCode('no phone')
     return phone
   }
-  const limits = async (visit: Visit): Promise<Attempt> => sending(texts, visit, await phoneOf(visit))
+  const limits = async (visit: Visit): Promise<Attempt> => sending(texts, visit, 'challenge', await phoneOf(visit))
   const send = async (visit: Visit) => {
     const phone = await phoneOf(visit)
     await texts.send(visit, 'challenge', phone)

@@ -1,6 +1,7 @@
 /** E-mail address first, then the password. Answers `login`. */
 import { z } from 'zod'
 import type { PasswordHasher } from '../factors/password.ts'
+import { passwordSetIn } from '../kit/device-cookie.ts'
 import { InteractionError, wrongCredentials, wrongCredentialsAgain } from '../kit/errors.ts'
 import { digest } from '../kit/keyring.ts'
 import type { NoticeFacts } from '../kit/letters.ts'
@@ -124,7 +125,10 @@ export const credentials = ({
         const { identifier, network, device } = visit
         const { typed = '' } = identifier
         const known = await accounts.findByEmail(typed)
-        const trusted = await devices.knows(device ?? '', known?.account.id ?? '')
+        const id = known?.account.id ?? ''
+        const trusted =
+          (await devices.knows(device ?? '', id)) ||
+          (device !== undefined && (await devices.knows(passwordSetIn(device), id)))
         return fromNetwork(
           [
             { key: `password|minute|${network}`, rule: NETWORK_MINUTE },

@@ -24,7 +24,7 @@ export const text = ({ texts, activate }: TextParts): { phone: RoomPage; sms: Ro
   }
   /** Limits that are not the person's own look like success: nobody learns by them which numbers others try (R70). */
   const limits = (visit: Visit, phone: string): Attempt => ({
-    ...sending(texts, visit, phone),
+    ...sending(texts, visit, 'enrolment', phone),
     async instead(key) {
       if (!texts.isOthers(key)) return undefined
       await texts.pretend(visit, 'enrolment', phone)

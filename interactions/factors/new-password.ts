@@ -39,7 +39,8 @@ export async function faultOf(password: string, rules: PasswordRules): Promise<P
 let common: Promise<BigUint64Array> | undefined
 
 /**
- * True when the whole password is on the list, whatever its case, or nothing but such a one, or up to three characters, again and again.
+ * True when the whole password is on the list, however it is written (case, width, spaces), or nothing but such a one, or up to three
+ * characters, again and again.
  *
  * The list: 49,000 passwords of @zxcvbn-ts/language-common (MIT). It is read with the first question and kept as sorted 64-bit
  * hashes, 8 bytes each.
@@ -48,6 +49,8 @@ export async function isCommon(password: string): Promise<boolean> {
   common ??= readCommon()
   const hashes = await common
   const folded = fold(password)
+  // Nothing but blanks.
+  if (folded === '') return true
   const unit = unitOf(folded)
   return holds(hashes, hashOf(folded)) || (unit !== folded && ([...unit].length <= 3 || holds(hashes, hashOf(unit))))
 }
@@ -94,8 +97,17 @@ export function isOfContext(password: string, words: string[]): boolean {
   return reached.has(text.length)
 }
 
-const fold = (text: string) => text.normalize('NFC').toLowerCase()
-const letters = (text: string) => fold(text).replace(/[^\p{L}]/gu, '')
+/** For comparing only: what looks alike to a guesser is alike. The password itself is kept as it is. */
+const fold = (text: string) =>
+  text
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[\s\p{Default_Ignorable_Code_Point}]/gu, '')
+/** Without accents: whoever knows the name tries both. */
+const letters = (text: string) =>
+  fold(text)
+    .normalize('NFKD')
+    .replace(/[^\p{L}]/gu, '')
 
 /**
  * Asks a list of stolen passwords, which learns five digits of the password's SHA-1 and no more (k-anonymity).

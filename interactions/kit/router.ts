@@ -2,7 +2,6 @@
  * The pages of all rooms: /interaction/:uid and /interaction/:uid/:page. Thin: which room, from the stored interaction,
  * never from the URL; whether its question is still the open one, from the policy; attempts counted before the answer.
  */
-import { randomBytes } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { bodyParser } from '@koa/bodyparser'
 import type { Context, Middleware } from 'koa'
@@ -10,6 +9,7 @@ import type { Provider } from 'oidc-provider'
 import { alertsOf } from './alerts.ts'
 import type { Recorder } from './audit.ts'
 import { checkForm, formToken } from './csrf.ts'
+import { deviceOf, keepDevice } from './device-cookie.ts'
 import { type ErrorCode, InteractionError } from './errors.ts'
 import { digest, type KeyRing } from './keyring.ts'
 import type { NoticeFacts, Tell } from './letters.ts'
@@ -54,8 +54,6 @@ export interface RouterParts {
 const FORM_LIMIT = '16kb'
 /** Where a failed resume goes. */
 const AGAIN = 'again'
-const DEVICE_COOKIE = 'device'
-const DEVICE_KEPT_MS = 400 * 24 * 60 * 60 * 1000
 /** A twin of a failed request (double click) may be about to finish; it also slows a guesser down. */
 const TWIN_MS = 50
 const TWIN_LOOKS = 5
@@ -397,9 +395,7 @@ export function interactionRoutes(parts: RouterParts): Middleware {
 
   /** A browser that signed in here before is throttled less (R32). The cookie stands for no factor. */
   async function rememberDevice(ctx: Context, accountId: string) {
-    const known = ctx.cookies.get(deviceCookie(ctx), { signed: true })
-    const device = known ?? randomBytes(32).toString('base64url')
-    const hash = digest(device)
+    const hash = keepDevice(ctx)
     const account = (await stores.devices.knows(hash, accountId)) ? undefined : await stores.accounts.find(accountId)
     // Told first: whoever dies in between tells it again, under the same name.
     if (account)
@@ -407,13 +403,6 @@ export function interactionRoutes(parts: RouterParts): Middleware {
         tell(account, 'new_device', { ...factsOf(ctx), id: digest(`new_device|${hash}|${accountId}`) }),
       )
     await stores.devices.remember(hash, accountId, now())
-    ctx.cookies.set(deviceCookie(ctx), device, {
-      signed: true,
-      httpOnly: true,
-      sameSite: 'lax',
-      path: '/',
-      maxAge: DEVICE_KEPT_MS,
-    })
   }
 
   async function show(ctx: Context, open: Open, asked: string, here: Judgement, error?: InteractionError) {
@@ -470,12 +459,6 @@ export function interactionRoutes(parts: RouterParts): Middleware {
       link: openedLink(ctx),
       url: (page = '') => interactionPath(provider, uid, page),
     }
-  }
-
-  /** What this browser is known by, as the store has it. */
-  function deviceOf(ctx: Context): string | undefined {
-    const device = ctx.cookies.get(deviceCookie(ctx), { signed: true })
-    return device && digest(device)
   }
 
   function leave(ctx: Context, { interaction: { uid }, client }: Open, done?: true) {
@@ -679,6 +662,3 @@ function permissionsIn({ prompt }: Interaction): Visit['permissions'] {
 }
 
 const stringOf = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
-
-/** The name of the cookie by which a browser is known. `__Host-` keeps other hosts of the domain from setting it; it needs https. */
-export const deviceCookie = (ctx: Context) => (ctx.secure ? `__Host-${DEVICE_COOKIE}` : DEVICE_COOKIE)

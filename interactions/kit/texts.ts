@@ -60,7 +60,7 @@ export interface Texts {
   /** The countries that this person's phone may be in, ISO 3166-1. */
   countries(account: Account): string[]
   /** The limits of a text to this number. Take them before {@link send}. */
-  limits(visit: Visit, phone: string): Counter[]
+  limits(visit: Visit, purpose: TextPurpose, phone: string): Counter[]
   /** What a person is told when the limit with this key is reached. */
   refusal(key: string): ErrorCode
   /** True for a limit that is not the person's own. Whoever tries numbers out is not told of it. */
@@ -98,8 +98,8 @@ export const textForm = (
     })
 
 /** What limits a text to this number. */
-export const sending = (texts: Texts, visit: Visit, phone: string): Attempt => ({
-  counters: texts.limits(visit, phone),
+export const sending = (texts: Texts, visit: Visit, purpose: TextPurpose, phone: string): Attempt => ({
+  counters: texts.limits(visit, purpose, phone),
   event: 'sms.sent',
   refusal: (key) => texts.refusal(key),
 })

@@ -12,9 +12,11 @@ import {
   type FoundLink,
   formToken,
   InteractionError,
+  keepDevice,
   networkOf,
   type PasswordHasher,
   passwordCounter,
+  passwordSetIn,
   type Sallyport,
   seeOther,
   type ThrottleRule,
@@ -198,7 +200,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     }
   }
 
-  /** Every session ends, apps are told; what a stranger's wrong passwords closed is open again (R32). Nobody is signed in. */
+  /** Every session ends, apps are told; what a stranger's wrong passwords closed is open again, and stays so in this browser (R32). Nobody is signed in. */
   async function after(
     ctx: Context,
     purpose: PasswordPurpose,
@@ -206,6 +208,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
   ) {
     const event = purpose === 'reset' ? { event: 'password.reset' } : { event: 'invitation.accepted' }
     await audit(ctx, { ...event, outcome: 'success', accountId })
+    await database.devices.remember(passwordSetIn(keepDevice(ctx)), accountId, now())
     await database.throttle.clear([passwordCounter(email)])
     const sessions = await database.artifacts.sessionsOf(accountId, now())
     const requestId = ctx.state['requestId'] as string

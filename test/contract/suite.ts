@@ -891,6 +891,12 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.deepEqual(await other.passwords.recent('ana'), ['hash-5', 'hash-4', 'hash-3', 'hash-2'])
         await db.directory.commit([person('ana')])
         assert.equal((await other.passwords.recent('ana')).length, 4)
+        // Taken away, it is one of them still.
+        assert.ok(await db.passwords.withdraw('ana', []))
+        assert.deepEqual(await other.passwords.recent('ana'), ['hash-5', 'hash-4', 'hash-3', 'hash-2'])
+        await db.passwords.issueLink('ana', 'reset', link('hash-6', { epoch: (await ana()).securityEpoch }), [])
+        assert.ok(await db.passwords.setByLink('hash-6', set('hash-6')))
+        assert.deepEqual(await other.passwords.recent('ana'), ['hash-6', 'hash-5', 'hash-4', 'hash-3'])
       })
       it('are taken away once, which raises the epoch, voids every link, and bars the password', async () => {
         const letter = { id: 'l', kind: 'k', channel: 'mail', accountId: 'ana', body: '', createdAt: NOW } as const

@@ -110,7 +110,10 @@ describe('company rules', () => {
       await visitor.submit(await visitor.go(`${test.url}/forgot`), { email })
       const link = await letterTo(id, 'password_reset')
       await visitor.submit(await visitor.go(link.link!), { new_password: NEW })
+      await lockOut(email) // the stranger was quicker
+      assert.equal((await attempt(email, NEW)).status, 400, 'the lock stands for others')
       assert.ok(hasCode(await attempt(email, NEW, visitor)))
+      assert.ok((await kinds(id)).includes('new_device'), 'which is told of')
     })
 
     it('is off by default and where the company is disabled; of several companies the strictest wins', async () => {

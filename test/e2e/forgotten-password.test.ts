@@ -332,6 +332,12 @@ describe('a forgotten password', () => {
     assert.equal((await stranger.submit(page, { password: PASSWORD })).status, 429)
     const fay = test.visitor()
     await setTo(fay, await fay.go(await linkFor('fay@acme.example', fay)), NEW)
+    // Who goes on and on is not quicker than its owner.
+    for (let tries = 0; tries < 10; tries++) {
+      wait(61)
+      page = await stranger.submit(page, { password: 'wrong' })
+    }
+    assert.equal((await stranger.submit(page, { password: NEW })).status, 429)
     const signedIn = await signIn(fay, await fay.go(test.authUrl()), 'fay@acme.example', NEW)
     assert.equal(headingOf(signedIn), 'Secure Your Account')
   })

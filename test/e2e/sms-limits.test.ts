@@ -10,7 +10,7 @@ import { createTexts } from '../../interactions/texts.ts'
 import { wait } from '../support/clock.ts'
 import { openTestHouse, signIn, type TestHouse } from '../support/house.ts'
 import { temporaryFolder } from '../support/temporary.ts'
-import { TEXTS, textsTo } from '../support/texts.ts'
+import { codeByText, TEXTS, textsTo } from '../support/texts.ts'
 import { headingOf } from '../support/visitor.ts'
 
 const ENTER = 'Enter the 6-Digit Verification Code'
@@ -57,7 +57,7 @@ describe('limits of texts', () => {
     for (let index = 0; index < 1000; index++) {
       const visit = visitOf(`person-${index}`, `10.9.${index >> 8}.${index & 255}`)
       const { allowed } = await throttle.take(
-        texts.limits(visit, `+1202555${String(index).padStart(4, '0')}`),
+        texts.limits(visit, 'enrolment', `+1202555${String(index).padStart(4, '0')}`),
         1_800_000_000,
       )
       if (allowed) taken += 1
@@ -94,6 +94,18 @@ describe('limits of texts', () => {
       counts.push((await textsTo(test, id)).length)
     }
     assert.deepEqual(counts, [1, 1, 1, 1, 1, 0, 0, 0])
+  })
+
+  it('strangers who say that a number is theirs do not keep its owner from a code', async () => {
+    const owner = await atPhone()
+    const email = (await test.database.accounts.find(owner.id))!.email
+    const page = await owner.give('202 555 0123')
+    await owner.visitor.submit(page, { code: await codeByText(test, owner.id) })
+    for (let index = 0; index < 8; index++) await (await atPhone()).give('202 555 0123')
+    wait(31)
+    const again = test.visitor()
+    await again.submit(await signIn(again, await again.go(test.authUrl()), email), { resend: 'yes' })
+    assert.equal((await textsTo(test, owner.id)).length, 2)
   })
 
   it('one network gets ten in an hour', async () => {

@@ -154,6 +154,10 @@ describe('the resource server', () => {
     assert.deepEqual(two.stepUp, { acr_values: `${ACR_2FA} ${ACR_2FA_APP}`, second_factor_max_age: '0' })
     const both = await token(visitor, one.stepUp!, code(visitor))
     assert.equal((await callApi({ ...one.again, url: account.url }, both)).response.status, 401, 'for the other call')
+    for (const body of ['000123456780', '0', 'x'.repeat(201)]) {
+      const swapped = await callApi({ ...two.again, body }, both)
+      assert.notEqual(swapped.response.status, 200, 'the code is for this very account')
+    }
     const changed = await callApi(two.again, both)
     assert.deepEqual(await changed.response.json(), { ends: '6789' })
     assert.equal((await callApi(one.again, both)).response.status, 401, 'the code is spent')

@@ -18,6 +18,13 @@ describe('a new password (R28; behaviour 56)', () => {
     ['1QAZ2wsx3edc4rfv', { code: 'password_common' }],
     ['passwordpassword', { code: 'password_common' }],
     ['abcabcabcabcabc', { code: 'password_common' }],
+    ['password password', { code: 'password_common' }],
+    ['p a s s w o r d p a s s w o r d', { code: 'password_common' }],
+    ['ｐａｓｓｗｏｒｄｐａｓｓｗｏｒｄ', { code: 'password_common' }],
+    ['pass\u200bword\u00adpass\u2060word', { code: 'password_common' }],
+    [' '.repeat(15), { code: 'password_common' }],
+    ['\u200b'.repeat(15), { code: 'password_common' }],
+    ['\0'.repeat(15), { code: 'password_common' }],
     ['password and more of it', undefined],
   ] as const)
     it(`${password.slice(0, 30)}: ${fault?.code ?? 'is taken'}`, async () => {
@@ -32,6 +39,9 @@ describe('a new password (R28; behaviour 56)', () => {
       'acmebuildersexample!',
       'ANA.ARC.1234567890',
       'sallyportsallyport',
+      'Ａｃｍｅ－Ｂｕｉｌｄｅｒｓ－２０２６',
+      'Ácme Büilders 2026',
+      'acme\u200bbuilders 2026',
     ])
       assert.ok(isOfContext(password, words), password)
     for (const password of ['Acme-Builders-rocks', '123456789012345', 'ééééééééééééééé', 'my sallyport is blue'])

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { mock } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { openSqlite } from '../../adapters/sqlite/index.ts'
-import { createSallyport, KeyRing, newKeyRing, tell } from '../../interactions/index.ts'
+import { createSallyport, KeyRing, letterWithLink, newKeyRing, tell } from '../../interactions/index.ts'
 import { loadConfig } from '../../server/config.ts'
 import { deliverDue, LATE_SECONDS, mailOf, smtpTransport, type Transport, waitAfter } from '../../server/delivery.ts'
 import { createLogger } from '../../server/log.ts'
@@ -64,7 +65,8 @@ describe('mail', () => {
     tell({ id: 'ana', email }, 'app_added', { now: NOW, lang: 'en', ...more })
 
   it('says what happened, when, from where, and what to do, as text and as HTML', async () => {
-    await database.outbox.put(notice('ana@acme.example', { browser: 'Firefox <b>', ip: '192.0.2.1' }))
+    const browser = 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
+    await database.outbox.put(notice('ana@acme.example', { browser, ip: '192.0.2.1' }))
     assert.equal(await deliver(NOW), 1)
     const [letter] = smtp.letters
     assert.deepEqual(letter!.to, ['ana@acme.example'])
@@ -72,6 +74,7 @@ describe('mail', () => {
     for (const part of [
       'An authenticator app was added to your account.',
       'When: January 15, 2027',
+      'Browser: Firefox, Linux',
       'Network address: 192.0.2.1',
       'If this was you, you need do nothing.',
       `${ISSUER}/not-you`,
@@ -80,11 +83,25 @@ describe('mail', () => {
       assert.ok(letter!.text.includes(part), part)
       assert.ok(letter!.html.includes(part.split('/not-you')[0]!), part)
     }
-    assert.ok(letter!.text.includes('Browser: Firefox <b>'))
-    assert.ok(letter!.html.includes('Firefox &lt;b&gt;'))
+    assert.ok(letter!.html.includes('Acme &lt;Pay&gt;'))
     assert.match(letter!.source, /^From: Acme <id@acme\.example>/m)
     assert.match(letter!.source, /^Auto-Submitted: auto-generated/m)
   })
+  for (const browser of [
+    'Your account is closed: open https://evil.example/unlock',
+    'evil.example/unlock Mozilla',
+    'Unlock at www.evil.example/Firefox',
+    'Firefox/140.0 (Windows) https://evil.example',
+    '<a href="https://evil.example">',
+    `${'a'.repeat(80)}.evil.example`,
+  ])
+    it(`says nothing of what a stranger has a browser say: ${browser.slice(0, 40)}`, async () => {
+      await database.outbox.put(notice('ana@acme.example', { browser, ip: '192.0.2.1' }))
+      await deliver(NOW)
+      const { text, html } = smtp.letters[0]!
+      assert.doesNotMatch(text + html, /evil|closed|aaaa/)
+    })
+
   for (const [lang, subject] of [
     ['es', 'Aplicación de autenticación añadida a su cuenta de Acme <Pay>'],
     ['fr', 'Application d’authentification ajoutée à votre compte Acme <Pay>'],
@@ -144,6 +161,58 @@ describe('mail', () => {
     assert.equal(await deliver(NOW + 999), 0)
     assert.equal(smtp.letters.length, 2)
     assert.equal(smtp.letters[0]!.messageId, smtp.letters[1]!.messageId)
+  })
+  it('is nobody else’s while a slow mail server takes it', async () => {
+    await database.outbox.put(notice('ana@acme.example'))
+    let at = NOW
+    const others: number[] = []
+    const slow: Transport = {
+      async send(letter) {
+        for (let times = 0; times < 12; times++) {
+          at += 30
+          mock.timers.tick(30_000)
+          await setTimeout(5)
+          others.push(await deliver(at))
+        }
+        await transport.send(letter)
+      },
+      close() {},
+    }
+    mock.timers.enable({ apis: ['setInterval'] })
+    try {
+      const parts = { outbox: database.outbox, letters: lettersOf(), logger: createLogger('silent'), now: () => at }
+      assert.equal(await deliverDue({ ...parts, transport: slow }), 1)
+    } finally {
+      mock.timers.reset()
+    }
+    assert.deepEqual(others, Array(12).fill(0))
+    assert.equal(await deliver(at + 999), 0)
+    assert.equal(smtp.letters.length, 1)
+  })
+  it('is refused by a mail server that quotes its link: the log and the outbox have no token', async () => {
+    const token = 'x'.repeat(43)
+    const link = `${ISSUER}/reset?token=${token}`
+    const facts = { to: 'quoted@acme.example', lang: 'en', link, now: NOW, seconds: 1800 }
+    await database.outbox.put([letterWithLink('password_reset', 'ana', facts)])
+    await deliver(NOW)
+    const [{ error = '' } = {}] = await database.outbox.list({ limit: 1 })
+    assert.match(error, /554 blocked: /)
+    assert.doesNotMatch(error, /x{20}/)
+  })
+  it('goes to one address, whatever stands in it or in the subject (no header is anybody’s)', async () => {
+    const day = { day: '2027-01-31', vars: { company: 'Acme\r\nBcc: eve@evil.example\r\n\r\n<b>', zone: 'UTC' } }
+    const facts = { to: 'ana@acme.example', lang: 'en', link: ISSUER, now: NOW, seconds: 1800, ...day }
+    await database.outbox.put([
+      letterWithLink('mfa_deadline', 'ana', facts),
+      ...notice('ana@acme.example\r\nBcc: eve@evil.example'),
+      ...notice('ana@acme.example, eve@evil.example'),
+    ])
+    await deliver(NOW)
+    assert.match(smtp.letters[0]!.subject, /Acme/)
+    for (const { to, source } of smtp.letters) {
+      assert.ok(!to.includes('eve@evil.example'), to.join())
+      assert.doesNotMatch(source.slice(0, source.indexOf('\r\n\r\n')), /^Bcc:/im)
+    }
   })
   it('is delivered once by many workers', async () => {
     await database.outbox.put(Array.from({ length: 30 }, (_, index) => notice(`p${index}@acme.example`)).flat())

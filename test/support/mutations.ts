@@ -100,7 +100,7 @@ const withdrawn = (
     [
       'a stolen password: may be chosen again',
       'adapters/sqlite/passwords.ts',
-      'nowFormer(found),\n        accountId',
+      'nowFormer(found, PASSWORDS_BARRED),\n        accountId',
       'null,\n        accountId',
       CONTRACT,
     ],
@@ -443,10 +443,11 @@ export const MUTATIONS: Mutation[] = [
   text(
     'a person gets any number',
     'texts.ts',
-    "['hour', limit(5, HOUR)],\n  ['day', limit(10, DAY)],\n]\nconst NUMBER",
-    ']\nconst NUMBER',
+    "['hour', limit(5, HOUR)],\n  ['day', limit(10, DAY)],\n]\n/** One count",
+    ']\n/** One count',
     SMS_LIMITS,
   ),
+  text('strangers use up the texts of an owner', 'texts.ts', 'number|${purpose', 'number|${1', SMS_LIMITS),
   text('the breaker does not open', 'texts.ts', 'if (breaker.isOpen(visit.now))', 'if (false)', SMS_LIMITS),
   text('the hook is not asked', 'texts.ts', 'if (sms.allows && ', 'if (!sms.allows && ', SMS_LIMITS),
   text(
@@ -876,8 +877,14 @@ export const MUTATIONS: Mutation[] = [
       [
         'a lock-out is not for a known device',
         'interactions/credentials/index.ts',
-        'const trusted = await devices.knows(',
-        'const trusted = false && await devices.knows(',
+        '(await devices.knows(device',
+        '(false && await devices.knows(device',
+      ],
+      [
+        'a stranger is quicker than who has just set a password by mail',
+        'interactions/credentials/index.ts',
+        '(device !== undefined && ',
+        '(false && device !== undefined && ',
       ],
       [
         'tokens end with a session that was idle for too long',

@@ -1,4 +1,4 @@
-/** A real SMTP server in a process of its own. Tells its parent of every letter; `gone@…` it refuses for good, `later@…` for now. */
+/** A real SMTP server in a process of its own. Tells its parent of every letter; `gone@…` it refuses for good, `later@…` for now; the letter to `quoted@…` too, with its first link. */
 import { SMTPServer } from 'smtp-server'
 
 const refused = (message: string, responseCode: number) => Object.assign(new Error(message), { responseCode })
@@ -16,6 +16,8 @@ const server = new SMTPServer({
     stream.on('data', (part: Buffer) => parts.push(part))
     stream.on('end', () => {
       const to = session.envelope.rcptTo.map(({ address }) => address)
+      const [link] = /https?:\S+/.exec(Buffer.concat(parts).toString('utf8').replace(/=\r\n/g, '')) ?? []
+      if (to.some((one) => one.startsWith('quoted@'))) return answer(refused(`blocked: ${link}`, 554))
       process.send!({ to, source: Buffer.concat(parts).toString('utf8') })
       answer()
     })

@@ -1,0 +1,35 @@
+/** The cookie by which a browser is known that a person used before. It lowers throttling; it stands for no factor (R32). */
+import { randomBytes } from 'node:crypto'
+import type { Context } from 'koa'
+import { digest } from './keyring.ts'
+
+const KEPT_MS = 400 * 24 * 60 * 60 * 1000
+
+/** `__Host-` keeps other hosts of the domain from setting it; it needs https. */
+const nameOf = (ctx: Context) => (ctx.secure ? '__Host-device' : 'device')
+const tokenOf = (ctx: Context) => ctx.cookies.get(nameOf(ctx), { signed: true })
+
+/** What this browser is known by, as the store has it. */
+export function deviceOf(ctx: Context): string | undefined {
+  const value = tokenOf(ctx)
+  return value && digest(value)
+}
+
+/** Has this browser be known from now on. @returns what by, as the store has it */
+export function keepDevice(ctx: Context): string {
+  const value = tokenOf(ctx) ?? randomBytes(32).toString('base64url')
+  ctx.cookies.set(nameOf(ctx), value, {
+    signed: true,
+    httpOnly: true,
+    sameSite: 'lax',
+    path: '/',
+    maxAge: KEPT_MS,
+  })
+  return digest(value)
+}
+
+/**
+ * The name of a browser in which a password was just set by mail. The throttle knows it, so that no stranger closes the way in again
+ * before its owner has taken it; a sign-in there is one on a new device all the same, and is told of.
+ */
+export const passwordSetIn = (device: string): string => digest(`${device}|password set`)
