@@ -96,7 +96,7 @@ describe('the second step of an account', () => {
     return visitor.request(`${test.url}/account${page}`, { form: { ...hidden, ...fields } })
   }
 
-  describe('"Always require 2FA"', () => {
+  describe('33: "Always require 2FA"', () => {
     it('is a standard user’s own: off, apps ask for no second step; on, every one does; both are told', async () => {
       const person = await withApp('standard')
       assert.equal((await account(person.id)).alwaysRequire2fa, true)
