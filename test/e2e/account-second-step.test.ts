@@ -242,7 +242,7 @@ describe('the second step of an account', () => {
     it('the last one of a standard user, after the switch: the recovery code goes with it', async () => {
       const person = await withApp('standard')
       const refused = await open(person.visitor, '/app/remove')
-      assert.match(refused.text, /You switched it on yourself/)
+      assert.match(refused.text, /“Always require 2FA” is on in your account/)
       await person.visitor.submit(await open(person.visitor, '/always'), { always: 'off' })
       const page = await open(person.visitor, '/app/remove')
       assert.match(page.text, /your only second step/i)
