@@ -62,7 +62,7 @@ export const passwordPage = (parts: OwnAccountParts): AccountPage => {
     show: async ({ account }) => ({
       view: 'new-password',
       title: 'new-password.title',
-      locals: { email: account.email, min: config.SALLYPORT_PASSWORD_MIN_LENGTH },
+      locals: { email: account.email, min: config.SALLYPORT_PASSWORD_MIN_LENGTH, isOwn: true },
     }),
     async submit(visit, { new_password: password }) {
       const { account, ctx } = visit

@@ -66,6 +66,8 @@ ${list(COLLEAGUES)}
 Try: sign in as the payor with an authenticator app on your phone; write the recovery code down; look at the tokens;
 enter the Payments tool, make a disbursement, change the bank account; set its clock to 30 seconds and wait; give ten wrong codes;
 sign out and in again; "Use your recovery code" as if the phone were lost; sign in as the payee by SMS.
+Your own account is ${config.SALLYPORT_ISSUER}/account: change the phone, the address, the password; end sessions. As the administrator of
+Dale Roads open "People you look after" there, and reset the member, once the member has an app.
 Then, in another terminal: npm run sallyport -- audit list
 
 Ctrl+C stops it. Everything it keeps is in ${config.SALLYPORT_DATA_DIR}

@@ -30,6 +30,11 @@ export const PEOPLE = [
   { email: 'disburser@acme.example', what: 'a second payor' },
   { email: 'payee@best.example', what: 'a payee: an authenticator app, or codes by SMS' },
   { email: 'standard@city.example', what: 'a standard user: a password is enough, until an app asks for more' },
+  { email: 'admin@dale.example', what: 'looks after the people of a company that demands a second factor' },
+  {
+    email: 'member@dale.example',
+    what: 'one of them: whose phone is lost is reset by the administrator, in the account',
+  },
 ] as const
 
 /** Who has no password yet. */
@@ -64,6 +69,13 @@ export function demoSeed({ password, clientSecret }: DemoSecrets, app: string, m
       { id: 'best-plumbing', name: 'Best Plumbing', side: 'payee', domains: ['best.example'] },
       { id: 'corner-homes', name: 'Corner Homes', side: 'payor', domains: ['corner.example'] },
       { id: 'city-works', name: 'City Works', side: 'none', domains: ['city.example'] },
+      {
+        id: 'dale-roads',
+        name: 'Dale Roads',
+        side: 'none',
+        domains: ['dale.example'],
+        mfa: { enforced_from: '2026-01-01', zone: 'UTC' },
+      },
     ],
     users: [
       person('payor@acme.example', 'A Payor', member('acme-builders', 'payments_admin')),
@@ -71,6 +83,8 @@ export function demoSeed({ password, clientSecret }: DemoSecrets, app: string, m
       person('payee@best.example', 'A Payee', member('best-plumbing', 'payments_admin')),
       { email: GUEST.email, memberships: member('best-plumbing', 'payments_admin') },
       person('standard@city.example', 'A Standard User', member('city-works')),
+      person('admin@dale.example', 'An Administrator', member('dale-roads', 'company_admin', 'directory_admin')),
+      person('member@dale.example', 'A Member', member('dale-roads')),
       {
         email: COLLEAGUES[0].email,
         name: COLLEAGUES[0].name,

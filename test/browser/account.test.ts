@@ -117,7 +117,7 @@ describeInBrowser('an own account, in a browser', () => {
       assert.equal(await page.getByRole('link', { name: 'Remove the phone' }).count(), 0)
       await page.goto(`${test.url}/account/phone/remove`)
       await heading('Remove the phone')
-      assert.ok(await page.getByText('You switched it on yourself.').isVisible())
+      assert.ok(await page.getByText('“Always require 2FA” is on in your account.').isVisible())
       await page.goBack()
 
       await follow('Change Second address for security messages')

@@ -96,7 +96,7 @@ describe('the second step of an account', () => {
     return visitor.request(`${test.url}/account${page}`, { form: { ...hidden, ...fields } })
   }
 
-  describe('"Always require 2FA"', () => {
+  describe('33: "Always require 2FA"', () => {
     it('is a standard user’s own: off, apps ask for no second step; on, every one does; both are told', async () => {
       const person = await withApp('standard')
       assert.equal((await account(person.id)).alwaysRequire2fa, true)
@@ -242,7 +242,7 @@ describe('the second step of an account', () => {
     it('the last one of a standard user, after the switch: the recovery code goes with it', async () => {
       const person = await withApp('standard')
       const refused = await open(person.visitor, '/app/remove')
-      assert.match(refused.text, /You switched it on yourself/)
+      assert.match(refused.text, /“Always require 2FA” is on in your account/)
       await person.visitor.submit(await open(person.visitor, '/always'), { always: 'off' })
       const page = await open(person.visitor, '/app/remove')
       assert.match(page.text, /your only second step/i)

@@ -213,7 +213,7 @@ const VIEWS = {
       isAlways: true,
       isLocked: true,
       looksAfterPeople: true,
-      because: ['You handle payments at Acme Builders.', 'You switched it on yourself.'],
+      because: ['You handle payments at Acme Builders.', '“Always require 2FA” is on in your account.'],
     },
   },
   'account/name': { view: 'account/name', heading: 'account.name.title', locals: { ...own, name: 'A Person' } },
@@ -430,6 +430,10 @@ const OTHER_FACTS: Record<string, First> = {
   'new-password.reset': {
     ...VIEWS['new-password'],
     locals: { ...VIEWS['new-password'].locals, email: longEmail, name: undefined },
+  },
+  'new-password.own': {
+    ...VIEWS['new-password'],
+    locals: { ...VIEWS['new-password'].locals, name: undefined, isOwn: true },
   },
   'credentials-password.long_names': {
     ...VIEWS['credentials-password'],
