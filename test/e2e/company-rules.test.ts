@@ -8,7 +8,7 @@ import { explainFor } from '../../server/explain.ts'
 import { openHouse } from '../../server/open.ts'
 import { planningOf, sallyportOf } from '../../server/provider.ts'
 import { applyPlan, parseSeed, planSeed } from '../../server/seed/index.ts'
-import type { Company } from '../../server/stores.ts'
+import type { Company, WrittenConnection } from '../../server/stores.ts'
 import { now, wait } from '../support/clock.ts'
 import {
   acknowledge,
@@ -410,6 +410,30 @@ describe('company rules', () => {
       const gone = await member(undefined, { disabled: true, mfa: { enforced_from: date(3), zone: 'UTC' } })
       await look()
       assert.deepEqual([await deadlines(id), await deadlines(gone.id)], [0, 0])
+    })
+
+    it('goes to nobody whom the company signs in itself, unless it wants them to be asked here as well', async () => {
+      const own = { domains: ['rules.example'], mfa: { enforced_from: date(3), zone: 'UTC' } }
+      const { id, company } = await member(undefined, own)
+      const value: WrittenConnection = {
+        ...{ id: 'rules-sso', company, domains: ['rules.example'], mode: 'forward', state: 'active', jit: false },
+        idp: { entityId: 'https://idp.example', ssoUrl: 'https://idp.example', binding: 'redirect', certificates: [] },
+        ...{ trustedContexts: [], attributes: {} },
+      }
+      const firstKey = { privateKey: 'private', certificate: 'certificate' }
+      await test.database.directory.commit([{ kind: 'connection', op: 'put', value, firstKey }])
+      try {
+        await look()
+        assert.equal(await deadlines(id), 0)
+        const [stored] = (await test.database.directory.companies()).filter((one) => one.id === company)
+        // The day's mark of the first look stands for the date as it was: another one is looked at anew.
+        const mfa = { enforced_from: date(2), zone: 'UTC', sso: 'challenge' as const }
+        await test.database.directory.commit([{ kind: 'company', op: 'put', value: { ...stored!, mfa } }])
+        await look()
+        assert.equal(await deadlines(id), 1)
+      } finally {
+        await test.database.directory.commit([{ kind: 'connection', op: 'remove', id: 'rules-sso' }])
+      }
     })
 
     it('stands in the account of whoever has no factor, until the day', async () => {
