@@ -55,11 +55,15 @@ interface Kept extends SentText {
 
 /** @returns what the rooms are given */
 export function createTexts({ sms, pending, keyRing, brand, host }: TextParts): Texts {
-  /** Of this process: each sees its share of the texts, and of the codes that come back. */
+  /**
+   * Of this process: each sees its share of the texts, and of the codes that come back. Whoever tries numbers out trips that of
+   * enrolment, and keeps nobody from a code to a phone that was proven before.
+   */
   const breakers = new Map<string, ConversionBreaker>()
-  const breakerOf = (country: string) => {
-    const breaker = breakers.get(country) ?? new ConversionBreaker(BREAKER_WAIT)
-    breakers.set(country, breaker)
+  const breakerOf = (purpose: TextPurpose, country: string) => {
+    const key = `${purpose}|${country}`
+    const breaker = breakers.get(key) ?? new ConversionBreaker(BREAKER_WAIT)
+    breakers.set(key, breaker)
     return breaker
   }
   const hash = (value: string) => keyRing.mac('sms_number', value)
@@ -109,7 +113,7 @@ export function createTexts({ sms, pending, keyRing, brand, host }: TextParts): 
       const country = phoneOf(phone)?.country
       // Asked again at each text: a role may have come, or a country may have gone.
       if (country === undefined || !countries(account).includes(country)) throw new InteractionError('sms_country')
-      const breaker = breakerOf(country)
+      const breaker = breakerOf(purpose, country)
       if (breaker.isOpen(visit.now)) {
         if (purpose === 'enrolment') return keep(visit, purpose, phone, undefined)
         throw new InteractionError('sms_not_now', { cause: 'too few codes of this country come back' })
@@ -119,14 +123,15 @@ export function createTexts({ sms, pending, keyRing, brand, host }: TextParts): 
         throw new InteractionError('sms_not_now', { cause: 'the number was changed a short while ago' })
       const code = newSmsCode()
       await keep(visit, purpose, phone, code)
-      breaker.sent(visit.now)
       try {
         await sms.gateway.send({ to: phone, accountId: account.id, text: textOf(visit, { brand, host, code }) })
       } catch (error) {
         // Where nobody knows whether it went out, it is counted: else a slow gateway would send any number of them.
-        const status = error instanceof NotSent ? 503 : 504
-        throw new InteractionError('sms_failed', { status, cause: (error as Error).message })
+        const isSent = !(error instanceof NotSent)
+        if (isSent) breaker.sent(visit.now)
+        throw new InteractionError('sms_failed', { status: isSent ? 504 : 503, cause: (error as Error).message })
       }
+      breaker.sent(visit.now)
     },
 
     pretend: (visit, purpose, phone) => keep(visit, purpose, phone, undefined),
@@ -146,7 +151,7 @@ export function createTexts({ sms, pending, keyRing, brand, host }: TextParts): 
       // Taken by somebody else, or a newer code came in between: that one was not given.
       if (taken === undefined || (JSON.parse(taken) as Kept).id !== kept.id) return undefined
       const country = phoneOf(kept.phone)?.country
-      if (country !== undefined) breakerOf(country).cameBack()
+      if (country !== undefined) breakerOf(purpose, country).cameBack()
       return kept.phone
     },
   }

@@ -1,12 +1,13 @@
 /** Codes by text message: 6 digits to a phone number. Pure proof: knows no account, no store and no gateway. */
 import { randomInt } from 'node:crypto'
+// Of mobile numbers only, where a country tells them apart: premium and personal numbers are what pumped traffic goes to.
 import {
   type CountryCode,
   getCountries,
   getCountryCallingCode,
   isSupportedCountry,
   parsePhoneNumberFromString,
-} from 'libphonenumber-js/min'
+} from 'libphonenumber-js/mobile'
 
 /** Seconds that a code is good (NIST SP 800-63B-4 §3.1.3.2 allows ten minutes). */
 export const SMS_CODE_SECONDS = 5 * 60
@@ -23,7 +24,7 @@ export interface Phone {
 }
 
 /**
- * The number in what a person typed, or `undefined`: then it is none of that country. A number that begins with `+` says its
+ * The mobile number in what a person typed, or `undefined`: then it is none of that country. A number that begins with `+` says its
  * country itself; spaces, dashes and brackets do not matter.
  *
  * @param country ISO 3166-1, as chosen beside it

@@ -45,6 +45,9 @@ export async function startRelyingParty(options: RelyingPartyOptions): Promise<{
     ctx.set('Content-Security-Policy', CONTENT_SECURITY_POLICY)
     ctx.set('Cache-Control', 'no-store')
     if (ctx.path === '/backchannel-logout' && ctx.method === 'POST') return endedThere(ctx)
+    // Other ports of this machine are the same site: the cookie comes along with whatever their pages post.
+    if (ctx.method === 'POST' && ctx.get('origin') !== new URL(options.url).origin)
+      return message(ctx, 403, 'Not from here', 'Only pages of this app can post to it.')
     const session = sessions.of(ctx)
     switch (`${ctx.method} ${ctx.path}`) {
       case 'GET /':

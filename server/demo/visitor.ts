@@ -73,7 +73,7 @@ export class Visitor {
     if (jar) sent['cookie'] = jar
     if (form !== undefined) {
       sent['content-type'] = 'application/x-www-form-urlencoded'
-      sent['origin'] = this.origin
+      sent['origin'] = target.origin
       sent['sec-fetch-site'] = 'same-origin'
     }
     const reached = target.origin === this.origin ? new URL(target.pathname + target.search, this.via) : target

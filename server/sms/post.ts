@@ -41,10 +41,16 @@ export async function postTo(
   }
 }
 
-/** What a gateway's status means for a text: 4xx and 503 say that it was not taken; any other error may come after it was. */
+/** Statuses of a gateway that takes nothing now, whoever the text is for. */
+const TAKES_NOTHING = [401, 403, 429, 503]
+
+/**
+ * What a gateway's status means for a text: it takes none now; or it may have come after the text was taken, or be about this very
+ * number. That counts: else somebody could ask a gateway about any number of numbers, each for its fee.
+ */
 export function refusal(gateway: string, status: number, more = ''): Error {
   const message = `the ${gateway} gateway answered ${status}${more}`
-  return (status >= 400 && status < 500) || status === 503 ? new NotSent(message) : new Error(message)
+  return TAKES_NOTHING.includes(status) ? new NotSent(message) : new Error(message)
 }
 
 async function beginningOf(response: Response): Promise<string> {

@@ -1,6 +1,6 @@
 /** Text messages by Twilio's REST API (Programmable Messaging, 2010-04-01), by plain fetch. */
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import { NotSent, type SmsGateway } from '../../interactions/index.ts'
+import type { SmsGateway } from '../../interactions/index.ts'
 import { postTo, refusal } from './post.ts'
 
 /** What it stands on. */
@@ -42,7 +42,7 @@ export const twilio = ({
     if (answer.status < 200 || answer.status > 299) throw refusal('twilio', answer.status, codeOf(said['code']))
     if (typeof said['sid'] !== 'string') throw new Error('the twilio gateway answered what is no message')
     if (said['status'] === 'failed' || said['status'] === 'undelivered')
-      throw new NotSent(`the twilio gateway did not take the text${codeOf(said['error_code'])}`)
+      throw new Error(`the twilio gateway did not take the text${codeOf(said['error_code'])}`)
   },
 })
 

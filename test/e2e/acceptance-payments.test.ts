@@ -68,6 +68,15 @@ describe('acceptance: Payments', () => {
     return person
   }
 
+  it('its forms are posted by its own pages only, not by those of another port of the same machine', async () => {
+    for (const origin of ['http://127.0.0.1:9', 'http://localhost', 'null', undefined])
+      for (const path of ['/disburse', '/bank-account', '/go-on', '/idle?seconds=30']) {
+        const headers = { ...(origin && { origin }) }
+        const forged = await fetch(`${app}${path}`, { method: 'POST', headers, redirect: 'manual' })
+        assert.equal(forged.status, 403, `${origin} ${path}`)
+      }
+  })
+
   it('20: on entering Payments the client demands a new code although the session is alive, and no password', async () => {
     const { visitor, secret } = await payor()
     wait(6 * 60)

@@ -5,7 +5,7 @@ import { KeyRing, newKeyRing } from '../../interactions/kit/keyring.ts'
 import { loadLanguages } from '../../interactions/kit/messages.ts'
 import type { Visit } from '../../interactions/kit/room.ts'
 import type { Account } from '../../interactions/kit/stores.ts'
-import type { SmsMessage, SmsOptions } from '../../interactions/kit/texts.ts'
+import { NotSent, type SmsMessage, type SmsOptions } from '../../interactions/kit/texts.ts'
 import { createTexts } from '../../interactions/texts.ts'
 import { now, wait } from '../support/clock.ts'
 import { openTestHouse, signIn, type TestHouse } from '../support/house.ts'
@@ -198,11 +198,35 @@ describe('limits of texts', () => {
       await texts.send(visit, 'enrolment', '+12025550123')
       assert.equal(outgoing.length, 50)
       assert.ok(await texts.sent(visit, 'enrolment'))
-      await assert.rejects(texts.send(visitOf('us-52'), 'challenge', '+12025550123'), { code: 'sms_not_now' })
       await texts.send(visitOf('gb'), 'enrolment', '+447400123456')
       assert.equal(outgoing.length, 51)
+      // Who has a phone already is not kept out by those who try numbers out.
+      for (let index = 0; index < 50; index++) await texts.send(visitOf(`own-${index}`), 'challenge', '+12025550123')
+      assert.equal(outgoing.length, 101)
+      await assert.rejects(texts.send(visitOf('us-52'), 'challenge', '+12025550123'), { code: 'sms_not_now' })
       await texts.send(visitOf('us-53', '192.0.2.1', 1_800_000_000 + 1800), 'challenge', '+12025550123')
-      assert.equal(outgoing.length, 52, 'after half an hour it is tried again')
+      assert.equal(outgoing.length, 102, 'after half an hour it is tried again')
+      await db.close()
+    })
+
+    it('what a gateway that was down did not send is no code that did not come back; what it may have sent is', async () => {
+      const db = await database()
+      let fails: Error | undefined = new NotSent('down')
+      const gateway = {
+        async send(message: SmsMessage) {
+          if (fails) throw fails
+          outgoing.push(message)
+        },
+      }
+      const texts = textsOf({ gateway }, db.pending)
+      const send = (index: number) => texts.send(visitOf(`p-${index}`), 'challenge', '+12025550123')
+      for (let index = 0; index < 60; index++) await assert.rejects(send(index), { code: 'sms_failed', status: 503 })
+      fails = undefined
+      await send(60)
+      assert.equal(outgoing.length, 1, 'back again, it sends at once')
+      fails = new Error('nobody knows')
+      for (let index = 0; index < 49; index++) await assert.rejects(send(index), { code: 'sms_failed', status: 504 })
+      await assert.rejects(send(61), { code: 'sms_not_now' })
       await db.close()
     })
 

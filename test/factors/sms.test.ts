@@ -21,9 +21,16 @@ describe('factors: text messages', () => {
     ['US', '(202) 555-0123', '+12025550123'],
     ['US', '+1 202 555 0123', '+12025550123'],
     ['US', '１(202)５５５-0123', '+12025550123'],
-    ['US', '+44 20 7946 0958', '+442079460958'],
-    ['GB', '020 7946 0958', '+442079460958'],
+    ['US', '+44 7400 123456', '+447400123456'],
+    ['GB', '07400 123456', '+447400123456'],
     ['CA', '416 555 0123', '+14165550123'],
+    // What is dear to call, rings elsewhere, or stands on a desk: no phone that a code goes to.
+    ['US', '900 555 0123', undefined],
+    ['US', '800 555 0123', undefined],
+    ['US', '500 555 0006', undefined],
+    ['GB', '070 1234 5678', undefined],
+    ['GB', '0909 879 0123', undefined],
+    ['GB', '020 7946 0958', undefined],
     ['US', '+1555', undefined],
     ['US', '123', undefined],
     ['US', 'call me', undefined],
@@ -40,7 +47,9 @@ describe('factors: text messages', () => {
 
   it('the number says its country, whatever was chosen beside it', () => {
     assert.equal(readPhone('US', '416 555 0123')?.country, 'CA')
-    assert.equal(readPhone('US', '+44 20 7946 0958')?.country, 'GB')
+    assert.equal(readPhone('US', '+44 7400 123456')?.country, 'GB')
+    assert.equal(readPhone('US', '876 555 0123')?.country, 'JM')
+    assert.equal(readPhone('GB', '07797 712345')?.country, 'JE')
     assert.equal(phoneOf('+80012345678')?.country, undefined)
   })
 

@@ -220,6 +220,19 @@ describe('texts by a gateway that does not work', () => {
     assert.ok(!JSON.stringify(rows).includes('5550123'), 'the audit knows no number')
   })
 
+  it('a number that the gateway refuses is counted: nobody asks it about any number of numbers', async () => {
+    await test.person('probe@best.example', 'payee')
+    const visitor = test.visitor()
+    const required = await signIn(visitor, await visitor.go(test.authUrl()), 'probe@best.example')
+    const form = await visitor.submit(await visitor.go(required.at.replace(/\/required.*/, '/choose')), {
+      method: 'sms',
+    })
+    gateway.answer = { status: 400, body: 'no such number' }
+    const before = gateway.received.length
+    for (let tries = 0; tries < 5; tries++) await visitor.submit(form, { country: 'US', phone: `303 555 012${tries}` })
+    assert.equal(gateway.received.length - before, 1)
+  })
+
   it('a text that may have gone out is counted, so that a slow gateway is not made to send any number; its code is good', async () => {
     await test.person('slow@best.example', 'payee')
     const visitor = test.visitor()

@@ -448,6 +448,14 @@ export const MUTATIONS: Mutation[] = [
     SMS_LIMITS,
   ),
   text('strangers use up the texts of an owner', 'texts.ts', 'number|${purpose', 'number|${1', SMS_LIMITS),
+  text(
+    'who tries numbers out keeps all from a code',
+    'texts.ts',
+    'breakerOf(purpose, country)\n',
+    "breakerOf('enrolment', country)\n",
+    SMS_LIMITS,
+  ),
+  text('a gateway that was down trips the breaker', 'texts.ts', 'if (isSent) breaker', 'breaker', SMS_LIMITS),
   text('the breaker does not open', 'texts.ts', 'if (breaker.isOpen(visit.now))', 'if (false)', SMS_LIMITS),
   text('the hook is not asked', 'texts.ts', 'if (sms.allows && ', 'if (!sms.allows && ', SMS_LIMITS),
   text(
