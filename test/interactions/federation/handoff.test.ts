@@ -845,6 +845,38 @@ describe('federation: the hand-off', () => {
         assert.ok(hasCode((await sso(email, { person: { name: { value, format: FORMAT.transient } } })).page))
       assert.equal(await test.database.links.unlinkAll(id), 0)
     })
+    it('opens an account that has a name here by that name alone, not by what goes without one', async () => {
+      const email = newEmail()
+      const id = await standardAt(email)
+      await sso(email, { person: { name: PERSISTENT('owner-2') } })
+      const heirs = [
+        { value: 'passing', format: FORMAT.transient },
+        { value: email, format: FORMAT.email },
+        { value: email, format: FORMAT.unspecified },
+      ]
+      for (const name of heirs) {
+        assertRefused((await sso(email, { person: { name } })).page)
+        assert.equal(await lastCode('login.sso'), 'link_taken')
+      }
+      assert.equal(await test.database.links.unlinkAll(id), 1)
+      assert.ok(hasCode((await sso(email, { person: { name: heirs[0]! } })).page))
+    })
+    it('takes no letters along that ask for what is done: reminders of an invitation', async () => {
+      const kinds = async (accountId: string) =>
+        (await test.database.outbox.list({ accountId, limit: 9 })).map(({ kind }) => kind)
+      for (const format of [FORMAT.persistent, FORMAT.transient]) {
+        const email = newEmail()
+        const id = await standardAt(email)
+        const letter = { channel: 'mail' as const, accountId: id, body: '{}', createdAt: now() }
+        const dueAt = now() + 86_400
+        const reminder = { ...letter, id: `reminder-${id}`, kind: 'invitation_reminder', dueAt, expiresAt: dueAt + 60 }
+        await test.database.outbox.put([reminder])
+        await sso(email, { person: { name: { value: `name-${id}`, format } } })
+        const left = await kinds(id)
+        assert.equal(left.includes('invitation_reminder'), false)
+        assert.equal(left.includes('company_linked'), format === FORMAT.persistent)
+      }
+    })
     it('makes an account where the connection says so: a member without roles', async () => {
       connections.put(acme.connection({ jit: true }))
       const email = newEmail()
