@@ -49,6 +49,8 @@ const SKEW = 60
 /** Seconds after which a second factor at the identity provider is too long ago, unless it was asked to ask anew. */
 const FRESH = 5 * 60
 const EMAIL = 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress'
+/** What Entra says of a second factor, in an attribute instead of the context. It cannot be asked for. */
+export const MULTIPLE = 'http://schemas.microsoft.com/claims/multipleauthn'
 /** Entra says in this attribute which methods were used. */
 const METHODS_ATTRIBUTE = 'http://schemas.microsoft.com/claims/authnmethodsreferences'
 
@@ -152,6 +154,6 @@ function vouches({ trustedContexts }: Connection, facts: Facts, request: Federat
   return (
     isFresh &&
     ((all && said.every((one) => trustedContexts.includes(one))) ||
-      methods.some((one) => trustedContexts.includes(one)))
+      (trustedContexts.includes(MULTIPLE) && methods.includes(MULTIPLE)))
   )
 }

@@ -6,7 +6,7 @@ import { digest } from '../kit/keyring.ts'
 import { normaliseEmail } from '../kit/network.ts'
 import { type Answer, definePage, type RoomPage, type Visit } from '../kit/room.ts'
 import type { Connection, ConnectionStore, FederationStore, ThrottleRule } from '../kit/stores.ts'
-import { type ArrivalRefusal, type Arrivals, admit } from './arrival.ts'
+import { type ArrivalRefusal, type Arrivals, admit, MULTIPLE } from './arrival.ts'
 import { domainOf, serviceProviderOf } from './connection.ts'
 import type { Facts } from './saml/index.ts'
 import { keepTrace, REFUSALS, readTrace, type TraceParts } from './trace.ts'
@@ -219,6 +219,3 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
 function orNone(error: unknown): undefined {
   if (!(error instanceof InteractionError)) throw error
 }
-
-/** What Entra says of a second factor, in an attribute instead of the context. It cannot be asked for. */
-const MULTIPLE = 'http://schemas.microsoft.com/claims/multipleauthn'

@@ -26,7 +26,7 @@ import {
   type SignedIn,
 } from '../../support/identity-provider.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../../support/visitor.ts'
-import { FORMAT } from '../../vectors/saml/message.ts'
+import { attribute, FORMAT } from '../../vectors/saml/message.ts'
 
 const HAND_OFF = 'Continue with your company sign-in'
 const REFUSED = 'We could not confirm your sign-in'
@@ -463,6 +463,14 @@ describe('federation: the hand-off', () => {
       // Try again leads to the hand-off page, not straight there.
       const again = /<a class="button" href="([^"]+)"/.exec(answer.text)![1]!
       assert.equal(headingOf(await visitor.go(new URL(again, answer.at).href)), HAND_OFF)
+    })
+    it('at an identity provider whose clock is half a minute slow comes to an end', async () => {
+      for (const params of [{ prompt: 'login' }, { max_age: '10' }, { max_age: '0' }]) {
+        const email = newEmail()
+        await standardAt(email)
+        const { page } = await sso(email, { params, person: { proved: 30 } })
+        assert.ok(hasCode(page), `${JSON.stringify(params)}: ${page.location ?? headingOf(page)}`)
+      }
     })
     it('counts from the identity provider’s time: never later than now', async () => {
       const email = newEmail()
@@ -960,6 +968,21 @@ describe('federation: the hand-off', () => {
         await standardAt(email)
         assert.match(headingOf((await sso(email, { params: asked, person })).page), /Secure Your Account/)
       })
+    it('does not count a context that comes as an attribute: only Entra’s own value is read there', async () => {
+      const METHODS = 'http://schemas.microsoft.com/claims/authnmethodsreferences'
+      const MULTIPLE = 'http://schemas.microsoft.com/claims/multipleauthn'
+      for (const [said, trusted, counts] of [
+        [REFEDS, REFEDS, false],
+        [MULTIPLE, REFEDS, false],
+        [MULTIPLE, MULTIPLE, true],
+      ] as const) {
+        connections.put(acme.connection({ trustedContexts: [trusted] }))
+        const email = newEmail()
+        await standardAt(email)
+        const { page } = await sso(email, { params: asked, person: { attributes: attribute(METHODS, said) } })
+        assert.equal(hasCode(page), counts, `${said} where ${trusted} is trusted`)
+      }
+    })
     it('does not count one that is trusted no longer', async () => {
       connections.put(acme.connection({ trustedContexts: [REFEDS] }))
       const email = newEmail()
