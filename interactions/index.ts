@@ -56,6 +56,7 @@ export { type ErrorCode, InteractionError } from './kit/errors.ts'
 export { securityHeaders } from './kit/headers.ts'
 export { digest, KeyRing, type KeyRingFile, newKeyRing, parseKeyRing, SealBroken, withNewKey } from './kit/keyring.ts'
 export {
+  INVITING,
   type Letter,
   type LetterKind,
   type Letters,

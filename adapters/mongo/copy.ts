@@ -134,7 +134,7 @@ const PLACES: { [K in Exclude<Kind, 'signing_keys'>]: Place<Rows[K], never> } = 
   federation_traces: place<'federation_traces', TraceDocument>({
     in: 'federation_traces',
     filter: {},
-    rowsOf: ({ _id: reference, expires: _expires, ...row }) => [{ reference, ...row }],
+    rowsOf: ({ _id: reference, expires: _expires, keptAt: _keptAt, ...row }) => [{ reference, ...row }],
     documentsOf: ({ reference, ...row }) => [
       { _id: reference, ...row, expires: inSeconds(row.expiresAt + FEDERATION_KEPT) },
     ],

@@ -104,7 +104,7 @@ export class MongoDatabase implements Database {
     this.consents = new MongoConsents(connection, collections)
     this.federation = new MongoFederation(connection, collections, sealer)
     this.traces = new MongoTraces(connection, collections, sealer)
-    this.links = new MongoLinks(connection, collections)
+    this.links = new MongoLinks(connection, collections, this.outbox)
     this.audit = new MongoAudit(connection, collections)
     this.artifacts = new MongoArtifacts(connection, collections)
     this.connections = new MongoConnections(connection, collections, sealer)

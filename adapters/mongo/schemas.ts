@@ -214,6 +214,8 @@ export interface TraceDocument {
   shelf: TraceShelf
   /** Sealed. */
   said: string
+  /** Milliseconds, with what is below them: the order within a second. */
+  keptAt?: number
   expiresAt: number
   expires: Date
 }
@@ -482,6 +484,7 @@ const SCHEMAS = {
     at: count,
     shelf: { ...text, enum: all<TraceShelf>({ accepted: true, refused: true, unsigned: true }) },
     said: text,
+    keptAt: { type: Number, min: 0 },
     expiresAt: count,
     expires: { type: Date, required: true },
   })

@@ -6,6 +6,9 @@ import type { Collections, TraceDocument } from './schemas.ts'
 
 export const tracePlace = (reference: string) => ({ purpose: 'federation_trace', owner: reference })
 
+/** Of one second too: a flood must not push out what came after it. */
+const LAST_FIRST = { at: -1, keptAt: -1 } as const
+
 /** The last sign-ins of each connection. */
 export class MongoTraces implements TraceStore {
   readonly #connection: Connection
@@ -26,6 +29,7 @@ export class MongoTraces implements TraceStore {
       _id: reference,
       ...trace,
       said: sealed,
+      keptAt: performance.timeOrigin + performance.now(),
       expiresAt,
       expires: new Date((expiresAt + FEDERATION_KEPT) * 1000),
     }
@@ -34,7 +38,7 @@ export class MongoTraces implements TraceStore {
       if (!(await wasFirst(insert(this.#traces, [row])))) return
       const surplus = await this.#traces
         .find({ connectionId, shelf }, { _id: 1 }, NEWEST)
-        .sort({ at: -1, _id: -1 })
+        .sort(LAST_FIRST)
         .skip(TRACES_KEPT[shelf])
         .lean()
       if (surplus.length > 0) await this.#traces.deleteMany({ _id: oneOf(surplus.map(({ _id }) => _id)) }, CHEAP)
@@ -52,7 +56,7 @@ export class MongoTraces implements TraceStore {
     const rows = await this.#connection.guarded(() =>
       this.#traces
         .find({ connectionId, expiresAt: trusted({ $gt: now }) }, undefined, NEWEST)
-        .sort({ at: -1, _id: -1 })
+        .sort(LAST_FIRST)
         .lean(),
     )
     return rows.map((row) => this.#traceOf(row))

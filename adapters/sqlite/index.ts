@@ -161,7 +161,7 @@ export class SqliteDatabase implements Database {
     this.consents = new SqliteConsents(connection)
     this.federation = new SqliteFederation(connection, sealer)
     this.traces = new SqliteTraces(connection, sealer)
-    this.links = new SqliteLinks(connection)
+    this.links = new SqliteLinks(connection, this.outbox)
     this.audit = new SqliteAudit(connection)
     this.artifacts = new SqliteArtifacts(connection)
     this.connections = new SqliteConnections(connection, sealer)

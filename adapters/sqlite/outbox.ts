@@ -85,7 +85,7 @@ export class SqliteOutbox implements OutboxStore {
   }
 
   /** Inside the write that makes them pointless. */
-  inWithdraw(accountId: string, kinds: string[]): number {
+  inWithdraw(accountId: string, kinds: readonly string[]): number {
     const sql = `DELETE FROM outbox WHERE account_id = ? AND due_at IS NOT NULL AND kind IN (${kinds.map(() => '?').join(', ')})`
     return kinds.length === 0 ? 0 : this.#connection.run(sql, accountId, ...kinds)
   }

@@ -1,5 +1,6 @@
 /** Who has come from an identity provider: which of our people, and whether they may. */
 
+import { INVITING, type Tell } from '../kit/letters.ts'
 import { normaliseEmail } from '../kit/network.ts'
 import type { Visit } from '../kit/room.ts'
 import type {
@@ -9,6 +10,7 @@ import type {
   FederatedName,
   FederationRequest,
   LinkStore,
+  OutboxStore,
   PeopleStore,
 } from '../kit/stores.ts'
 import { domainOf } from './connection.ts'
@@ -18,6 +20,8 @@ import type { Facts } from './saml/index.ts'
 export interface Arrivals {
   accounts: AccountStore
   links: LinkStore
+  outbox: OutboxStore
+  tell: Tell
   /** Without it nobody is made an account. */
   people?: PeopleStore | undefined
 }
@@ -45,12 +49,14 @@ const SKEW = 60
 /** Seconds after which a second factor at the identity provider is too long ago, unless it was asked to ask anew. */
 const FRESH = 5 * 60
 const EMAIL = 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress'
+/** What Entra says of a second factor, in an attribute instead of the context. It cannot be asked for. */
+export const MULTIPLE = 'http://schemas.microsoft.com/claims/multipleauthn'
 /** Entra says in this attribute which methods were used. */
 const METHODS_ATTRIBUTE = 'http://schemas.microsoft.com/claims/authnmethodsreferences'
 
 /** Decides who it is, links the name to the account, and makes an account where the connection says so. */
 export async function admit(
-  { accounts, links, people }: Arrivals,
+  { accounts, links, outbox, tell, people }: Arrivals,
   {
     visit,
     facts,
@@ -74,14 +80,7 @@ export async function admit(
   if (since !== undefined && facts.authnInstant < since - SKEW) return refused('max_age')
 
   const isAddress = facts.nameId.toLowerCase() === facts.email
-  const name: FederatedName | undefined = facts.lasts
-    ? {
-        company: connection.company,
-        issuer: facts.issuer,
-        format: facts.nameIdFormat,
-        name: facts.nameIdFormat === EMAIL ? facts.nameId.toLowerCase() : facts.nameId,
-      }
-    : undefined
+  const name = nameOf(facts, connection)
   const linkedTo = name && (await links.find(name))
   const linked = linkedTo === undefined ? undefined : await accounts.find(linkedTo)
   if (linkedTo !== undefined) {
@@ -106,13 +105,21 @@ export async function admit(
   const membership = account.memberships.find(({ companyId }) => companyId === connection.company)
   if (membership && !membership.active) return refused('membership_disabled', account.id)
 
+  // The account has another name there: whoever has this address now need not be the one who had it.
+  if (!linked && (await links.isNamed(account.id, { company: connection.company, issuer: facts.issuer }))) {
+    const isSame = name && (await links.find(name)) === account.id // since a moment ago: another tab was first
+    if (!isSame) return refused('link_taken', account.id)
+  }
   let isNew = false
   if (name && !linked) {
-    const outcome = await links.link(name, account.id, visit.now)
-    // The account has another name there: whoever has this address now is not the one who had it.
+    // The page tells whoever is there now; the letter tells the person whose account it was before.
+    const messages = made ? [] : tell(account, 'company_linked', visit.facts)
+    const outcome = await links.link(name, account.id, visit.now, { messages, withdraws: INVITING })
     if (outcome === 'taken') return refused('link_taken', account.id)
     isNew = outcome === 'linked'
   }
+  // Nothing is kept of a name that does not last: each time may be the first.
+  if (!name) await outbox.withdraw(account.id, [...INVITING])
   return {
     is: 'admitted',
     account,
@@ -121,6 +128,15 @@ export async function admit(
     mfa: vouches(connection, facts, request, visit.now),
   }
 }
+
+/** Under which name the person is known; `undefined` when the identity provider gives a new one each time. */
+export const nameOf = (
+  { lasts, issuer, nameId, nameIdFormat }: Pick<Facts, 'lasts' | 'issuer' | 'nameId' | 'nameIdFormat'>,
+  { company }: Pick<Connection, 'company'>,
+): FederatedName | undefined =>
+  lasts
+    ? { company, issuer, format: nameIdFormat, name: nameIdFormat === EMAIL ? nameId.toLowerCase() : nameId }
+    : undefined
 
 const newcomer = (people: PeopleStore | undefined, { email, name }: Facts, { company }: Connection) =>
   people?.create({ email, company, ...(name !== undefined && { name }) })
@@ -138,6 +154,6 @@ function vouches({ trustedContexts }: Connection, facts: Facts, request: Federat
   return (
     isFresh &&
     ((all && said.every((one) => trustedContexts.includes(one))) ||
-      methods.some((one) => trustedContexts.includes(one)))
+      (trustedContexts.includes(MULTIPLE) && methods.includes(MULTIPLE)))
   )
 }

@@ -20,9 +20,10 @@ import type {
   PendingStore,
   TraceStore,
 } from '../kit/stores.ts'
+import { nameOf } from './arrival.ts'
 import { connectionPath, serviceProviderOf } from './connection.ts'
 import type { VerifiedResponse } from './saml/index.ts'
-import { readTrace, TEST } from './trace.ts'
+import { type Prospect, readTrace, TEST } from './trace.ts'
 
 /** Seconds that a link is good. */
 const LINK_SECONDS = 30 * 60
@@ -70,13 +71,18 @@ const waiterOf = (secret: string): string => `${TEST + digest(secret)}:`
 /** Whether the person could come in. Reads only. */
 export async function personOf(
   { accounts, links }: Pick<DryRunParts, 'accounts' | 'links'>,
-  { email, issuer, nameId, nameIdFormat }: VerifiedResponse,
-  { company, jit }: Connection,
-): Promise<'known' | 'new' | 'none' | 'disabled'> {
-  const linked = await links.find({ company, issuer, format: nameIdFormat, name: nameId })
+  verified: VerifiedResponse,
+  connection: Connection,
+): Promise<Prospect> {
+  const { email, issuer } = verified
+  const { company, jit } = connection
+  const name = nameOf(verified, connection)
+  const linked = name && (await links.find(name))
   const account = linked === undefined ? (await accounts.findByEmail(email))?.account : await accounts.find(linked)
   if (!account) return jit ? 'new' : 'none'
-  return account.disabled ? 'disabled' : 'known'
+  if (account.disabled) return 'disabled'
+  const isOther = linked === undefined && (await links.isNamed(account.id, { company, issuer }))
+  return isOther ? 'other_name' : 'known'
 }
 
 /** `/saml/:connection/test` and `/saml/:connection/test/result`. */

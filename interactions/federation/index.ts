@@ -3,11 +3,10 @@ import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { InteractionError } from '../kit/errors.ts'
 import { digest } from '../kit/keyring.ts'
-import type { Tell } from '../kit/letters.ts'
 import { normaliseEmail } from '../kit/network.ts'
 import { type Answer, definePage, type RoomPage, type Visit } from '../kit/room.ts'
-import type { Connection, ConnectionStore, FederationStore, OutboxStore, ThrottleRule } from '../kit/stores.ts'
-import { type ArrivalRefusal, type Arrivals, admit } from './arrival.ts'
+import type { Connection, ConnectionStore, FederationStore, ThrottleRule } from '../kit/stores.ts'
+import { type ArrivalRefusal, type Arrivals, admit, MULTIPLE } from './arrival.ts'
 import { domainOf, serviceProviderOf } from './connection.ts'
 import type { Facts } from './saml/index.ts'
 import { keepTrace, REFUSALS, readTrace, type TraceParts } from './trace.ts'
@@ -23,8 +22,6 @@ const OTHER = 'sso-other'
 
 /** What this room stands on. */
 export interface FederationParts extends Arrivals, TraceParts {
-  outbox: OutboxStore
-  tell: Tell
   connections: ConnectionStore
   federation: FederationStore
   issuer: string
@@ -172,8 +169,6 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
           }
         }
         const { account, made, linked, mfa } = outcome
-        // The page tells whoever is there now; the letter tells the person whose account it was before.
-        if (linked) await parts.outbox.put(parts.tell(account, 'company_linked', visit.facts))
         const details = { connection: facts.connectionId }
         const about = { accountId: account.id, details }
         return {
@@ -224,6 +219,3 @@ export function federation(parts: FederationParts): Record<string, RoomPage> {
 function orNone(error: unknown): undefined {
   if (!(error instanceof InteractionError)) throw error
 }
-
-/** What Entra says of a second factor, in an attribute instead of the context. It cannot be asked for. */
-const MULTIPLE = 'http://schemas.microsoft.com/claims/multipleauthn'

@@ -22,6 +22,8 @@ export interface SamlRoutesParts extends DryRunParts, TraceParts {
 const BODY_LIMIT = 512 * 1024
 /** A company may be behind one address. What is refused leaves a row in the audit. */
 const RESPONSES: ThrottleRule = { kind: 'window', limit: 300, seconds: 60 }
+/** At all connections together: whoever knows the addresses of many has no more of our time for it. */
+const ANYWHERE: ThrottleRule = { ...RESPONSES, limit: 600 }
 
 /** `/saml/:connection/metadata`, `/saml/:connection/acs`, and the pages of a dry run. */
 export function samlRoutes(parts: SamlRoutesParts): Middleware {
@@ -89,7 +91,11 @@ export function samlRoutes(parts: SamlRoutesParts): Middleware {
     }
 
     const key = `saml|${connection?.id ?? ''}|${network}`
-    const { allowed, retryAfter } = await throttle.take([{ key, rule: RESPONSES }], now())
+    const limits = [
+      { key, rule: RESPONSES },
+      { key: `saml|${network}`, rule: ANYWHERE },
+    ]
+    const { allowed, retryAfter } = await throttle.take(limits, now())
     if (!allowed) {
       ctx.set('Retry-After', String(retryAfter))
       return screen.message(ctx, 'busy', { status: 429 })

@@ -16,6 +16,9 @@ export interface SamlEvent {
   reference: string
 }
 
+/** Whether the person of a dry run could come in. `other_name`: the account has another name at the identity provider. */
+export type Prospect = 'known' | 'new' | 'none' | 'other_name' | 'disabled'
+
 /** What a trace says, as JSON. */
 export interface TraceText {
   kind: 'sign_in' | 'test'
@@ -26,7 +29,7 @@ export interface TraceText {
   advice?: string | undefined
   explanation?: Explanation | undefined
   /** Of a dry run: who may see it, with what was tried, and whether the person has an account. */
-  test?: { waiter: string; person?: 'known' | 'new' | 'none' | 'disabled' | undefined } | undefined
+  test?: { waiter: string; person?: Prospect | undefined } | undefined
 }
 
 /** Why nobody comes in though the response is a good one, or before it was looked at. For the trace: people see one page. */

@@ -52,6 +52,9 @@ export type NoticeKind =
 /** Letters with a link that say themselves what to do who did not ask for it. */
 const UNASKED: string[] = ['password_change_required', 'enrolment_link'] satisfies LinkKind[]
 
+/** Letters that are pointless once the invitation is taken up: by a password, or by the company's sign-in. */
+export const INVITING = ['invitation', 'invitation_reminder'] as const satisfies LinkKind[]
+
 /** Every kind of letter. Each has `mail.<kind>.subject` and `.text` in locales/. */
 export type LetterKind = LinkKind | NoticeKind
 

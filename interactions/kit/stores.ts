@@ -603,10 +603,19 @@ export interface LinkStore {
    * Links a name to an account. Once: a name has one account, and an account has one name at one identity provider of a
    * company. A link that stands stays as it is.
    *
+   * @param along what tells of a new link, and the kinds of messages that it makes pointless. Whoever dies in the middle has not made
+   * a link that nobody is told of
    * @returns `linked` for the one caller that made the link; `known` when just this link stood already; `taken` when the name
    * belongs to another account, or the account to another name
    */
-  link(name: FederatedName, accountId: string, now: number): Promise<'linked' | 'known' | 'taken'>
+  link(
+    name: FederatedName,
+    accountId: string,
+    now: number,
+    along?: { messages?: Message[]; withdraws?: readonly string[] },
+  ): Promise<'linked' | 'known' | 'taken'>
+  /** Whether the account has a name at this identity provider of the company. By e-mail alone it opens no more. */
+  isNamed(accountId: string, at: Pick<FederatedName, 'company' | 'issuer'>): Promise<boolean>
   /** Forgets every name of this account. @returns how many there were */
   unlinkAll(accountId: string): Promise<number>
 }

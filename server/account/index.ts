@@ -11,6 +11,7 @@ import {
   endSessions,
   type FoundLink,
   formToken,
+  INVITING,
   InteractionError,
   keepDevice,
   networkOf,
@@ -26,7 +27,7 @@ import type { House } from '../open.ts'
 import { noticesOf } from '../provider.ts'
 import { logUntold } from '../sessions.ts'
 import { EMAIL_FIELD, fieldsOf, NAME_FIELD, valid } from './form.ts'
-import { INVITING, invitation, isElsewhere, PATHS, type PasswordPurpose, resetLink } from './links.ts'
+import { invitation, isElsewhere, PATHS, type PasswordPurpose, resetLink } from './links.ts'
 import { passwordRule } from './password-rules.ts'
 import { dropToken, keepToken, tokenOf } from './token.ts'
 

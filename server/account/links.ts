@@ -91,9 +91,6 @@ export const withdrawal = (
     seconds: 7 * DAY,
   })
 
-/** The kinds of letters that an accepted invitation takes back. */
-export const INVITING = ['invitation', 'invitation_reminder'] as const
-
 /** An invitation, with its reminders. @param inviter who made the account, in words */
 export function invitation(person: Person, about: Circumstances & { inviter: string }): NewLink {
   const isPayee = person.memberships.some(

@@ -150,6 +150,8 @@ const PERSON = {
   known: 'The person has an account.',
   new: 'The person has no account yet: one is made at the first sign-in.',
   none: 'No user found with the given email address.',
+  other_name:
+    'The account has another name at the identity provider: `sallyport user unlink` when it is the same person.',
   disabled: 'The account of the person is disabled.',
 }
 

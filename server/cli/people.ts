@@ -138,7 +138,8 @@ function inviteCommand(): Command {
             `${user.email} has a password, or had one: "Forgot your password?" on the sign-in page replaces it`,
           )
         if (user.disabled) throw new Refused(`${user.email} is disabled: \`sallyport user enable\` comes first`)
-        const { INVITING, invitation } = await import('../account/links.ts')
+        const { INVITING } = await import('../../interactions/index.ts')
+        const { invitation } = await import('../account/links.ts')
         const { factsHere } = await import('../provider.ts')
         const { audited } = await import('../audited.ts')
         const account = (await database.accounts.find(user.id))!

@@ -56,8 +56,11 @@ async function main(setting: Setting): Promise<void> {
   const key = await keyIn(setting.folder)
   const metadata = metadataOf(url, key.certificate)
   const server = createServer((request, response) => {
-    const { pathname, searchParams } = new URL(request.url ?? '/', url)
     if (request.method !== 'GET') return refuse(response, 405, 'GET')
+    const asked = request.url ?? '/'
+    // `//` is none: any page that a browser shows could ask for it.
+    if (!URL.canParse(asked, url)) return refuse(response, 400, 'this is no address')
+    const { pathname, searchParams } = new URL(asked, url)
     if (pathname === '/metadata') return answer(response, 'application/samlmetadata+xml', metadata)
     if (pathname === '/sso') return signInPage(response, searchParams, { ...setting, url, key })
     return refuse(response, 404, 'there is /sso and /metadata')

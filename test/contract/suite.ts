@@ -702,6 +702,12 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.ok(await db.traces.find(flood.at(-1)!.reference, NOW))
         assert.equal((await db.traces.list('best-sso', NOW)).length, 1)
       })
+      it('keeps the newest of one second, whatever the references are', async () => {
+        const references = Array.from({ length: TRACES_KEPT.unsigned + 20 }, (_, index) => `r-${999 - index}`)
+        for (const reference of references) await db.traces.keep(trace({ reference, shelf: 'unsigned' }))
+        const kept = (await other.traces.list('acme-sso', NOW)).map(({ reference }) => reference)
+        assert.deepEqual(kept, references.slice(20).reverse())
+      })
     })
 
     describe('resets', () => {
@@ -1384,6 +1390,34 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         await db.links.link(ana, 'ana', NOW)
         assert.equal(await db.links.link(ana, 'bob', NOW), 'taken')
         assert.equal(await db.links.link({ ...ana, name: 'b-1' }, 'bob', NOW), 'linked')
+      })
+      it('knows whether an account has a name at an identity provider of a company', async () => {
+        const { company, issuer } = ana
+        assert.equal(await db.links.isNamed('ana', { company, issuer }), false)
+        await db.links.link(ana, 'ana', NOW)
+        await db.links.link(ana, 'bob', NOW)
+        assert.equal(await other.links.isNamed('ana', { company, issuer }), true)
+        assert.equal(await other.links.isNamed('ana', { company: 'best', issuer }), false)
+        assert.equal(await other.links.isNamed('ana', { company, issuer: 'https://x.example' }), false)
+        assert.equal(await other.links.isNamed('bob', { company, issuer }), false)
+        await db.links.unlinkAll('ana')
+        assert.equal(await other.links.isNamed('ana', { company, issuer }), false)
+      })
+      it('tells of a link once, and takes back what it makes pointless', async () => {
+        const letter = { channel: 'mail' as const, body: '{}', createdAt: NOW, dueAt: NOW + 60, expiresAt: NOW + 600 }
+        const kinds = async (accountId: string) =>
+          (await other.outbox.list({ accountId, limit: 99 })).map(({ kind }) => kind)
+        await db.outbox.put([{ ...letter, id: 'old', kind: 'pointless', accountId: 'ana' }])
+        const link = (one: typeof db, accountId: string, id: string) =>
+          one.links.link(ana, accountId, NOW, {
+            messages: [{ ...letter, id, kind: 'linked', accountId }],
+            withdraws: ['pointless'],
+          })
+        await fifty((one, index) => link(one, 'ana', `letter-${index}`))
+        assert.deepEqual(await kinds('ana'), ['linked'])
+        await db.outbox.put([{ ...letter, id: 'of-bob', kind: 'pointless', accountId: 'bob' }])
+        assert.equal(await link(db, 'bob', 'letter-of-bob'), 'taken')
+        assert.deepEqual(await kinds('bob'), ['pointless'])
       })
       it('forgets the names of one account', async () => {
         await db.links.link(ana, 'ana', NOW)

@@ -1,8 +1,8 @@
 /** Invitations: a link to the first password (behaviour 60). */
 import assert from 'node:assert/strict'
 import { setTimeout } from 'node:timers/promises'
-import type { Letter } from '../../interactions/index.ts'
-import { INVITING, invitation } from '../../server/account/links.ts'
+import { INVITING, type Letter } from '../../interactions/index.ts'
+import { invitation } from '../../server/account/links.ts'
 import { planningOf } from '../../server/provider.ts'
 import { applyPlan, parseSeed, planSeed } from '../../server/seed/index.ts'
 import { now, wait } from '../support/clock.ts'

@@ -199,9 +199,21 @@ export const MUTATIONS: Mutation[] = [
   },
   handOff(
     'nobody is told by mail of a link',
-    'federation/index.ts',
-    'if (linked) await parts.outbox',
-    'if (false) await parts.outbox',
+    'federation/arrival.ts',
+    "made ? [] : tell(account, 'company_linked', visit.facts)",
+    '[]',
+  ),
+  handOff(
+    'an account that has a name there opens by what has none',
+    'federation/arrival.ts',
+    'if (!linked && (await links.isNamed(',
+    'if (false && (await links.isNamed(',
+  ),
+  handOff(
+    'a context that comes as an attribute counts',
+    'federation/arrival.ts',
+    '(trustedContexts.includes(MULTIPLE) && methods.includes(MULTIPLE))',
+    'methods.some((one) => trustedContexts.includes(one))',
   ),
   {
     name: 'a reference that comes again is an outage',
@@ -382,7 +394,7 @@ export const MUTATIONS: Mutation[] = [
     "expected !== linked?.email && false) return { is: 'other' }",
   ),
   handOff('an heir of an address takes the account', 'federation/arrival.ts', "if (outcome === 'taken')", 'if (false)'),
-  handOff('a transient name is linked', 'federation/arrival.ts', 'facts.lasts\n    ?', 'true\n    ?'),
+  handOff('a transient name is linked', 'federation/arrival.ts', '  lasts\n    ?', '  true\n    ?'),
   handOff('everybody is made an account', 'federation/arrival.ts', 'known || !connection.jit ?', 'known ?'),
   handOff(
     'a context counts that was not asked for',

@@ -5,6 +5,7 @@ import { deflateSync, gzipSync } from 'node:zlib'
 import type { SamlConnection } from '../../../interactions/federation/saml/index.ts'
 import { readTrace } from '../../../interactions/federation/trace.ts'
 import { digest } from '../../../interactions/kit/keyring.ts'
+import { networkOf } from '../../../interactions/kit/network.ts'
 import type { Connection } from '../../../interactions/kit/stores.ts'
 import { now, wait } from '../../support/clock.ts'
 import { freePort } from '../../support/free-port.ts'
@@ -197,6 +198,18 @@ describe('federation: what is posted to the assertion consumer service', () => {
         )
       }
     })
+  })
+
+  it('is not looked at when one network brings too much, at whichever connections', async () => {
+    const ip = '10.99.0.1'
+    const rule = { kind: 'window', limit: 600, seconds: 60 } as const
+    const take = { key: `saml|${networkOf(ip)}`, rule }
+    await Promise.all(Array.from({ length: rule.limit - 1 }, () => test.database.throttle.take([take], now())))
+    const from = { 'x-forwarded-for': ip }
+    assert.equal((await post('', from)).status, 400)
+    for (const path of ['/saml/acme-sso/acs', '/saml/best-sso/acs', '/saml/none/acs'])
+      assert.equal((await post('', from, { path })).status, 429)
+    assert.equal((await post('')).status, 400)
   })
 
   it('is taken once when it is good, of fifty who bring it to two servers at once', async () => {

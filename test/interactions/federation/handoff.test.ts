@@ -26,7 +26,7 @@ import {
   type SignedIn,
 } from '../../support/identity-provider.ts'
 import { type Answer, formOf, headingOf, type Visitor } from '../../support/visitor.ts'
-import { FORMAT } from '../../vectors/saml/message.ts'
+import { attribute, FORMAT } from '../../vectors/saml/message.ts'
 
 const HAND_OFF = 'Continue with your company sign-in'
 const REFUSED = 'We could not confirm your sign-in'
@@ -464,6 +464,14 @@ describe('federation: the hand-off', () => {
       const again = /<a class="button" href="([^"]+)"/.exec(answer.text)![1]!
       assert.equal(headingOf(await visitor.go(new URL(again, answer.at).href)), HAND_OFF)
     })
+    it('at an identity provider whose clock is half a minute slow comes to an end', async () => {
+      for (const params of [{ prompt: 'login' }, { max_age: '10' }, { max_age: '0' }]) {
+        const email = newEmail()
+        await standardAt(email)
+        const { page } = await sso(email, { params, person: { proved: 30 } })
+        assert.ok(hasCode(page), `${JSON.stringify(params)}: ${page.location ?? headingOf(page)}`)
+      }
+    })
     it('counts from the identity provider’s time: never later than now', async () => {
       const email = newEmail()
       await standardAt(email)
@@ -845,6 +853,38 @@ describe('federation: the hand-off', () => {
         assert.ok(hasCode((await sso(email, { person: { name: { value, format: FORMAT.transient } } })).page))
       assert.equal(await test.database.links.unlinkAll(id), 0)
     })
+    it('opens an account that has a name here by that name alone, not by what goes without one', async () => {
+      const email = newEmail()
+      const id = await standardAt(email)
+      await sso(email, { person: { name: PERSISTENT('owner-2') } })
+      const heirs = [
+        { value: 'passing', format: FORMAT.transient },
+        { value: email, format: FORMAT.email },
+        { value: email, format: FORMAT.unspecified },
+      ]
+      for (const name of heirs) {
+        assertRefused((await sso(email, { person: { name } })).page)
+        assert.equal(await lastCode('login.sso'), 'link_taken')
+      }
+      assert.equal(await test.database.links.unlinkAll(id), 1)
+      assert.ok(hasCode((await sso(email, { person: { name: heirs[0]! } })).page))
+    })
+    it('takes no letters along that ask for what is done: reminders of an invitation', async () => {
+      const kinds = async (accountId: string) =>
+        (await test.database.outbox.list({ accountId, limit: 9 })).map(({ kind }) => kind)
+      for (const format of [FORMAT.persistent, FORMAT.transient]) {
+        const email = newEmail()
+        const id = await standardAt(email)
+        const letter = { channel: 'mail' as const, accountId: id, body: '{}', createdAt: now() }
+        const dueAt = now() + 86_400
+        const reminder = { ...letter, id: `reminder-${id}`, kind: 'invitation_reminder', dueAt, expiresAt: dueAt + 60 }
+        await test.database.outbox.put([reminder])
+        await sso(email, { person: { name: { value: `name-${id}`, format } } })
+        const left = await kinds(id)
+        assert.equal(left.includes('invitation_reminder'), false)
+        assert.equal(left.includes('company_linked'), format === FORMAT.persistent)
+      }
+    })
     it('makes an account where the connection says so: a member without roles', async () => {
       connections.put(acme.connection({ jit: true }))
       const email = newEmail()
@@ -928,6 +968,21 @@ describe('federation: the hand-off', () => {
         await standardAt(email)
         assert.match(headingOf((await sso(email, { params: asked, person })).page), /Secure Your Account/)
       })
+    it('does not count a context that comes as an attribute: only Entra’s own value is read there', async () => {
+      const METHODS = 'http://schemas.microsoft.com/claims/authnmethodsreferences'
+      const MULTIPLE = 'http://schemas.microsoft.com/claims/multipleauthn'
+      for (const [said, trusted, counts] of [
+        [REFEDS, REFEDS, false],
+        [MULTIPLE, REFEDS, false],
+        [MULTIPLE, MULTIPLE, true],
+      ] as const) {
+        connections.put(acme.connection({ trustedContexts: [trusted] }))
+        const email = newEmail()
+        await standardAt(email)
+        const { page } = await sso(email, { params: asked, person: { attributes: attribute(METHODS, said) } })
+        assert.equal(hasCode(page), counts, `${said} where ${trusted} is trusted`)
+      }
+    })
     it('does not count one that is trusted no longer', async () => {
       connections.put(acme.connection({ trustedContexts: [REFEDS] }))
       const email = newEmail()
