@@ -113,6 +113,13 @@ describe('documents', () => {
         assert.ok(exists(path!), `${document}: ${path}`)
   })
 
+  it('docs/decisions/README.md lists every decision by its title', () => {
+    const pages = readdirSync(new URL('../docs/decisions', import.meta.url)).filter((name) => name !== 'README.md')
+    const titled = pages.map((name) => `- [${read(`docs/decisions/${name}`).slice(2).split('\n')[0]}](${name})`)
+    const listed = read('docs/decisions/README.md').match(/^- .*$/gm)
+    assert.deepEqual(listed?.sort(), titled.sort())
+  })
+
   it('the code in README, docs/embedding.md and docs/clients.md stands in the examples', () => {
     const code = sources('examples').join('\n').split('\n')
     for (const document of ['README.md', 'docs/embedding.md', 'docs/clients.md'])

@@ -169,6 +169,15 @@ describe('own account', () => {
     })
   })
 
+  it('leads from every page to the others, and back to the apps', async () => {
+    const { visitor } = await payor()
+    for (const at of ['', '/name', '/password', '/app/remove', '/phone/remove', '/sessions', '/apps', '/history']) {
+      const { text } = await open(visitor, at)
+      assert.ok(text.includes(`<a href="${test.url}/" >Your apps</a>`), at)
+      assert.match(text, /href="\/account\/history"/, at)
+    }
+  })
+
   describe('sessions', () => {
     it('are shown with browser and times, this one marked; one is ended, the other goes on', async () => {
       const person = await payor()
