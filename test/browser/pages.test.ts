@@ -119,7 +119,7 @@ describeInBrowser('pages in a browser', (browser) => {
       await tab.setViewportSize(PHONE.viewport)
     })
     assert.deepEqual(found, [])
-  }).timeout(120_000)
+  }).timeout(180_000)
 
   it('gives axe nothing to find on a wide screen and in forced colors', async () => {
     const found: string[] = []
@@ -130,7 +130,7 @@ describeInBrowser('pages in a browser', (browser) => {
       }
     })
     assert.deepEqual(found, [])
-  }).timeout(60_000)
+  }).timeout(180_000)
 
   for (const [name, colours] of [
     ['bright', ['rgb(255, 82, 0)', 'rgb(255, 82, 0)']],
@@ -152,7 +152,7 @@ describeInBrowser('pages in a browser', (browser) => {
         assert.deepEqual(logos, [[true, 'Acme Builders']])
       })
       assert.deepEqual(found, [])
-    }).timeout(60_000)
+    }).timeout(180_000)
 
   it('says what went wrong: to screen readers at once, above the h1, and at the field (R16)', async () => {
     const wrong: string[] = []
@@ -191,7 +191,7 @@ describeInBrowser('pages in a browser', (browser) => {
         await look('wordy', '')
       })
       assert.deepEqual(tooWide, [])
-    }).timeout(60_000)
+    }).timeout(180_000)
 
   it('fits 320 px in every language, with every error', async () => {
     const tooWide: string[] = []
@@ -202,7 +202,7 @@ describeInBrowser('pages in a browser', (browser) => {
       tooWide.push(...out.map((what) => `${name}: ${what}`))
     })
     assert.deepEqual(tooWide, [])
-  }).timeout(60_000)
+  }).timeout(180_000)
 
   it('has targets and letters that are large enough (WCAG 2.5.8; iOS zooms into fields below 16 px)', async () => {
     await onEveryPage({ viewport: NARROW }, oneOfEachKind, async (tab, name) =>
