@@ -1,6 +1,7 @@
 /** What a message says: kept as facts until it leaves, then written in the person's language. */
 import { randomBytes } from 'node:crypto'
 import type { Brand } from './brand.ts'
+import { browserName } from './browsers.ts'
 import { digest } from './keyring.ts'
 import type { Languages } from './messages.ts'
 import type { Pages } from './pages.ts'
@@ -116,9 +117,10 @@ export function createLetters({
       }
       const date = day === undefined ? undefined : messages.date(Date.parse(day) / 1000)
       const words = { brand: brand.name, ...(date !== undefined && { date }), ...vars }
+      const named = browser && browserName(browser)
       const facts = [
         ...(at === undefined ? [] : [t('mail.when', { when: messages.moment(at) })]),
-        ...(browser === undefined ? [] : [t('mail.browser', { browser })]),
+        ...(named ? [t('mail.browser', { browser: named })] : []),
         ...(ip === undefined ? [] : [t('mail.address', { address: ip })]),
       ]
       const isNotice = link === undefined

@@ -1,7 +1,8 @@
 /** What happened to an account in the last ninety days, in plain words, and why a person was asked what they were asked. */
+import { browserName } from '../../interactions/index.ts'
 import type { AuditRow } from '../stores.ts'
 import { type AccountPage, accountPage, type OwnAccountParts } from './own.ts'
-import { browserName, reasonsInWords } from './words.ts'
+import { reasonsInWords } from './words.ts'
 
 /** Seconds that are shown. */
 const SHOWN_SECONDS = 90 * 24 * 60 * 60

@@ -1,9 +1,8 @@
 /** Who reaches the account: its sessions, and the apps that a person agreed to. Each can be ended. */
 import { z } from 'zod'
-import { digest, endSessions, InteractionError, revokeConsent } from '../../interactions/index.ts'
+import { browserName, digest, endSessions, InteractionError, revokeConsent } from '../../interactions/index.ts'
 import { logUntold, sessionsOf, shownSessions } from '../sessions.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
-import { browserName } from './words.ts'
 
 /** Ends these sessions, and does not wait for the apps that are told. @returns how many there were */
 export async function endThese(
@@ -67,7 +66,7 @@ export const sessionsPage = (parts: OwnAccountParts): AccountPage => {
             lastUsed,
             ip,
             here: digest(session.uid).startsWith(id),
-            browser: browser === undefined ? messages.t('account.sessions.unknown') : browserName(browser),
+            browser: (browser && browserName(browser)) || messages.t('account.sessions.unknown'),
             apps: apps.flatMap((app) => names.get(app) || []),
           })),
         },

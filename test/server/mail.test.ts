@@ -64,7 +64,9 @@ describe('mail', () => {
     tell({ id: 'ana', email }, 'app_added', { now: NOW, lang: 'en', ...more })
 
   it('says what happened, when, from where, and what to do, as text and as HTML', async () => {
-    await database.outbox.put(notice('ana@acme.example', { browser: 'Firefox <b>', ip: '192.0.2.1' }))
+    await database.outbox.put(
+      notice('ana@acme.example', { browser: 'Mozilla/5.0 (Windows) Firefox/140', ip: '192.0.2.1' }),
+    )
     assert.equal(await deliver(NOW), 1)
     const [letter] = smtp.letters
     assert.deepEqual(letter!.to, ['ana@acme.example'])
@@ -80,10 +82,28 @@ describe('mail', () => {
       assert.ok(letter!.text.includes(part), part)
       assert.ok(letter!.html.includes(part.split('/not-you')[0]!), part)
     }
-    assert.ok(letter!.text.includes('Browser: Firefox <b>'))
-    assert.ok(letter!.html.includes('Firefox &lt;b&gt;'))
+    assert.ok(letter!.text.includes('Browser: Firefox, Windows'))
+    assert.ok(letter!.html.includes('<h1>Authenticator app added to your Acme &lt;Pay&gt; account</h1>'))
     assert.match(letter!.source, /^From: Acme <id@acme\.example>/m)
     assert.match(letter!.source, /^Auto-Submitted: auto-generated/m)
+  })
+  it('says nothing that a stranger’s browser calls itself', async () => {
+    for (const [browser, said] of [
+      ['Blocked! Sign in at https://thief.example/acme', /^Browser: Blocked\r?$/m],
+      ['thief.example/acme', /^Browser: thief\r?$/m],
+      ['curl/8.5.0', /^Browser: curl\r?$/m],
+      ['Firefox/1 https://thief.example', /^Browser: Firefox\r?$/m],
+      ['(https://thief.example)', undefined],
+      ['<b>', undefined],
+    ] as const) {
+      smtp.letters.length = 0
+      await database.outbox.put(notice('ana@acme.example', { browser, ip: '192.0.2.1' }))
+      assert.equal(await deliver(NOW), 1)
+      const { text, html } = smtp.letters[0]!
+      if (said === undefined) assert.doesNotMatch(text, /Browser:/)
+      else assert.match(text, said)
+      assert.doesNotMatch(text + html, /thief\.|<b>|&lt;b/, browser)
+    }
   })
   for (const [lang, subject] of [
     ['es', 'Aplicación de autenticación añadida a su cuenta de Acme <Pay>'],

@@ -1028,6 +1028,13 @@ export const MUTATIONS: Mutation[] = [
     replace: '',
     test: RESETS,
   },
+  {
+    name: 'letters: no words of a stranger',
+    file: 'interactions/kit/browsers.ts',
+    find: '/^[\\w-]{1,40}/.exec(userAgent)?.[0]',
+    replace: 'userAgent',
+    test: 'test/server/mail.test.ts',
+  },
   factors('resets: an activation closes them', 'reset_open = 0, reset_held_by', 'reset_held_by', CONTRACT),
   ...(
     [
