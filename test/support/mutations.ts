@@ -1029,6 +1029,13 @@ export const MUTATIONS: Mutation[] = [
     test: RESETS,
   },
   {
+    name: 'account: so many forms an hour',
+    file: 'server/account/own.ts',
+    find: 'limit: 120,',
+    replace: 'limit: 12_000,',
+    test: 'test/e2e/account.test.ts',
+  },
+  {
     name: 'letters: no words of a stranger',
     file: 'interactions/kit/browsers.ts',
     find: '/^[\\w-]{1,40}/.exec(userAgent)?.[0]',
