@@ -207,10 +207,10 @@ export type Change =
       messages?: Message[] | undefined
       /** The link of an invitation, for a person who is not there yet. */
       welcome?: MailedLink | undefined
-      /** The link that takes this change of the address back: the one of its purpose. */
+      /** The link that takes this change of the address back: the one of its purpose. Without one such a change voids the former. */
       undo?: MailedLink | undefined
-      /** Raises the epoch, whatever else is written. */
-      raises?: boolean | undefined
+      /** Nothing that somebody else may have set stays: raises the epoch, takes the password away, drops the second address. */
+      recovers?: boolean | undefined
     } & Planned<WrittenUser>)
   | { kind: 'user'; op: 'remove'; id: string }
   | ({ kind: 'client'; op: 'put'; value: Client } & Planned<Client>)
@@ -283,8 +283,11 @@ export interface DirectoryStore {
   takeNoticeEmail(hash: string, now: number, messages: Message[]): Promise<boolean>
   /** Removes the second address. Once: false when it is another one by now. */
   dropNoticeEmail(accountId: string, email: string, messages: Message[]): Promise<boolean>
-  /** Ends what was proven before: sessions, refresh tokens, half-finished sign-ins. False when there is no such user. */
-  raiseEpoch(accountId: string): Promise<boolean>
+  /**
+   * Ends what was proven before: sessions, refresh tokens, half-finished sign-ins. False when there is no such user.
+   * @param from the epoch as it was read. Once for each: false when it is another one by now
+   */
+  raiseEpoch(accountId: string, from?: number): Promise<boolean>
   /**
    * Gives a connection these key pairs in place of those. Once: false when it has others than `before`, told by their
    * certificates, and when there is no such connection.

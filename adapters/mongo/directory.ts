@@ -198,8 +198,9 @@ export class MongoDirectory implements DirectoryStore {
     )
   }
 
-  async raiseEpoch(accountId: string): Promise<boolean> {
-    return this.#update({ _id: accountId, removed: null }, { $inc: { securityEpoch: 1 } })
+  async raiseEpoch(accountId: string, from?: number): Promise<boolean> {
+    const filter = { _id: accountId, removed: null, ...(from !== undefined && { securityEpoch: from }) }
+    return this.#update(filter, { $inc: { securityEpoch: 1 } })
   }
 
   async removeFactor(

@@ -44,7 +44,7 @@ type Person = WrittenUser & {
   passwordHash?: string | undefined
   welcome?: MailedLink | undefined
   undo?: MailedLink | undefined
-  raises?: boolean | undefined
+  recovers?: boolean | undefined
 }
 
 /** A client with its secret sealed. */
@@ -101,9 +101,9 @@ export function changesOf(
       const keys = firstKey && seal.connection(value.id, JSON.stringify([firstKey]))
       wanted.connections.set(value.id, { value: writtenConnection(value), keys })
     } else {
-      const { value, welcome, undo, raises } = change
+      const { value, welcome, undo, recovers } = change
       const passwordHash = change.passwordHash ?? wanted.people.get(value.id)?.passwordHash
-      wanted.people.set(value.id, { ...value, passwordHash, welcome, undo, raises })
+      wanted.people.set(value.id, { ...value, passwordHash, welcome, undo, recovers })
       wanted.messages.push(...seal.messages(change.messages ?? []))
     }
   }
@@ -284,9 +284,15 @@ function personStep(person: Person, stored: AccountDocument | undefined): Step {
     ...(person.undo && { 'mailedLinks.email_undo': person.undo }),
   }
   if (stored) {
-    const raises = person.raises === true || passwordHash !== undefined || (disabled && !stored.disabled)
-    const former = passwordHash === undefined ? {} : formerAfter(stored)
-    return { in: 'accounts', id, set: { ...always, ...former }, unset: name === undefined ? ['name'] : [], raises }
+    const { undo, recovers = false } = person
+    const raises = recovers || passwordHash !== undefined || (disabled && !stored.disabled)
+    const former = passwordHash !== undefined || recovers ? formerAfter(stored) : {}
+    const unset = [
+      ...(name === undefined ? ['name'] : []),
+      ...(email !== stored.email && !undo ? ['mailedLinks.email_undo'] : []),
+      ...(recovers ? ['passwordHash', 'noticeEmail'] : []),
+    ]
+    return { in: 'accounts', id, set: { ...always, ...former }, unset, raises }
   }
   const beginning = {
     alwaysRequire2fa: false,

@@ -125,9 +125,7 @@ export class SqliteDirectory implements DirectoryStore {
       // People last: their memberships name companies of the same commit; removals of companies after that.
       for (const change of changes) if (change.op === 'put' && change.kind !== 'user') this.#apply(change)
       // Removed people before others: their addresses may be given away. And no address counts that is about to change.
-      for (const change of changes)
-        if (change.kind === 'user' && change.op === 'put')
-          this.#connection.run("UPDATE accounts SET email = ' moving ' || id WHERE id = ?", change.value.id)
+      for (const change of changes) if (change.kind === 'user' && change.op === 'put') this.#move(change)
       for (const op of ['remove', 'put'])
         for (const change of changes) if (change.kind === 'user' && change.op === op) this.#apply(change)
       for (const change of changes) if (change.op === 'remove' && change.kind !== 'user') this.#apply(change)
@@ -234,9 +232,10 @@ export class SqliteDirectory implements DirectoryStore {
     return this.#connection.write(() => this.#connection.run(sql, accountId, disabled ? 1 : 0) === 1)
   }
 
-  async raiseEpoch(accountId: string): Promise<boolean> {
-    const sql = 'UPDATE accounts SET security_epoch = security_epoch + 1 WHERE id = ?'
-    return this.#connection.write(() => this.#connection.run(sql, accountId) === 1)
+  async raiseEpoch(accountId: string, from?: number): Promise<boolean> {
+    const sql =
+      'UPDATE accounts SET security_epoch = security_epoch + 1 WHERE id = ?1 AND security_epoch = coalesce(?2, security_epoch)'
+    return this.#connection.write(() => this.#connection.run(sql, accountId, from ?? null) === 1)
   }
 
   #apply(change: Change): void {
@@ -290,10 +289,21 @@ export class SqliteDirectory implements DirectoryStore {
     this.#remove('companies', 'id', id)
   }
 
-  #putUser({ value, passwordHash, welcome, undo, raises }: Change & { kind: 'user'; op: 'put' }): void {
+  #move({ value: { id, email } }: Change & { kind: 'user'; op: 'put' }): void {
+    this.#connection.run(
+      `DELETE FROM mailed_links WHERE account_id = ?1 AND purpose = 'email_undo'
+        AND EXISTS (SELECT 1 FROM accounts WHERE id = ?1 AND email <> ?2)`,
+      id,
+      email,
+    )
+    this.#connection.run("UPDATE accounts SET email = ' moving ' || id WHERE id = ?", id)
+  }
+
+  #putUser({ value, passwordHash, welcome, undo, recovers }: Change & { kind: 'user'; op: 'put' }): void {
     const { id, email, name, disabled, memberships, serverRoles } = value
     const connection = this.#connection
-    const before = passwordHash === undefined ? undefined : connection.get('SELECT * FROM accounts WHERE id = ?', id)
+    const isPassword = passwordHash !== undefined || recovers === true
+    const before = isPassword ? connection.get('SELECT * FROM accounts WHERE id = ?', id) : undefined
     try {
       connection.run(
         `INSERT INTO accounts (id, email, name, disabled, server_roles, password_hash, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?8)
@@ -306,7 +316,7 @@ export class SqliteDirectory implements DirectoryStore {
         disabled ? 1 : 0,
         JSON.stringify(serverRoles),
         passwordHash ?? null,
-        raises ? 1 : 0,
+        recovers ? 1 : 0,
         Math.floor(Date.now() / 1000),
       )
     } catch (error) {
@@ -314,6 +324,7 @@ export class SqliteDirectory implements DirectoryStore {
       throw error
     }
     if (before) connection.run('UPDATE accounts SET former_passwords = ? WHERE id = ?', nowFormer(before), id)
+    if (recovers) connection.run('UPDATE accounts SET password_hash = NULL, notice_email = NULL WHERE id = ?', id)
     if (welcome)
       connection.run(
         `INSERT INTO mailed_links (account_id, purpose, hash, email, epoch, expires_at) VALUES (?, 'welcome', ?, ?, ?, ?)

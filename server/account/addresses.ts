@@ -16,6 +16,7 @@ import { isChangedMeanwhile, isConflict, writtenOf } from '../stores.ts'
 import { NEW_EMAIL_FIELD } from './form.ts'
 import { isElsewhere, newLink, UNDO_SECONDS } from './links.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
+import { claimEpoch } from './reach.ts'
 import { dropToken, tokenOf } from './token.ts'
 
 /** Seconds that a link to prove an address is good. */
@@ -194,10 +195,12 @@ export function confirmPage(parts: OwnAccountParts, purpose: Proving): AccountPa
   async function changeEmail(visit: AccountVisit, email: string): Promise<boolean> {
     const refusal = await emailRefusal(parts, visit)
     if (refusal) throw refusal
+    if (await isElsewhere(house, email))
+      throw new InteractionError('email_for_company', { vars: { domain: domainOf(email) } })
     const { account } = visit
+    await claimEpoch(parts, visit)
     const user = await database.directory.user(account.id)
-    // Of somebody who has the address already it would be a change of nothing, and told once more.
-    if (user?.securityEpoch !== account.securityEpoch || user.email !== account.email) return false
+    if (user?.email !== account.email) return false
     const was = writtenOf(user)
     try {
       await database.directory.commit([

@@ -7,6 +7,7 @@ import {
   checkForm,
   digest,
   endSessions,
+  type FoundLink,
   formToken,
   InteractionError,
   NOT_ME_SECONDS,
@@ -119,7 +120,7 @@ export function notYouPages({ house, provider, screen }: NotYouParts): Middlewar
     if (account.email === link.email) return say('link_used')
     if (link.expiresAt <= now()) return say('link_expired')
     await asked(ctx, 'email_undo', { ...UNDO, vars: { email: link.email } }, async () => {
-      if (!(await restore(ctx, account, link.email))) return screen.message(ctx, 'email_not_free', { status: 409 })
+      if (!(await restore(ctx, account, link))) return screen.message(ctx, 'email_not_free', { status: 409 })
       const sessions = await end(ctx, account.id)
       await audit(ctx, { event: 'account.email_restored', accountId: account.id, details: { sessions } })
       dropToken(ctx, 'email_undo')
@@ -127,8 +128,12 @@ export function notYouPages({ house, provider, screen }: NotYouParts): Middlewar
     })
   }
 
-  /** Whatever else is written of the person meanwhile. @returns false when the address is somebody else's by now */
-  async function restore(ctx: Context, { id }: Account, email: string): Promise<boolean> {
+  /**
+   * Whatever else is written of the person meanwhile. Whoever took the address may know the password, and be told of everything at a
+   * second address: neither stays. The link has had its day, wherever the person is moved later.
+   * @returns false when the address is somebody else's by now
+   */
+  async function restore(ctx: Context, { id }: Account, { email, hash, epoch }: FoundLink): Promise<boolean> {
     const facts = {
       now: now(),
       lang: screen.messages(ctx).lang,
@@ -142,12 +147,13 @@ export function notYouPages({ house, provider, screen }: NotYouParts): Middlewar
         async (user) => {
           if (!user || user.email === email) return
           const was = writtenOf(user)
+          const undo = { hash, email, epoch, expiresAt: facts.now }
           const messages = [
             ...tell({ ...user, email }, 'email_restored', facts),
             ...tell({ id, email: user.email }, 'email_restored', facts),
           ]
           await database.directory.commit([
-            { kind: 'user', op: 'put', value: { ...was, email }, was, raises: true, messages },
+            { kind: 'user', op: 'put', value: { ...was, email }, was, recovers: true, undo, messages },
           ])
         },
       )

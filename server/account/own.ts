@@ -19,6 +19,7 @@ import {
   type Shown,
   seeOther,
   type Tell,
+  type ThrottleRule,
 } from '../../interactions/index.ts'
 import { mailOf } from '../delivery.ts'
 import type { House } from '../open.ts'
@@ -42,6 +43,9 @@ const SET_UP: Record<string, { what: string; done: string }> = {
   '/account/phone': { what: 'sms', done: 'phone_set_up' },
   '/account/recovery-code': { what: 'recovery_code', done: 'recovery_code_made' },
 }
+
+/** Forms that one person sends: most of them are told of by a letter, or cost a hash. */
+const FORMS: ThrottleRule = { kind: 'window', limit: 120, seconds: 60 * 60 }
 
 /** What the pages stand on. */
 export interface OwnAccountParts {
@@ -156,6 +160,9 @@ export function ownAccount(given: Pick<OwnAccountParts, 'house' | 'provider' | '
       checkForm(ctx, new URL(house.config.SALLYPORT_ISSUER).origin, secretOf(person), csrf)
       if (!page.form || !page.submit) throw new InteractionError('form_invalid')
       if (asks) return signIn.send(ctx, page.proofFirst ? ctx.path : `${ctx.path}?done=proven`, asks)
+      const counters = [{ key: `account-forms|${person.account.id}`, rule: FORMS }]
+      const { allowed, retryAfter } = await house.database.throttle.take(counters, visit.now)
+      if (!allowed) throw new InteractionError('too_many_attempts', { status: 429, retryAfter })
       const { done, at = ctx.path } = await page.submit(visit, valid(page.form, fields))
       seeOther(ctx, done === undefined ? at : `${at}?done=${done}`)
     } catch (error) {

@@ -1,11 +1,11 @@
 /** What a person changes of themselves: their name and their password. */
 import { z } from 'zod'
 import { InteractionError, passwordCounter, rulesOf } from '../../interactions/index.ts'
-import { isChangedMeanwhile, type User, writtenOf } from '../stores.ts'
+import { isChangedMeanwhile, writtenOf } from '../stores.ts'
 import { NAME_FIELD } from './form.ts'
 import { type AccountPage, type AccountVisit, accountPage, type OwnAccountParts } from './own.ts'
 import { passwordRule } from './password-rules.ts'
-import { goOnAlone } from './reach.ts'
+import { claimEpoch, goOnAlone } from './reach.ts'
 
 const NEW_PASSWORD = z.string('new_password_missing').min(1, 'new_password_missing').max(4096, 'form_invalid')
 
@@ -14,9 +14,10 @@ async function write(
   { house: { database }, tell }: OwnAccountParts,
   { account, letter }: AccountVisit,
   kind: 'name_changed' | 'password_changed',
-  user: User,
   changed: { name?: string; passwordHash?: string },
 ): Promise<void> {
+  const user = await database.directory.user(account.id)
+  if (!user) throw new InteractionError('form_expired')
   const was = writtenOf(user)
   const { passwordHash, ...rest } = changed
   try {
@@ -39,9 +40,7 @@ export const namePage = (parts: OwnAccountParts): AccountPage =>
     }),
     async submit(visit, { name }) {
       const { account, ctx } = visit
-      const user = await parts.house.database.directory.user(account.id)
-      if (!user) throw new InteractionError('form_expired')
-      await write(parts, visit, 'name_changed', user, { name })
+      await write(parts, visit, 'name_changed', { name })
       const about = { actor: account.id, accountId: account.id, outcome: 'success' as const }
       await parts.record(ctx, { ...about, event: 'account.name_changed' })
       return { done: 'name_changed', at: '/account' }
@@ -68,10 +67,12 @@ export const passwordPage = (parts: OwnAccountParts): AccountPage => {
       const { account, ctx } = visit
       const user = await database.directory.user(account.id)
       // Who has none is signed in by their company: that is no way round it.
-      if (!user?.hasPassword || user.securityEpoch !== account.securityEpoch) throw new InteractionError('form_expired')
+      if (!user?.hasPassword) throw new InteractionError('form_expired')
       await check(account, password)
-      await write(parts, visit, 'password_changed', user, { passwordHash: await passwords.hash(password) })
-      const sessions = await goOnAlone(parts, visit)
+      const passwordHash = await passwords.hash(password)
+      const { sessions, claimed } = await claimEpoch(parts, visit)
+      await write(parts, claimed, 'password_changed', { passwordHash })
+      await goOnAlone(parts, claimed)
       const about = { actor: account.id, accountId: account.id, outcome: 'success' as const }
       await record(ctx, { ...about, event: 'account.password_changed', details: { sessions } })
       await database.throttle.clear([passwordCounter(account.email)])

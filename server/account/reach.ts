@@ -30,6 +30,22 @@ export async function goOnAlone(parts: OwnAccountParts, visit: AccountVisit): Pr
   return endThese(parts, visit, (uid) => uid !== session.uid)
 }
 
+/**
+ * For what must not come after a new password, a reset or "this was not me" that somebody else made while this one was typed, hashed
+ * or read: the epoch is taken first, by one write, and with it goes every link of before. Ends all other sessions.
+ * @returns how many there were, and this visit as it goes on
+ */
+export async function claimEpoch(
+  parts: OwnAccountParts,
+  visit: AccountVisit,
+): Promise<{ sessions: number; claimed: AccountVisit }> {
+  const { account } = visit
+  const { id, securityEpoch } = account
+  if (!(await parts.house.database.directory.raiseEpoch(id, securityEpoch))) throw new InteractionError('form_expired')
+  const sessions = await goOnAlone(parts, visit)
+  return { sessions, claimed: { ...visit, account: { ...account, securityEpoch: securityEpoch + 1 } } }
+}
+
 export const sessionsPage = (parts: OwnAccountParts): AccountPage => {
   const { house, record, tell } = parts
   const { directory, outbox } = house.database
@@ -67,8 +83,7 @@ export const sessionsPage = (parts: OwnAccountParts): AccountPage => {
         if (ended > 0) await record(ctx, { ...about, event: 'account.session_ended', details: { session: form.end } })
         return { done: 'session_ended' }
       }
-      if (!(await directory.raiseEpoch(account.id))) throw new InteractionError('form_expired')
-      const sessions = await goOnAlone(parts, visit)
+      const { sessions } = await claimEpoch(parts, visit)
       await record(ctx, { ...about, event: 'account.sessions_ended', details: { sessions } })
       await outbox.put(tell(account, 'sessions_ended', letter))
       return { done: 'sessions_ended' }

@@ -1038,15 +1038,32 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         })
         assert.equal(winners(results), 1)
       })
-      it('come back by a change that raises the epoch', async () => {
+      it('lose the way back with a change that has none; a change of something else leaves it', async () => {
+        const was = await written()
+        const changed = { ...was, email: NEW }
+        await db.directory.commit([{ kind: 'user', op: 'put', value: changed, was, undo: link('u', was.email) }])
+        await db.directory.commit([{ kind: 'user', op: 'put', value: { ...changed, name: 'Ana' } }])
+        assert.ok(await other.passwords.findLink('u'))
+        await db.directory.commit([{ kind: 'user', op: 'put', value: { ...changed, email: 'ana@moved.example' } }])
+        assert.equal(await other.passwords.findLink('u'), undefined)
+      })
+      it('come back by a change that leaves nothing of somebody else: epoch, password, second address', async () => {
+        await db.directory.commit([person('ana', {}, 'hash')])
+        await db.passwords.issueLink('ana', 'notice', link('n', 'thief@home.example', { epoch: 1 }), [])
+        assert.ok(await db.directory.takeNoticeEmail('n', NOW, []))
         const was = await written()
         const undo = link('u', was.email)
         await db.directory.commit([{ kind: 'user', op: 'put', value: { ...was, email: NEW }, was, undo }])
         assert.equal((await other.accounts.findByEmail(NEW))?.account.id, 'ana')
         const changed = await written()
-        await db.directory.commit([{ kind: 'user', op: 'put', value: was, was: changed, raises: true }])
-        const { email, securityEpoch } = await ana()
-        assert.deepEqual([email, securityEpoch], ['ana@acme.example', 1])
+        await db.directory.commit([
+          { kind: 'user', op: 'put', value: was, was: changed, recovers: true, undo: { ...undo, expiresAt: NOW } },
+        ])
+        const { email, securityEpoch, noticeEmail } = await ana()
+        assert.deepEqual([email, securityEpoch, noticeEmail], ['ana@acme.example', 2, undefined])
+        assert.equal((await db.directory.user('ana'))?.hasPassword, false)
+        assert.deepEqual(await other.passwords.recent('ana'), ['hash', 'hash-1'], 'nor may it be set again')
+        assert.equal((await other.passwords.linkOf('ana', 'email_undo'))?.expiresAt, NOW)
       })
       it('a second one: of fifty that use its link one wins; then it is there until it is removed, once', async () => {
         await db.passwords.issueLink('ana', 'notice', link('n', 'ana@home.example'), [])
@@ -2001,6 +2018,8 @@ export function contract(name: string, open: () => Promise<Opened>): void {
         assert.equal(winners(await fifty((one) => one.directory.raiseEpoch('ana'))), 50)
         assert.equal((await ana()).securityEpoch, 50)
         assert.equal(await db.directory.raiseEpoch('nobody'), false)
+        assert.equal(winners(await fifty((one) => one.directory.raiseEpoch('ana', 50))), 1)
+        assert.equal((await ana()).securityEpoch, 51)
       })
     })
 

@@ -164,6 +164,52 @@ describe('addresses of an account', () => {
       assert.match((await person.visitor.go(link)).text, /This link has been used/)
     })
 
+    it('of a new password by a link of before and a change in one moment, one counts', async () => {
+      for (const [what, last] of [
+        ['email', 2],
+        ['password', 3],
+      ] as const) {
+        const person = await payor()
+        await ask(person.visitor, person.wanted)
+        const page =
+          what === 'email'
+            ? await person.visitor.go(await linkIn(person.id, 'email_confirm'))
+            : await open(person.visitor, '/password')
+        const fields = what === 'email' ? { confirm: 'yes' } : { new_password: 'a thief has long words' }
+        const { email, securityEpoch: epoch } = (await test.database.accounts.find(person.id))!
+        const hash = `reset${person.id}`
+        await test.database.passwords.issueLink(person.id, 'reset', { hash, email, epoch, expiresAt: 1e11 }, [])
+        // The last that is read before anything is written.
+        const { directory } = test.database
+        const user = directory.user.bind(directory)
+        let looks = 0
+        let set: unknown
+        directory.user = async (one) => {
+          const found = await user(one)
+          looks += 1
+          if (looks === last)
+            set = await test.database.passwords.setByLink(hash, { passwordHash: 'owner', now: 1, messages: [] })
+          return found
+        }
+        const answer = await person.visitor.submit(page, fields)
+        directory.user = user
+        const isChanged =
+          what === 'email' ? (await emailOf(person.id)) !== person.email : /Your password was changed/.test(answer.text)
+        assert.deepEqual([isChanged, set], [true, undefined], what)
+      }
+    })
+
+    it('ends the other sessions; nothing of before it counts', async () => {
+      const person = await payor()
+      const other = test.visitor()
+      const challenge = await signIn(other, await other.go(test.authUrl()), person.email)
+      nextStep()
+      assert.ok(hasCode(await other.submit(challenge, { code: await codeOf(person.secret) })))
+      await changed(person)
+      assert.equal(errorOf(await silently(other)), 'login_required')
+      assert.ok(hasCode(await silently(person.visitor)), 'this one goes on')
+    })
+
     it('of two people who confirm one address at once one gets it', async () => {
       const [one, other] = [await payor(), await payor()]
       const forms = []
@@ -330,6 +376,54 @@ describe('addresses of an account', () => {
       wait(7 * DAY)
       assert.equal(headingOf(await test.visitor().go(await linkIn(late.id, 'email_changed'))), 'This link has expired')
       assert.equal(await emailOf(late.id), late.wanted)
+    })
+
+    it('leaves a thief neither the password they know nor the second address they added: both are told', async () => {
+      const person = await payor()
+      const spy = `spy.${person.wanted}`
+      await ask(person.visitor, spy, '/notices')
+      await person.visitor.submit(await person.visitor.go(await linkIn(person.id, 'notice_confirm')), {
+        confirm: 'yes',
+      })
+      await changed(person)
+      const owner = test.visitor()
+      const undo = await owner.go(await linkIn(person.id, 'email_changed'))
+      assert.match(undo.text, /password and its second address for messages count no more/)
+      await owner.submit(undo)
+      assert.deepEqual(
+        (await letters(person.id, 'email_restored')).map(({ to }) => to).sort(),
+        [person.email, person.wanted, spy].sort(),
+      )
+      const thief = test.visitor()
+      assert.equal((await signIn(thief, await thief.go(test.authUrl()), person.email)).status, 400)
+      assert.equal((await test.database.accounts.find(person.id))!.noticeEmail, undefined)
+      await owner.submit(await owner.go(`${test.url}/forgot`), { email: person.email })
+      for (let looks = 0; (await letters(person.id, 'password_reset')).length === 0 && looks < 100; looks++)
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      await owner.submit(await owner.go(await linkIn(person.id, 'password_reset')), {
+        new_password: 'an owner has long words',
+      })
+      assert.deepEqual(
+        (await letters(person.id, 'password_changed')).map(({ to }) => to),
+        [person.email],
+      )
+    })
+
+    it('is not taken back again by the same letter once the operator has moved the person', async () => {
+      const person = await payor()
+      const move = async (email: string) => {
+        const user = (await test.database.directory.user(person.id))!
+        await test.database.directory.commit([{ kind: 'user', op: 'put', value: { ...user, email } }])
+      }
+      await changed(person)
+      const link = await linkIn(person.id, 'email_changed')
+      const reader = test.visitor()
+      const page = await reader.go(link)
+      await reader.submit(page)
+      await move(`moved.${person.wanted}`)
+      assert.equal(headingOf(await reader.go(link)), 'This link does not work')
+      await reader.submit(page)
+      assert.equal(await emailOf(person.id), `moved.${person.wanted}`)
     })
 
     it('cannot be taken back when somebody else has the address by now: the page says so', async () => {

@@ -280,6 +280,22 @@ describe('own account', () => {
       assert.equal((await test.database.directory.user(email))!.name, 'Ana <b>Lopez')
     })
 
+    it('takes 120 forms an hour: nobody makes us write letters without end', async () => {
+      const person = await payor()
+      const { id } = (await test.database.directory.user(person.email))!
+      const { action, hidden } = formOf(await open(person.visitor, '/name'))
+      const write = (name: string) => person.visitor.request(action, { form: { ...hidden, name } })
+      assert.equal((await write('Ana')).status, 303)
+      const rule = { kind: 'window', limit: 120, seconds: 60 * 60 } as const
+      const counters = [{ key: `account-forms|${id}`, rule }]
+      for (let count = 0; count < 119; count++)
+        assert.ok((await test.database.throttle.take(counters, Math.floor(Date.now() / 1000))).allowed)
+      const refused = await write('Ana Lima')
+      assert.equal(refused.status, 429)
+      assert.match(refused.text, /Too many|too many/)
+      assert.equal((await test.database.directory.user(id))!.name, 'Ana')
+    })
+
     it('changes the password: other sessions end, this one goes on, the former one opens nothing', async () => {
       const person = await payor()
       const other = await elsewhere(person)

@@ -1055,13 +1055,27 @@ export const MUTATIONS: Mutation[] = [
     replace: '',
     test: RESETS,
   },
+  {
+    name: 'account: so many forms an hour',
+    file: 'server/account/own.ts',
+    find: 'limit: 120,',
+    replace: 'limit: 12_000,',
+    test: 'test/e2e/account.test.ts',
+  },
+  {
+    name: 'letters: no words of a stranger',
+    file: 'interactions/kit/browser.ts',
+    find: 'PRODUCT.exec(userAgent)?.[0]',
+    replace: 'userAgent',
+    test: 'test/server/mail.test.ts',
+  },
   factors('resets: an activation closes them', 'reset_open = 0, reset_held_by', 'reset_held_by', CONTRACT),
   ...(
     [
       ['addresses: a link is its account’s', ' || link.accountId !== account.id', '', 'addresses'],
       ['addresses: a link expires', 'link.expiresAt <= now || link.epoch', 'link.epoch', 'addresses'],
       ['addresses: a link is of one epoch', ' || link.epoch !== account.securityEpoch', '', 'addresses'],
-      ['addresses: changed once', ' || user.email !== account.email', '', 'addresses'],
+      ['addresses: what came before ends with it', 'await claimEpoch(parts, visit)', '', 'addresses'],
       [
         'addresses: one change at a time',
         'if (undo && undo.expiresAt > now &&',
@@ -1109,7 +1123,8 @@ export const MUTATIONS: Mutation[] = [
     [
       ['undo: of its days', "if (link.expiresAt <= now()) return say('link_expired')", '', 'account-addresses'],
       ['undo: by its own kind of link', "link?.purpose !== 'email_undo' || ", '!link || ', 'account-addresses'],
-      ['undo: the epoch rises', 'raises: true, ', '', 'account-addresses'],
+      ['undo: nothing of somebody else stays', 'recovers: true, ', '', 'account-addresses'],
+      ['undo: once', 'recovers: true, undo,', 'recovers: true,', 'account-addresses'],
       ['not me: the epoch rises', 'await database.directory.raiseEpoch(accountId)', '', 'not-you'],
       ['not me: once', 'await database.pending.replace({', 'void ({', 'not-you'],
       [
