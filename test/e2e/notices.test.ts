@@ -1,7 +1,7 @@
 /** Who is told of what happened to an account (R35, R62, R107; behaviour 41). */
 import assert from 'node:assert/strict'
 import type { Letter } from '../../interactions/index.ts'
-import { nextStep, wait } from '../support/clock.ts'
+import { nextStep, now, wait } from '../support/clock.ts'
 import {
   CHALLENGE,
   codeOf,
