@@ -297,18 +297,15 @@ describe('after a reset', () => {
 
   it('of many chains at once that know the password, one that has the link enrols', async () => {
     const { email } = await afterReset()
-    const chains = await Promise.all(
-      Array.from({ length: 8 }, async () => {
-        const visitor = test.visitor()
-        return { visitor, page: await signIn(visitor, await visitor.go(test.authUrl()), email) }
-      }),
-    )
+    const chains: Awaited<ReturnType<typeof atTheLink>>[] = []
+    // One after the other: of many passwords for one person at once the sixth has to wait.
+    for (let index = 0; index < 8; index++) chains.push(await atTheLink(email))
     const holder = chains[3]!
     await holder.visitor.go(await mailedLinkTo(test, email))
     const answers = await Promise.all(chains.map(({ visitor, page }) => visitor.submit(page, {})))
     assert.deepEqual(
-      answers.map((answer) => headingOf(answer) === SECURE),
-      chains.map((_, index) => index === 3),
+      answers.map(headingOf),
+      chains.map((_, index) => (index === 3 ? SECURE : MAILED_LINK)),
     )
     const everywhere = await Promise.all(chains.map(({ visitor, page }) => visitor.go(pageOf(page, ''))))
     assert.equal(everywhere.filter(({ text }) => /otpauth/.test(text)).length <= 1, true)
