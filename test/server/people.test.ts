@@ -8,7 +8,7 @@ import { setTimeout } from 'node:timers/promises'
 import { decodeJwt } from 'jose'
 import { type Letter, tell } from '../../interactions/index.ts'
 import type { AuditRow, Client } from '../../server/stores.ts'
-import { nextStep } from '../support/clock.ts'
+import { nextStep, realTime } from '../support/clock.ts'
 import { command } from '../support/command.ts'
 import {
   acknowledge,
@@ -36,7 +36,10 @@ for (const store of ['SQLite', 'MongoDB'])
     let heard: { path: string; sub: string | undefined }[] = []
     let people = 0
 
+    let timeOfOthers: () => void
     before(async () => {
+      // Commands are processes of their own: by their clock.
+      timeOfOthers = realTime()
       app = createServer((request, response) => {
         let body = ''
         request.on('data', (chunk) => {
@@ -63,6 +66,7 @@ for (const store of ['SQLite', 'MongoDB'])
       await test.close()
       app.closeAllConnections()
       app.close()
+      timeOfOthers()
     })
     beforeEach(() => {
       heard = []
@@ -269,8 +273,7 @@ for (const store of ['SQLite', 'MongoDB'])
       const memberships = [{ company: 'best', roles: ['payments_admin' as const], disabled: false }]
       const value = { id: `invited${people}`, email, disabled: false, memberships, serverRoles: [] }
       await test.database.directory.commit([{ kind: 'user', op: 'put', value }])
-      // By the server's own clock, whatever other tests have set in this process.
-      const before = performance.timeOrigin + performance.now()
+      const before = Date.now()
       const invited = await sallyport('user', 'invite', email, '--json')
       assert.equal(invited.code, 0, invited.stderr)
       const { until, ...told } = invited.json() as { until: string }

@@ -1,13 +1,15 @@
 /** A clock that tests set. The library, its cookies and our code all read `Date.now()`. */
-const real = Date.now
-let skew = 0
-let stopped: number | undefined
 
-Date.now = () => (stopped ?? real()) + skew * 1000
+/** One for the whole process: this module may be loaded more than once. */
+const shared = globalThis as { clockOfTests?: { real: () => number; skew: number; stopped: number | undefined } }
+shared.clockOfTests ??= { real: Date.now, skew: 0, stopped: undefined }
+const clock = shared.clockOfTests
+
+Date.now = () => (clock.stopped ?? clock.real()) + clock.skew * 1000
 
 /** Lets `seconds` pass. */
 export const wait = (seconds: number): void => {
-  skew += seconds
+  clock.skew += seconds
 }
 
 /** Seconds since 1970, by the set clock. */
@@ -18,8 +20,17 @@ export const nextStep = (): void => wait(30 - (now() % 30))
 
 /** From here on no time passes but by {@link wait}, until the returned function is called. */
 export function standStill(): () => void {
-  stopped = real()
+  clock.stopped = clock.real()
   return () => {
-    stopped = undefined
+    clock.stopped = undefined
+  }
+}
+
+/** What happens from here on happens now, as other processes see it, until the returned function is called. */
+export function realTime(): () => void {
+  const former = clock.skew
+  clock.skew = 0
+  return () => {
+    clock.skew += former
   }
 }
