@@ -24,6 +24,10 @@ const RESETS = 'test/e2e/resets.test.ts'
 const SAML = 'test/interactions/federation/saml.test.ts'
 const RULES = 'test/e2e/company-rules.test.ts'
 
+/** Guards of one file that one test file is to notice. */
+const of = (file: string, test: string, guards: [name: string, find: string, replace: string][]): Mutation[] =>
+  guards.map(([name, find, replace]) => ({ name, file, find, replace, test }))
+
 const policy = (name: string, find: string, replace: string, test = POLICY): Mutation => ({
   name,
   file: 'interactions/policy.ts',
@@ -860,29 +864,19 @@ export const MUTATIONS: Mutation[] = [
     replace: 'ctx.body = to + String(token)',
     test: 'test/e2e/forgotten-password.test.ts',
   },
-  ...(
+  ...of('server/account/index.ts', 'test/e2e/forgotten-password.test.ts', [
     [
-      [
-        'forgot: sessions end',
-        'await endSessions({ provider, stores: database, now: now(), about: { requestId } }, sessions)',
-        'await endSessions({ provider, stores: database, now: now(), about: { requestId } }, [])',
-      ],
-      ['forgot: an address is asked for three times', 'rule: ADDRESS }', 'rule: NETWORK }'],
-      ['forgot: a network asks ten times', 'rule: NETWORK }', 'rule: TRIES }'],
-      ['forgot: a link has one purpose', '!link || link.purpose !== purpose', '!link'],
-      ['forgot: not for people of a company sign-in', 'isVoid || (await isElsewhere(house, link.email))', 'isVoid'],
-      ['forgot: opens what was closed', 'await database.throttle.clear([passwordCounter(email)])', ''],
-      ['forgot: one of our forms', "checkForm(ctx, origin, browserOf(ctx), body['csrf'])", ''],
-    ] as const
-  ).map(
-    ([name, find, replace]): Mutation => ({
-      name,
-      file: 'server/account/index.ts',
-      find,
-      replace,
-      test: 'test/e2e/forgotten-password.test.ts',
-    }),
-  ),
+      'forgot: sessions end',
+      'await endSessions({ provider, stores: database, now: now(), about: { requestId } }, sessions)',
+      'await endSessions({ provider, stores: database, now: now(), about: { requestId } }, [])',
+    ],
+    ['forgot: an address is asked for three times', 'rule: ADDRESS }', 'rule: NETWORK }'],
+    ['forgot: a network asks ten times', 'rule: NETWORK }', 'rule: TRIES }'],
+    ['forgot: a link has one purpose', '!link || link.purpose !== purpose', '!link'],
+    ['forgot: not for people of a company sign-in', 'isVoid || (await isElsewhere(house, link.email))', 'isVoid'],
+    ['forgot: opens what was closed', 'await database.throttle.clear([passwordCounter(email)])', ''],
+    ['forgot: one of our forms', "checkForm(ctx, origin, browserOf(ctx), body['csrf'])", ''],
+  ]),
   policy('a company’s idle limit', 'Math.min(limits.idle, rulesOf(account).idle)', 'limits.idle'),
   policy('a company’s countries', 'maySendTo(country) && ', ''),
   policy('rules of a membership that ended', '(one.active && one.rules) || []', 'one.rules ?? []'),
@@ -962,92 +956,52 @@ export const MUTATIONS: Mutation[] = [
       ['resets: whoever was reset needs a factor', "if (account?.factorReset?.open) raise(2, 'reset')", ''],
     ] as const
   ).map(([name, find, replace]) => policy(name, find, replace, RESETS)),
-  ...(
+  ...of('interactions/resets.ts', 'test/interactions/resets.test.ts', [
+    ['resets: nobody themselves', "if (person.id === who.id) return { reset: 'own', unlock: false }", ''],
+    ['resets: by somebody with a factor', '!person || Object.keys(who.enrolled).length === 0', '!person'],
+    ['resets: both roles', "holds('company_admin') && holds('directory_admin')", "holds('directory_admin')"],
+    ['resets: a role that is switched off counts', 'if (others.some(pays)) return undefined', ''],
     [
-      ['resets: nobody themselves', "if (person.id === who.id) return { reset: 'own', unlock: false }", ''],
-      ['resets: by somebody with a factor', '!person || Object.keys(who.enrolled).length === 0', '!person'],
-      ['resets: both roles', "holds('company_admin') && holds('directory_admin')", "holds('directory_admin')"],
-      ['resets: a role that is switched off counts', 'if (others.some(pays)) return undefined', ''],
-      [
-        'resets: the company speaks for all that ask',
-        'others.some((one) => one.active && enforces(one, now, undefined))',
-        'others.length < 0',
-      ],
-      ['resets: payors are the operator’s', 'return payee && isPayee && paid', 'return payee && paid'],
-      ['resets: roles at this server', 'if (disabled || serverRoles.length > 0)', 'if (disabled)'],
-    ] as const
-  ).map(
-    ([name, find, replace]): Mutation => ({
-      name,
-      file: 'interactions/resets.ts',
-      find,
-      replace,
-      test: 'test/interactions/resets.test.ts',
-    }),
-  ),
-  ...(
+      'resets: the company speaks for all that ask',
+      'others.some((one) => one.active && enforces(one, now, undefined))',
+      'others.length < 0',
+    ],
+    ['resets: payors are the operator’s', 'return payee && isPayee && paid', 'return payee && paid'],
+    ['resets: roles at this server', 'if (disabled || serverRoles.length > 0)', 'if (disabled)'],
+  ]),
+  ...of('server/account/company.ts', 'test/e2e/company-resets.test.ts', [
     [
-      [
-        'resets: not theirs is unknown',
-        "if (outcome === 'failure') throw new InteractionError('person_unknown', { field: 'email' })",
-        "if (outcome === 'failure' && !person) throw new InteractionError('person_unknown', { field: 'email' })",
-      ],
-      ['resets: no page of somebody else', 'isFor: async (visit) => (await inCare(visit)) !== undefined,', ''],
-      [
-        'resets: the policy is asked again',
-        "if (powers.reset === 'own' || powers.reset === 'operator')",
-        "if (powers.reset !== 'own' && powers.reset !== 'company' && powers.reset !== 'payee' && powers.reset !== 'operator')",
-      ],
-      ['resets: what was seen', 'messages, factorVersion }))', 'messages }))'],
-      [
-        'resets: sessions end',
-        'const { ended, told } = await endSessions(ending, sessions)',
-        'const { ended, told } = await endSessions(ending, sessions.slice(1))',
-      ],
-      ['resets: unlocking has its role', 'if (!powers.unlock) throw', "if (powers.reset === 'own') throw"],
-      ['resets: five unlocks', 'rule: UNLOCKS }]', 'rule: SEARCHES }]'],
-    ] as const
-  ).map(
-    ([name, find, replace]): Mutation => ({
-      name,
-      file: 'server/account/company.ts',
-      find,
-      replace,
-      test: 'test/e2e/company-resets.test.ts',
-    }),
-  ),
-  ...(
+      'resets: not theirs is unknown',
+      "if (outcome === 'failure') throw new InteractionError('person_unknown', { field: 'email' })",
+      "if (outcome === 'failure' && !person) throw new InteractionError('person_unknown', { field: 'email' })",
+    ],
+    ['resets: no page of somebody else', 'isFor: async (visit) => (await inCare(visit)) !== undefined,', ''],
     [
-      ['resets: a link for one person', 'link?.accountId !== id || link.purpose', 'link?.purpose'],
-      ['resets: three links', 'limit: 3, seconds: LINK_SECONDS', 'limit: 30, seconds: LINK_SECONDS'],
-      ['resets: one letter a chain', 'if (kept !== mine) return undefined', ''],
-    ] as const
-  ).map(
-    ([name, find, replace]): Mutation => ({
-      name,
-      file: 'interactions/mailed-link/index.ts',
-      find,
-      replace,
-      test: RESETS,
-    }),
-  ),
-  ...(
+      'resets: the policy is asked again',
+      "if (powers.reset === 'own' || powers.reset === 'operator')",
+      "if (powers.reset !== 'own' && powers.reset !== 'company' && powers.reset !== 'payee' && powers.reset !== 'operator')",
+    ],
+    ['resets: what was seen', 'messages, factorVersion }))', 'messages }))'],
     [
-      ['resets: a link is used once', "if (found['used_at'] !== null)", "if (found['used_at'] === 'never')"],
-      ['resets: a link is of its epoch', ' AND l.epoch = a.security_epoch', ''],
-      ['resets: a link for enrolment alone', "AND l.purpose = 'enrolment' ", ''],
-      ['resets: a link for enrolment sets no password', " AND l.purpose IN ('reset', 'welcome')", ''],
-      ['resets: of something that is open', ' AND a.reset_open = 1', ''],
-    ] as const
-  ).map(
-    ([name, find, replace]): Mutation => ({
-      name,
-      file: 'adapters/sqlite/passwords.ts',
-      find,
-      replace,
-      test: CONTRACT,
-    }),
-  ),
+      'resets: sessions end',
+      'const { ended, told } = await endSessions(ending, sessions)',
+      'const { ended, told } = await endSessions(ending, sessions.slice(1))',
+    ],
+    ['resets: unlocking has its role', 'if (!powers.unlock) throw', "if (powers.reset === 'own') throw"],
+    ['resets: five unlocks', 'rule: UNLOCKS }]', 'rule: SEARCHES }]'],
+  ]),
+  ...of('interactions/mailed-link/index.ts', RESETS, [
+    ['resets: a link for one person', 'link?.accountId !== id || link.purpose', 'link?.purpose'],
+    ['resets: three links', 'limit: 3, seconds: LINK_SECONDS', 'limit: 30, seconds: LINK_SECONDS'],
+    ['resets: one letter a chain', 'if (kept !== mine) return undefined', ''],
+  ]),
+  ...of('adapters/sqlite/passwords.ts', CONTRACT, [
+    ['resets: a link is used once', "if (found['used_at'] !== null)", "if (found['used_at'] === 'never')"],
+    ['resets: a link is of its epoch', ' AND l.epoch = a.security_epoch', ''],
+    ['resets: a link for enrolment alone', "AND l.purpose = 'enrolment' ", ''],
+    ['resets: a link for enrolment sets no password', " AND l.purpose IN ('reset', 'welcome')", ''],
+    ['resets: of something that is open', ' AND a.reset_open = 1', ''],
+  ]),
   {
     name: 'resets: a right ends with its epoch',
     file: 'interactions/decision.ts',
