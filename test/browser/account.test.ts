@@ -1,16 +1,14 @@
 /** A person's own account in Chromium: a change of phone, of address, the switch, a new recovery code; narrow, with script and without. */
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
+import type { Browser } from 'playwright-core'
 import type { Letter } from '../../interactions/index.ts'
-import { describeInBrowser, launch } from '../support/browser.ts'
+import { describeInBrowser, launch, looksGood } from '../support/browser.ts'
 import { wait } from '../support/clock.ts'
 import { openTestHouse, PASSWORD, type TestHouse } from '../support/house.ts'
 import { codeByText, TEXTS } from '../support/texts.ts'
 
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 /** Where pictures go, if somebody wants to look at them. */
 const PICTURES = process.env['SCREENS_DIR']
 
@@ -37,7 +35,7 @@ describeInBrowser('an own account, in a browser', () => {
       page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
       const heading = async (name: string) => {
         await page.getByRole('heading', { level: 1, name, exact: true }).waitFor()
-        if (javaScriptEnabled) await looked(page, name)
+        await looksGood(page, name, javaScriptEnabled)
         if (PICTURES) {
           mkdirSync(PICTURES, { recursive: true })
           const file = `${name.toLowerCase().replaceAll(/\W+/g, '-')}.${index}.png`
@@ -173,16 +171,3 @@ describeInBrowser('an own account, in a browser', () => {
       await context.close()
     })
 })
-
-/** No violation that axe knows, nothing wider than the screen. */
-async function looked(page: Page, name: string) {
-  await page.evaluate(axe)
-  const found = await page.evaluate(async () => {
-    const { violations } = await (
-      globalThis as unknown as { axe: { run(): Promise<{ violations: { id: string }[] }> } }
-    ).axe.run()
-    return violations.map(({ id }) => id)
-  })
-  assert.deepEqual(found, [], name)
-  assert.equal(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), true, `${name} is too wide`)
-}

@@ -2,12 +2,10 @@
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import axe from 'axe-core'
-import type { Page } from 'playwright-core'
 import { startOutboxPage } from '../../server/demo/outbox.ts'
 import { planningOf, sallyportOf } from '../../server/provider.ts'
 import { applyPlan, parseSeed, planSeed } from '../../server/seed/index.ts'
-import { describeInBrowser } from '../support/browser.ts'
+import { describeInBrowser, looksGood } from '../support/browser.ts'
 import { openTestHouse, type TestHouse } from '../support/house.ts'
 import { TEXTS } from '../support/texts.ts'
 
@@ -44,12 +42,7 @@ describeInBrowser('an invitation, with the demo’s messages', (browser) => {
       const messages = await context.newPage()
       const heading = async (name: string, tab = page) => {
         await tab.getByRole('heading', { level: 1, name }).waitFor()
-        assert.equal(
-          await tab.evaluate('document.documentElement.scrollWidth <= innerWidth'),
-          true,
-          `${name}: too wide`,
-        )
-        if (javaScriptEnabled) await axeOn(tab, name)
+        await looksGood(tab, name, javaScriptEnabled)
         if (PICTURES) {
           mkdirSync(PICTURES, { recursive: true })
           await tab.screenshot({ path: join(PICTURES, `${name.replace(/\W+/g, '-')}.${index}.png`), fullPage: true })
@@ -138,9 +131,3 @@ describeInBrowser('an invitation, with the demo’s messages', (browser) => {
     assert.ok(body.includes('<a href="https://a.example/?a=1&#38;b=">'))
   })
 })
-
-async function axeOn(page: Page, name: string) {
-  await page.evaluate(axe.source)
-  const found = await page.evaluate<string[]>('axe.run().then(({ violations }) => violations.map(({ id }) => id))')
-  assert.deepEqual(found, [], name)
-}

@@ -1,14 +1,10 @@
 /** The demo's app in Chromium: entry, a disbursement, a bank account change, idleness; with script and without, narrow, and checked by axe. */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import type { Page } from 'playwright-core'
-import { describeInBrowser } from '../support/browser.ts'
+import { describeInBrowser, looksGood } from '../support/browser.ts'
 import { nextStep, wait } from '../support/clock.ts'
 import { codeOf, openTestHouse, PASSWORD, type TestHouse } from '../support/house.ts'
 import { openPayments } from '../support/payments.ts'
 
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 /** Where screenshots go, if somebody wants to look at them. */
 const SCREENS = process.env['SCREENS']
 
@@ -44,7 +40,7 @@ describeInBrowser('Payments, in a browser', (browser) => {
         await page.getByRole('heading', { level: 1, name: heading }).waitFor()
         shots += 1
         if (SCREENS) await page.screenshot({ path: `${SCREENS}/${index}-${shots}.png`, fullPage: true })
-        if (javaScriptEnabled && page.url().startsWith(app)) await looked(page, heading)
+        if (page.url().startsWith(app)) await looksGood(page, heading, javaScriptEnabled)
       }
       let secret = ''
       const giveCode = async () => {
@@ -111,15 +107,3 @@ describeInBrowser('Payments, in a browser', (browser) => {
       await context.close()
     })
 })
-
-/** No violation that axe knows, nothing wider than the screen. */
-async function looked(page: Page, name: string) {
-  await page.evaluate(axe)
-  const found = await page.evaluate(async () => {
-    const { axe } = window as unknown as { axe: { run(): Promise<{ violations: { id: string }[] }> } }
-    const { violations } = await axe.run()
-    return { violations: violations.map(({ id }) => id), wide: document.documentElement.scrollWidth }
-  })
-  assert.deepEqual(found.violations, [], name)
-  assert.ok(found.wide <= 320, `${name} is ${found.wide} px wide`)
-}

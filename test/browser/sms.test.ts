@@ -1,14 +1,10 @@
 /** A payee's first sign-in by text in Chromium, with the code out of the outbox: with script and without, narrow, and checked by axe. */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import type { Browser, Page } from 'playwright-core'
-import { describeInBrowser, launch } from '../support/browser.ts'
+import type { Browser } from 'playwright-core'
+import { describeInBrowser, launch, looksGood } from '../support/browser.ts'
 import { wait } from '../support/clock.ts'
 import { openTestHouse, PASSWORD, type TestHouse } from '../support/house.ts'
 import { codeByText, TEXTS, textsTo } from '../support/texts.ts'
-
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 describeInBrowser('codes by text, in a browser', () => {
   let test: TestHouse
@@ -37,7 +33,7 @@ describeInBrowser('codes by text, in a browser', () => {
       })
       const heading = async (name: string) => {
         await page.getByRole('heading', { level: 1, name }).waitFor()
-        if (javaScriptEnabled) await looked(page, name)
+        await looksGood(page, name, javaScriptEnabled)
       }
       const press = (name: string) => page.getByRole('button', { name, exact: true }).click()
       const signIn = async () => {
@@ -103,16 +99,3 @@ describeInBrowser('codes by text, in a browser', () => {
       await context.close()
     })
 })
-
-/** No violation that axe knows, nothing wider than the screen. */
-async function looked(page: Page, name: string) {
-  await page.evaluate(axe)
-  const found = await page.evaluate(async () => {
-    const { violations } = await (
-      globalThis as unknown as { axe: { run(): Promise<{ violations: { id: string }[] }> } }
-    ).axe.run()
-    return violations.map(({ id }) => id)
-  })
-  assert.deepEqual(found, [], name)
-  assert.equal(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), true, `${name} is too wide`)
-}

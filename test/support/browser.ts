@@ -1,7 +1,9 @@
 /** A real Chromium for the tests, if this computer has one. */
+import assert from 'node:assert/strict'
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import { type Browser, chromium } from 'playwright-core'
+import axe from 'axe-core'
+import { type Browser, chromium, type Page } from 'playwright-core'
 
 const NAMES = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome']
 /** Headless, and calling nobody. */
@@ -48,6 +50,16 @@ export function describeInBrowser(title: string, define: (browser: () => Browser
     after(() => browser?.close())
     define(() => browser!)
   })
+}
+
+/** Nothing is wider than the screen, and axe finds nothing. Without script only the first: axe is a script. */
+export async function looksGood(page: Page, name: string, hasScript: boolean): Promise<void> {
+  const isNarrow = await page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+  assert.equal(isNarrow, true, `${name} is too wide`)
+  if (!hasScript) return
+  await page.evaluate(axe.source)
+  const found = 'axe.run().then(({ violations }) => violations.map(({ id, nodes }) => [id, nodes[0].html].join()))'
+  assert.deepEqual(await page.evaluate(found), [], name)
 }
 
 function isExecutable(path: string): boolean {
