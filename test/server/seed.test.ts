@@ -209,6 +209,11 @@ clients: [{ client_id: a, client_secret: "file:secret", redirect_uris: [https://
     ['a list for a file', '- a', /sections/],
     ['nothing', '', /sections/],
     ['a section not built yet', 'brand: {}', /brand: not built yet/],
+    [
+      'contexts that are not under trust',
+      'connections: [{ id: a, company: acme, domains: [acme.example], mfa: { contexts: [x] } }]',
+      /connections a: mfa: contexts: stands under trust: /,
+    ],
     ['an unknown section', 'user: []', /user: unknown key, did you mean users\?/],
     ['an unknown key', user('pasword: x'), /pasword: unknown key, did you mean password\?/],
     ['an address of keys', full('jwks_uri: "https://a.example/jwks"'), /jwks_uri: is not fetched.*under jwks/],
