@@ -81,7 +81,8 @@ export async function* exportYaml(directory: DirectoryStore): AsyncGenerator<str
   yield HEAD
   for await (const { section, begins, ends, part } of sections(directory)) {
     if (begins) yield ends && part.length === 0 ? `${section}: []\n` : `${section}:\n`
-    if (part.length > 0) yield stringify(part, { lineWidth: 0, aliasDuplicateObjects: false }).replace(/^(?=.)/gm, '  ')
+    if (part.length > 0)
+      yield stringify(part, { lineWidth: 0, aliasDuplicateObjects: false }).replace(/(^|\n)(?=[^\n])/g, '$1  ')
   }
 }
 

@@ -246,6 +246,13 @@ describe('export', () => {
   })
   after(() => Promise.all([first.close(), second.close()]))
 
+  it('leaves a text as it is, whatever ends a line elsewhere', async () => {
+    const users = [{ email: 'ana@acme.example', name: 'A\u2028B' }]
+    await apply(first, JSON.stringify({ users }))
+    assert.deepEqual(await apply(first, await yamlOf(first)), [])
+    assert.deepEqual(await apply(first, await jsonOf(first)), [])
+  })
+
   it('applied to the same server changes nothing; applied to an empty one makes the same again', async () => {
     let people = 0
     await fc.assert(
