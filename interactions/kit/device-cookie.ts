@@ -2,29 +2,21 @@
 import { randomBytes } from 'node:crypto'
 import type { Context } from 'koa'
 import { digest } from './keyring.ts'
+import { keepCookie, readCookie } from './private-cookie.ts'
 
-const KEPT_MS = 400 * 24 * 60 * 60 * 1000
-
-/** `__Host-` keeps other hosts of the domain from setting it; it needs https. */
-const nameOf = (ctx: Context) => (ctx.secure ? '__Host-device' : 'device')
-const tokenOf = (ctx: Context) => ctx.cookies.get(nameOf(ctx), { signed: true })
+const NAME = 'device'
+const KEPT_SECONDS = 400 * 24 * 60 * 60
 
 /** What this browser is known by, as the store has it. */
 export function deviceOf(ctx: Context): string | undefined {
-  const value = tokenOf(ctx)
+  const value = readCookie(ctx, NAME)
   return value && digest(value)
 }
 
 /** Has this browser be known from now on. @returns what by, as the store has it */
 export function keepDevice(ctx: Context): string {
-  const value = tokenOf(ctx) ?? randomBytes(32).toString('base64url')
-  ctx.cookies.set(nameOf(ctx), value, {
-    signed: true,
-    httpOnly: true,
-    sameSite: 'lax',
-    path: '/',
-    maxAge: KEPT_MS,
-  })
+  const value = readCookie(ctx, NAME) ?? randomBytes(32).toString('base64url')
+  keepCookie(ctx, NAME, value, KEPT_SECONDS)
   return digest(value)
 }
 

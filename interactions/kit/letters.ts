@@ -170,10 +170,10 @@ export type Tell = (
 ) => Message[]
 
 /** To every address of the person. */
-export const tell: Tell = ({ id: accountId, email, noticeEmail = email }, kind, { now, id, browser, ...facts }) =>
+export const tell: Tell = ({ id: accountId, email, noticeEmail = email }, kind, { now, id, ...facts }) =>
   [...new Set([email, noticeEmail])].map((to, index) => {
     const name = id !== undefined && index > 0 ? digest(`${id}|${index}`) : id
-    const said = { to, at: now, ...facts, browser: browser?.slice(0, BROWSER_SHOWN) }
+    const said = { to, at: now, ...facts }
     return message(kind, accountId, now, NOTICE_USEFUL, name, said)
   })
 
@@ -190,14 +190,14 @@ function message(
   now: number,
   seconds: number,
   id: string | undefined,
-  letter: Letter,
+  { browser, ...letter }: Letter,
 ): Message {
   return {
     id: id ?? randomBytes(16).toString('hex'),
     channel: 'mail',
     kind,
     accountId,
-    body: JSON.stringify(letter),
+    body: JSON.stringify({ ...letter, browser: browser?.slice(0, BROWSER_SHOWN) }),
     createdAt: now,
     dueAt: now,
     expiresAt: now + seconds,

@@ -82,7 +82,7 @@ export const mailedLink = ({ links, mails, pending, throttle, issuer, heldSecond
     const { lang, ip, browser } = facts
     const letter = letterWithLink('enrolment_link', id, {
       ...{ to: email, lang, link: url, now, seconds: LINK_SECONDS },
-      ...{ at: now, ip, browser: browser?.slice(0, 150) },
+      ...{ at: now, ip, browser },
     })
     const isSent = await links?.issueLink(id, 'enrolment', link, [letter])
     return isSent ? { event: 'enrolment.link_sent' } : undefined

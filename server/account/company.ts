@@ -13,6 +13,7 @@ import {
   type Powers,
   passwordCounter,
   powersOver,
+  requestFacts,
   type ThrottleRule,
   type ThrottleState,
 } from '../../interactions/index.ts'
@@ -215,8 +216,6 @@ function personPage(parts: OwnAccountParts, companyId: string, personId: string)
   }
 
   function about({ account, ctx }: AccountVisit, person: Account) {
-    const userAgent = ctx.get('user-agent').slice(0, 200) || undefined
-    const requestId = ctx.state['requestId'] as string
-    return { actor: account.id, accountId: person.id, requestId, ip: ctx.ip, userAgent }
+    return { actor: account.id, accountId: person.id, ...requestFacts(ctx) }
   }
 }

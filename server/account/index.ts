@@ -4,20 +4,22 @@ import type { Context, Middleware } from 'koa'
 import type { Provider } from 'oidc-provider'
 import { z } from 'zod'
 import {
-  type AuditEvent,
   type Counter,
   checkForm,
+  createRecorder,
   digest,
   endSessions,
   type FoundLink,
   formToken,
   INVITING,
   InteractionError,
+  keepCookie,
   keepDevice,
   networkOf,
   type PasswordHasher,
   passwordCounter,
   passwordSetIn,
+  readCookie,
   type Sallyport,
   seeOther,
   type ThrottleRule,
@@ -69,24 +71,15 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     }
   }
 
-  const audit = (ctx: Context, event: Pick<AuditEvent, 'event' | 'outcome' | 'accountId'>) =>
-    database.audit.append({
-      ...event,
-      at: now(),
-      requestId: ctx.state['requestId'] as string,
-      ip: ctx.ip,
-      userAgent: ctx.get('user-agent').slice(0, 200) || undefined,
-    })
+  const record = createRecorder(database.audit, now)
 
   // --- asking for a link
 
-  const formCookie = (ctx: Context) => (ctx.secure ? '__Host-form' : 'form')
-
   /** What the form token is bound to: this browser. */
   function browserOf(ctx: Context): string {
-    const known = ctx.cookies.get(formCookie(ctx), { signed: true })
+    const known = readCookie(ctx, 'form')
     const value = known ?? randomBytes(32).toString('base64url')
-    if (!known) ctx.cookies.set(formCookie(ctx), value, { signed: true, httpOnly: true, sameSite: 'lax', path: '/' })
+    if (!known) keepCookie(ctx, 'form', value)
     return keyRing.mac('forgot', value)
   }
 
@@ -133,7 +126,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
         : resetLink(found.account, about)
     if (purpose === 'welcome') await database.outbox.withdraw(found.account.id, [...INVITING])
     if (!(await database.passwords.issueLink(found.account.id, purpose, link, messages))) return
-    await audit(ctx, { event: 'password.link_sent', outcome: 'success', accountId: found.account.id })
+    await record(ctx, { event: 'password.link_sent', outcome: 'success', accountId: found.account.id })
   }
 
   // --- setting a password
@@ -208,7 +201,7 @@ export function accountPages({ house, provider, screen, passwords }: AccountPart
     { id: accountId, email }: { id: string; email: string },
   ) {
     const event = purpose === 'reset' ? { event: 'password.reset' } : { event: 'invitation.accepted' }
-    await audit(ctx, { ...event, outcome: 'success', accountId })
+    await record(ctx, { ...event, outcome: 'success', accountId })
     await database.devices.remember(passwordSetIn(keepDevice(ctx)), accountId, now())
     await database.throttle.clear([passwordCounter(email)])
     const sessions = await database.artifacts.sessionsOf(accountId, now())

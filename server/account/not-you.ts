@@ -3,8 +3,8 @@ import type { Context, Middleware } from 'koa'
 import type { Provider } from 'oidc-provider'
 import {
   type Account,
-  type AuditEvent,
   checkForm,
+  createRecorder,
   digest,
   endSessions,
   type FoundLink,
@@ -47,15 +47,7 @@ export function notYouPages({ house, provider, screen }: NotYouParts): Middlewar
   const now = () => Math.floor(Date.now() / 1000)
   const tell = noticesOf(house)
 
-  const audit = (ctx: Context, event: Pick<AuditEvent, 'event' | 'accountId' | 'details'>) =>
-    database.audit.append({
-      ...event,
-      outcome: 'success',
-      at: now(),
-      requestId: ctx.state['requestId'] as string,
-      ip: ctx.ip,
-      userAgent: ctx.get('user-agent').slice(0, 200) || undefined,
-    })
+  const record = createRecorder(database.audit, now)
 
   const newPassword = (ctx: Context) => ({ href: '/forgot', label: screen.messages(ctx).t('forgot.title') })
 
@@ -103,7 +95,7 @@ export function notYouPages({ house, provider, screen }: NotYouParts): Middlewar
       await database.directory.raiseEpoch(accountId)
       const sessions = await end(ctx, accountId)
       await database.pending.replace({ ...used, value: 'used', expiresAt: at + NOT_ME_SECONDS })
-      await audit(ctx, { event: 'account.not_me', accountId, details: { sessions } })
+      await record(ctx, { event: 'account.not_me', outcome: 'success', accountId, details: { sessions } })
       done()
     })
   }
@@ -122,7 +114,12 @@ export function notYouPages({ house, provider, screen }: NotYouParts): Middlewar
     await asked(ctx, 'email_undo', { ...UNDO, vars: { email: link.email } }, async () => {
       if (!(await restore(ctx, account, link))) return screen.message(ctx, 'email_not_free', { status: 409 })
       const sessions = await end(ctx, account.id)
-      await audit(ctx, { event: 'account.email_restored', accountId: account.id, details: { sessions } })
+      await record(ctx, {
+        event: 'account.email_restored',
+        outcome: 'success',
+        accountId: account.id,
+        details: { sessions },
+      })
       dropToken(ctx, 'email_undo')
       screen.message(ctx, 'email_restored', { status: 200, vars: { email: link.email }, link: newPassword(ctx) })
     })
